@@ -1,0 +1,112 @@
+"""Settings to a backbone: with its weights for training, or without any for counting."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from molex_cli import hub
+from molex_cli.backbones.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
+from molex_cli.backbones.settings import Model
+from molex_cli.backbones.sources import default_cache_dir, local_folder, package_folder
+from molex_cli.backbones.structure import Backbone
+from molex_cli.errors import ModelError, nearest
+from molex_cli.hardware import random_stream
+
+
+def load(settings: Model, num_labels: int, seed: int, cache_dir: Path | None = None) -> Backbone:
+    """Load the model with a classification head; only the head's weights depend on the seed."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if settings.random:
+        return _random(settings, num_labels, seed)
+    folder = local_folder(settings, cache_dir or default_cache_dir())
+    source = {"pretrained_model_name_or_path": str(folder or settings.hub), "revision": settings.revision or "main"}
+    online = folder is None and hub.go_offline_if_unreachable()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        with random_stream(seed, "head"):
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                **source, num_labels=num_labels, dtype=torch.float32, output_loading_info=True
+            )
+    except (OSError, ValueError) as error:
+        raise _unloadable(settings, folder, online, error) from error
+    return _prepared(Backbone(model, tokenizer, settings.name, frozenset(report["missing_keys"])))
+
+
+def skeleton(settings: Model, num_labels: int) -> Backbone:
+    """Build the model on the meta device: every shape and name, no weights, no tokenizer."""
+    config = _architecture(settings, num_labels)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    return Backbone(model, None, settings.name)
+
+
+def longest_input(backbone: Backbone) -> int | None:
+    """Return the most tokens the model's positions can tell apart, if there is a limit."""
+    config = backbone.model.config
+    limit = getattr(config, "max_position_embeddings", None)
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):  # their positions start after the padding id
+        limit -= config.pad_token_id + 1
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def _random(settings: Model, num_labels: int, seed: int) -> Backbone:
+    config = _architecture(settings, num_labels)
+    with random_stream(0, "backbone"):
+        base = AutoModelForSequenceClassification.from_config(config)
+    with random_stream(seed, "head"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    model.base_model.load_state_dict(base.base_model.state_dict())
+    tokenizer = byte_tokenizer(getattr(config, "max_position_embeddings", 512))
+    return _prepared(Backbone(model, tokenizer, settings.name))
+
+
+def _architecture(settings: Model, num_labels: int) -> Any:
+    if settings.config:
+        values = dict(settings.config)
+        model_type = values.pop("model_type", None)
+        if model_type not in transformers.CONFIG_MAPPING:
+            choices = nearest(str(model_type), transformers.CONFIG_MAPPING)
+            raise ModelError(f"model.config.model_type must be known to transformers, got {model_type}; {choices}")
+        known = AutoConfig.for_model(model_type)
+        for key in values:
+            if not hasattr(known, key):
+                raise ModelError(f"model.config.{key} is no setting of {model_type}; {nearest(key, vars(known))}")
+        if settings.random:
+            values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values
+        return AutoConfig.for_model(model_type, num_labels=num_labels, **values)
+    folder = settings.folder or (package_folder(settings) if settings.package else None)
+    if folder is None:
+        hub.go_offline_if_unreachable()
+    try:
+        return AutoConfig.from_pretrained(folder or settings.hub, num_labels=num_labels)
+    except (OSError, ValueError) as error:
+        raise _unloadable(settings, folder, False, error) from error
+
+
+def _prepared(backbone: Backbone) -> Backbone:
+    """Give the model a padding token: decoders classify at the last token that is not padding."""
+    model, tokenizer = backbone.model, backbone.tokenizer
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.use_cache = False
+    return backbone
+
+
+def _unloadable(settings: Model, folder: Path | str | None, online: bool, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if folder is not None:
+        return ModelError(f"model={settings.name} must be loadable from {folder}, got: {reason}")
+    if online:
+        return ModelError(f"model.hub must be a model on the hub, got {settings.hub}: {reason}")
+    offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the hub cannot be reached"
+    return ModelError(
+        f"model={settings.name} must come from the hub, got no connection ({offline}) and no cached copy; "
+        "set model.folder=PATH (and model.hub=null), or choose model=minilm"
+    )

@@ -1,0 +1,40 @@
+"""Settings of a backbone; no torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class Model:
+    """One backbone from one source: hub, folder, package or random weights."""
+
+    name: str
+    hub: str | None = None
+    """Id on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    folder: str | None = None
+    """Folder with config.json, weights and tokenizer."""
+    package: str | None = None
+    """Python package that ships the weights."""
+    package_folder: str = "."
+    """Folder of the weights inside the package."""
+    pip: str | None = None
+    """Command that installs the package."""
+    gguf: str | None = None
+    """GGUF file in the folder or package; converted once and cached."""
+    random: bool = False
+    """Build `config` with random weights and a byte vocabulary; for tests."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Architecture, as in config.json; lets `molex plan` count without a download."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        sources = [name for name in ("hub", "folder", "package") if getattr(self, name)]
+        if self.random:
+            sources.append("random")
+        if len(sources) != 1:
+            yield f" must have one source of hub, folder, package, random, got {' and '.join(sources) or 'none'}"
+        if self.random and "model_type" not in self.config:
+            yield ".config must give model_type for random weights, got none"

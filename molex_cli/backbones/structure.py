@@ -1,0 +1,138 @@
+"""The parts of a transformer that methods work on, found by structure."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from molex_cli.errors import MethodError, ModelError, nearest
+
+ALL_LINEAR = "all-linear"
+# Sibling linears that attention and gated MLPs apply to one and the same tensor.
+SHARED_INPUTS = (
+    ("query", "key", "value"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("gate_proj", "up_proj"),
+)
+
+
+class Linear(NamedTuple):
+    """A linear inside a block: its full name, the index of its block, the module."""
+
+    name: str
+    layer: int
+    module: nn.Linear | Conv1D
+
+    @property
+    def parent(self) -> str:
+        """Return the full name of the module that holds this linear."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def last_name(self) -> str:
+        """Return the last part of the name."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass
+class Backbone:
+    """A model with its tokenizer and the places where methods work."""
+
+    model: Any
+    """A transformers model with a head for the task."""
+    tokenizer: Any
+    name: str = ""
+    fresh: frozenset[str] = frozenset()
+    """Names of parameters of the base model that no checkpoint gave: they train with the head."""
+    blocks_name: str = field(init=False)
+    blocks: nn.ModuleList = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.blocks_name, self.blocks = find_blocks(self.model)
+
+    @property
+    def num_layers(self) -> int:
+        """Return the number of blocks."""
+        return len(self.blocks)
+
+    def head(self) -> dict[str, nn.Parameter]:
+        """Return the parameters of the task's head: all outside the base model, and the fresh ones."""
+        inside = f"{self.model.base_model_prefix}."
+        return {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if not name.startswith(inside) or name in self.fresh
+        }
+
+    def linears(self) -> list[Linear]:
+        """Return every linear inside the blocks, from low layers to high."""
+        return [
+            Linear(f"{self.blocks_name}.{layer}.{name}", layer, module)
+            for layer, block in enumerate(self.blocks)
+            for name, module in block.named_modules()
+            if isinstance(module, nn.Linear | Conv1D)
+        ]
+
+    def targets(self, patterns: Sequence[str], key: str = "method.targets") -> list[Linear]:
+        """Return the linears that the patterns name; a pattern that matches none is an error."""
+        linears = self.linears()
+        chosen: dict[str, Linear] = {}
+        for pattern in patterns:
+            matches = [linear for linear in linears if _matches(pattern, linear.name, key)]
+            if not matches:
+                names = {linear.last_name for linear in linears}
+                raise MethodError(
+                    f"{key} must match linears of {self.name}, got {pattern}; {nearest(pattern, names)} "
+                    f"(its linears end in {', '.join(sorted(names))})"
+                )
+            chosen.update((linear.name, linear) for linear in matches)
+        return [linear for linear in linears if linear.name in chosen]
+
+    def replace(self, linear: Linear, module: nn.Module) -> None:
+        """Put a module where the linear was."""
+        setattr(self.model.get_submodule(linear.parent), linear.last_name, module)
+
+
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return the name and the list of the model's blocks: the largest list of equal modules."""
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) and len({type(block) for block in module}) == 1
+    ]
+    if not lists:
+        raise ModelError(f"model must be a stack of equal blocks, got {type(model).__name__} without one")
+    return max(lists, key=lambda item: sum(p.numel() for p in item[1].parameters()))
+
+
+def shared_inputs(linears: Sequence[Linear]) -> Iterator[list[Linear]]:
+    """Yield the linears in groups that receive the same input: query, key and value together."""
+    waiting: dict[tuple[str, tuple[str, ...]], list[Linear]] = {}
+    for linear in linears:
+        family = next((names for names in SHARED_INPUTS if linear.last_name in names), (linear.last_name,))
+        waiting.setdefault((linear.parent, family), []).append(linear)
+    yield from waiting.values()
+
+
+def weight_oi(module: nn.Linear | Conv1D) -> Tensor:
+    """Return the weight as [out, in]; GPT-2's Conv1D stores it the other way round."""
+    return module.weight.t() if isinstance(module, Conv1D) else module.weight
+
+
+def features(module: nn.Linear | Conv1D) -> tuple[int, int]:
+    """Return the number of input and of output features."""
+    num_out, num_in = weight_oi(module).shape
+    return num_in, num_out
+
+
+def _matches(pattern: str, name: str, key: str) -> bool:
+    if pattern == ALL_LINEAR or name.endswith(f".{pattern}"):
+        return True
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error as error:
+        raise MethodError(f"{key} must be names or regular expressions, got {pattern} ({error})") from None

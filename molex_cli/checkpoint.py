@@ -1,0 +1,174 @@
+"""Save and load what a method trained: a safetensors file that carries its own settings."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from molex_cli import schema
+from molex_cli.backbones.loading import load as load_backbone
+from molex_cli.data.encoding import Encoded
+from molex_cli.errors import CheckpointError
+from molex_cli.evaluation import logits_of
+from molex_cli.events import Evaluated, Event
+from molex_cli.hardware import random_stream
+from molex_cli.methods.base import METHODS, Adapted, Method
+
+FORMAT = 1
+BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to check that it reloads
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What an adapter file says of itself."""
+
+    experiment: schema.Experiment
+    labels: list[str]
+    step: int
+
+
+def adapt(experiment: schema.Experiment, num_labels: int) -> Adapted:
+    """Load the backbone and put the method into it, drawing from the seed's own streams."""
+    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
+    backbone = load_backbone(experiment.model, num_labels, experiment.seed, cache_dir)
+    with random_stream(experiment.seed, "adapters"):
+        return experiment.method.inject(backbone)
+
+
+def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: list[str], step: int) -> None:
+    """Write the trained tensors with the settings that rebuild their places."""
+    about = {
+        "format": FORMAT,
+        "method_class": registered_name(experiment.method),
+        "settings": schema.as_data(experiment),
+        "labels": labels,
+        "step": step,
+    }
+    tensors = {name: p.detach().cpu().contiguous() for name, p in adapted.trainable().items()}
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    try:
+        save_file(tensors, beside, metadata={"molex": json.dumps(about)})
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def along(
+    events: Iterator[Event], folder: Path, adapted: Adapted, experiment: schema.Experiment, labels: list[str]
+) -> Iterator[Event]:
+    """Pass on each event and save the adapter at each evaluation: always as last, and as best when it is."""
+    for event in events:
+        if isinstance(event, Evaluated):
+            save(folder / "adapter-last.safetensors", adapted, experiment, labels, event.step)
+            if event.best:
+                save(folder / "adapter-best.safetensors", adapted, experiment, labels, event.step)
+        yield event
+
+
+def read_about(path: Path) -> Saved:
+    """Return what an adapter file says of itself; raise CheckpointError if it is none of ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} must be an adapter file, got no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} must be a safetensors file, got a damaged or foreign one ({error})") from None
+    if "molex" not in metadata:
+        raise CheckpointError(f"{path} must be an adapter that molex saved, got a file without its settings")
+    try:
+        about = json.loads(metadata["molex"])
+        if about["format"] != FORMAT:
+            raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
+        return Saved(_experiment(about), about["labels"], about["step"])
+    except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException) as error:
+        raise CheckpointError(f"{path} must hold settings of this version of molex, got: {error}") from None
+
+
+def load(path: Path) -> tuple[Saved, Adapted]:
+    """Rebuild the adapted model that a file was saved from; nothing needs to be retyped."""
+    saved = read_about(path)
+    adapted = adapt(saved.experiment, len(saved.labels))
+    load_tensors(path, adapted)
+    return saved, adapted
+
+
+def load_tensors(path: Path, adapted: Adapted) -> None:
+    """Fill the trained tensors from a file; names and shapes must fit both ways."""
+    places = adapted.trainable()
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        if names != set(places):
+            missing, extra = sorted(set(places) - names), sorted(names - set(places))
+            raise CheckpointError(
+                f"{path} must hold exactly the trained tensors, got {len(missing)} missing and {len(extra)} unknown: "
+                f"{', '.join((missing + extra)[:3])}"
+            )
+        with torch.no_grad():
+            for name, place in places.items():
+                tensor = file.get_tensor(name)
+                if tensor.shape != place.shape:
+                    raise CheckpointError(f"{path}: {name} must be {list(place.shape)}, got {list(tensor.shape)}")
+                place.copy_(tensor)
+
+
+def reload_check(
+    path: Path, adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device
+) -> dict[str, Any]:
+    """Return whether the adapter on disk gives the logits that the trained model gives."""
+    few = first_rows(encoded, 2 * batch_size)
+    expected = logits_of(adapted, few, batch_size, device)
+    total = sum(p.numel() for p in adapted.model.parameters())
+    in_place = total > BIG_MODEL_PARAMETERS
+    if in_place:
+        with torch.no_grad():
+            for place in adapted.trainable().values():
+                place.zero_()
+        load_tensors(path, adapted)
+        fresh = adapted
+    else:
+        _, fresh = load(path)
+        fresh.model.to(device)
+    difference = float((logits_of(fresh, few, batch_size, device) - expected).abs().max())
+    return {"passed": difference <= 1e-5, "max_difference": difference, "rows": len(few.ids), "in_place": in_place}
+
+
+def first_rows(encoded: Encoded, count: int) -> Encoded:
+    """Return the first rows of a split."""
+    end = encoded.offsets[min(count, len(encoded.ids))]
+    return dataclasses.replace(
+        encoded,
+        ids=encoded.ids[:count],
+        labels=encoded.labels[:count],
+        tokens=encoded.tokens[:end],
+        types=encoded.types[:end],
+        offsets=encoded.offsets[: count + 1],
+    )
+
+
+def registered_name(method: Method) -> str:
+    """Return the name under which a method's settings are registered."""
+    return next(name for name, cls in METHODS.items() if cls is type(method))
+
+
+def _experiment(about: dict[str, Any]) -> schema.Experiment:
+    kind = about["method_class"]
+    if kind not in METHODS:
+        raise KeyError(f"no method {kind}")
+    typed = OmegaConf.structured(schema.Experiment)
+    typed.method = OmegaConf.structured(METHODS[kind])
+    experiment = OmegaConf.to_object(OmegaConf.merge(typed, about["settings"]))
+    assert isinstance(experiment, schema.Experiment)
+    return experiment

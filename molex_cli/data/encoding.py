@@ -1,0 +1,85 @@
+"""Texts to token ids, once: cached by the content of texts and tokenizer."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molex_cli.data.reading import Split
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a split, one after the other; row i is ids[offsets[i]:offsets[i+1]]."""
+
+    ids: list[str]
+    """Example ids."""
+    labels: list[int]
+    tokens: np.ndarray
+    types: np.ndarray
+    """Token type of each token, 0 or 1; empty for models without types."""
+    offsets: np.ndarray
+
+    @property
+    def lengths(self) -> list[int]:
+        """Return the number of tokens of each row."""
+        return np.diff(self.offsets).tolist()
+
+    def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return token ids and types of one row."""
+        span = slice(self.offsets[index], self.offsets[index + 1])
+        return self.tokens[span], self.types[span]
+
+
+def encode(split: Split, tokenizer: Any, max_length: int, cache_dir: Path) -> Encoded:
+    """Return the split's tokens, from the cache when the same texts were encoded before."""
+    key = _key(split, tokenizer, max_length)
+    path = cache_dir / "tokens" / f"{key}.npz"
+    arrays = _cached(path)
+    if arrays is None:
+        arrays = _tokenised(split, tokenizer, max_length)
+        _keep(path, arrays)
+    return Encoded(ids=split.ids, labels=split.labels, **arrays)
+
+
+def _key(split: Split, tokenizer: Any, max_length: int) -> str:
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    parts = [FORMAT, max_length, tokenizer.model_input_names, backend.to_str(), split.texts]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _tokenised(split: Split, tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
+    columns = [list(column) for column in zip(*split.texts, strict=True)]
+    batch = tokenizer(*columns, truncation=True, max_length=max_length, padding=False)
+    lengths = [len(tokens) for tokens in batch["input_ids"]]
+    types = [t for row in batch.get("token_type_ids", []) for t in row]
+    return {
+        "tokens": np.array([t for row in batch["input_ids"] for t in row], dtype=np.int32),
+        "types": np.array(types, dtype=np.int8),
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    }
+
+
+def _cached(path: Path) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("tokens", "types", "offsets")}
+    except (OSError, ValueError, KeyError, EOFError):  # not there, or half a file: encode again
+        return None
+
+
+def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{id(arrays)}.npz")
+        np.savez(beside, **arrays)
+        beside.replace(path)
+    except OSError:  # a cache that cannot be written costs time, nothing else
+        return

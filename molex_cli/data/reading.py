@@ -1,0 +1,218 @@
+"""A task's rows, from the hub, the official files, your own files, or a built-in generator; no torch."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from molex_cli import hub
+from molex_cli.errors import DataError, nearest
+from molex_cli.tasks import Files, Quoting, Task
+
+SPLITS = ("train", "validation")
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split, in the order of their source."""
+
+    ids: list[str]
+    """`<split>:<row index>`, the same from the hub and from the official files."""
+    texts: list[tuple[str, ...]]
+    labels: list[int]
+    source: str
+    num_rows: int = 0
+    """Rows of the source, before train.max_rows."""
+    fingerprint: str = field(default="")
+    """sha256 over ids, texts and labels."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    source: str
+    rows: Sequence[Mapping[str, Any]]
+
+
+def read(task: Task, data_dir: str | None, max_rows: int | None = None) -> tuple[dict[str, Split], list[str]]:
+    """Return the task's splits and its labels; `max_rows` keeps a fixed sample of each split."""
+    tables = {split: _table(task, split, data_dir) for split in SPLITS}
+    for split, table in tables.items():
+        if not table.rows:
+            raise DataError(f"the {split} split must have rows, got none in {table.source}")
+    labels = task.labels or _labels(task, tables["train"])
+    return {split: _split(task, split, table, labels, max_rows) for split, table in tables.items()}, list(labels)
+
+
+def _split(task: Task, split: str, table: _Table, labels: Sequence[str], max_rows: int | None) -> Split:
+    index = {label: number for number, label in enumerate(labels)}
+    ids, texts, classes = [], [], []
+    for number, row in enumerate(table.rows):
+        ids.append(f"{split}:{number}")
+        texts.append(tuple(_text(row, column, table.source, number) for column in task.columns))
+        classes.append(_class(row[task.label], index, len(labels), f"{table.source}, row {number + 1}"))
+    chosen = range(len(ids))
+    if max_rows is not None and max_rows < len(ids):
+        chosen = sorted(random.Random(0).sample(range(len(ids)), max_rows))
+    ids, texts, classes = ([column[i] for i in chosen] for column in (ids, texts, classes))
+    content = json.dumps([ids, texts, classes], ensure_ascii=False)
+    return Split(ids, texts, classes, table.source, len(table.rows), hashlib.sha256(content.encode()).hexdigest())
+
+
+def _table(task: Task, split: str, data_dir: str | None) -> _Table:
+    if task.builtin:
+        return _builtin(task, split)
+    if task.files.train:
+        return _file(task, task.files, Path(getattr(task.files, split) or ""), f"task.files.{split}")
+    official = getattr(task.official, split)
+    if data_dir is not None and official:
+        if not Path(data_dir).is_dir():
+            raise DataError(f"data_dir must be a folder with {official}, got {data_dir}, which does not exist")
+        return _file(task, task.official, Path(data_dir) / official, "data_dir")
+    return _hub(task, split, official)
+
+
+def _builtin(task: Task, split: str) -> _Table:
+    from molex_cli.data import grammar
+
+    if task.builtin != "nli":
+        raise DataError(f"task.builtin must be a built-in task, got {task.builtin}; choose nli")
+    return _Table("builtin nli", grammar.rows(split))
+
+
+def _hub(task: Task, split: str, official: str | None) -> _Table:
+    way_out = (
+        f"set data_dir=PATH (or MOLEX_DATA) to a folder that holds {official}"
+        if official
+        else "set task.files.train and task.files.validation"
+    )
+    online = hub.go_offline_if_unreachable()
+    from datasets import load_dataset
+
+    where = f"{task.hub.path}/{task.hub.subset}" if task.hub.subset else f"{task.hub.path}"
+    try:
+        rows = load_dataset(task.hub.path, task.hub.subset, split=getattr(task.hub, split))
+    except (OSError, ValueError, RuntimeError) as error:
+        if online:
+            raise DataError(f"task.hub must be a data set on the hub, got {where}: {_first_line(error)}") from error
+        reason = "no connection to the hub and no cached copy"
+        raise DataError(f"task={task.name} must get {where} from the hub, got {reason}; {way_out}") from error
+    _require_columns(task, rows.column_names, where, "task.columns")
+    return _Table(where, rows.to_list())
+
+
+def _file(task: Task, files: Files, path: Path, key: str) -> _Table:
+    if not path.is_file():
+        raise DataError(f"{key} must hold {path.name}, got no such file: {path}")
+    if path.suffix not in ENDINGS:
+        raise DataError(f"{key} must end in {', '.join(ENDINGS)}, got {path}")
+    try:
+        columns, rows = _parsed(path, files)
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        byte = error.object[error.start]
+        raise DataError(f"{path} must be UTF-8, got byte 0x{byte:02x} in line {line}; save it as UTF-8") from None
+    except (csv.Error, json.JSONDecodeError, OSError, ValueError) as error:
+        raise DataError(f"{path} must be a {path.suffix[1:]} file, got: {_first_line(error)}") from error
+    if rows or columns:
+        _require_columns(task, columns, str(path), "task.columns and task.label")
+    return _Table(str(path), rows)
+
+
+def _parsed(path: Path, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(path)
+        return table.column_names, table.to_pylist()
+    text = path.read_bytes().decode("utf-8-sig")
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line that is no object")
+        return sorted({key for row in rows for key in row}), rows
+    return _delimited(text, "\t" if path.suffix == ".tsv" else ",", files)
+
+
+def _delimited(text: str, delimiter: str, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
+    lines = _cells(text, delimiter, files.quoting)
+    header = files.header or next(lines, [])
+    rows = []
+    for number, cells in enumerate(lines, start=1 if files.header else 2):
+        if len(cells) != len(header):
+            raise ValueError(f"{len(cells)} cells in row {number} where the header has {len(header)}")
+        rows.append(dict(zip(header, cells, strict=True)))
+    return list(header), rows
+
+
+def _cells(text: str, delimiter: str, quoting: Quoting) -> "csv._reader | Any":
+    """Return the rows of cells, blank lines left out.
+
+    Benchmarks write tab-separated text without quoting, and stray quotation marks then merge rows in a
+    reader that unquotes; spreadsheets quote. `auto` unquotes only where the whole file is well quoted.
+    """
+    csv.field_size_limit(2**31 - 1)
+
+    def reader(mode: int) -> Iterable[list[str]]:
+        parsed = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=mode, strict=True)
+        return (cells for cells in parsed if cells)
+
+    if quoting is Quoting.none:
+        return iter(reader(csv.QUOTE_NONE))
+    try:
+        return iter(list(reader(csv.QUOTE_MINIMAL)))
+    except csv.Error:
+        if quoting is Quoting.csv:
+            raise
+        return iter(reader(csv.QUOTE_NONE))
+
+
+def _require_columns(task: Task, found: Sequence[str], where: str, key: str) -> None:
+    wanted = [*task.columns, task.label]
+    missing = [column for column in wanted if column not in found]
+    if missing:
+        hint = nearest(missing[0], found)
+        raise DataError(
+            f"{where} must have the columns {', '.join(wanted)}, got no {' and no '.join(missing)}; {hint}; "
+            f"set {key} to what it has"
+        )
+
+
+def _labels(task: Task, table: _Table) -> list[str]:
+    labels = sorted({str(row[task.label]) for row in table.rows})
+    if len(labels) < 2:
+        raise DataError(f"{table.source} must have two or more labels in {task.label}, got {labels}")
+    if len(labels) > max(50, len(table.rows) // 2):
+        raise DataError(f"{table.source} must have few labels in {task.label}, got {len(labels)} different values")
+    return labels
+
+
+def _class(value: Any, index: Mapping[str, int], num_labels: int, where: str) -> int:
+    text = str(value)
+    if text in index:
+        return index[text]
+    if text.isdecimal() and int(text) < num_labels and not any(label.isdecimal() for label in index):
+        return int(text)
+    raise DataError(f"{where} must have a label of {', '.join(index)}, got {text!r}; set task.labels to all there are")
+
+
+def _text(row: Mapping[str, Any], column: str, source: str, number: int) -> str:
+    value = row.get(column)
+    if value is None:
+        raise DataError(f"{source}, row {number + 1} must have text in {column}, got nothing")
+    return str(value)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def default_data_dir() -> str | None:
+    """Return the folder named by MOLEX_DATA, if any."""
+    return os.environ.get("MOLEX_DATA") or None

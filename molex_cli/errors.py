@@ -1,0 +1,50 @@
+"""The user's mistakes, one class a kind; each message is one line: thing, rule, value, way out."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MolexError(Exception):
+    """A mistake the user can mend; shown without a traceback, exit code 2."""
+
+
+class ConfigError(MolexError):
+    """Settings that cannot be run; carries every problem found, one a line."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(MolexError):
+    """Rows that are missing or cannot be read."""
+
+
+class ModelError(MolexError):
+    """A backbone that cannot be loaded."""
+
+
+class MethodError(MolexError):
+    """A method that does not fit the backbone it is put into."""
+
+
+class CheckpointError(MolexError):
+    """An adapter file that is damaged, foreign or does not fit."""
+
+
+class RecordError(MolexError):
+    """A run's folder or record that cannot be written or read."""
+
+
+class TrainingError(MolexError):
+    """A training that cannot go on, such as a loss that is not finite."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return a hint that names the choice nearest to `name`, or all of them."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    shown = ", ".join(choices[:24]) + (", ..." if len(choices) > 24 else "")
+    return f"choose from {shown}" if choices else "there is nothing to choose from"

@@ -1,0 +1,83 @@
+"""What a run says on its way, as frozen dataclasses; sinks receive them, nothing answers."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Anything a run says; `kind` names it in files."""
+
+    @property
+    def kind(self) -> str:
+        """Return the event's name in snake case, as written to events.jsonl."""
+        return type(self).__name__.lower()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the event as plain data."""
+        return {"event": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Event):
+    """The run is built and begins to train."""
+
+    name: str
+    variant: str
+    seed: int
+    folder: str
+    total_steps: int
+    total_tokens: int
+    parameters: dict[str, int]
+    experts_per_layer: list[int] | None
+    majority: dict[str, float]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Event):
+    """One optimizer step is done."""
+
+    step: int
+    epoch: float
+    loss: float
+    """Task loss, mean over the rows of the effective batch."""
+    balance_loss: float | None
+    """Balance loss before its coefficient, mean over routed layers; None without routers."""
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    """Real tokens of this step, padding not counted."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Event):
+    """A split was scored."""
+
+    step: int
+    epoch: float
+    split: str
+    loss: float
+    scores: dict[str, float]
+    seconds: float
+    best: bool
+    usage: dict[str, list[float]] = field(default_factory=dict)
+    """Share of the routing each expert got, by layer; padding not counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted(Event):
+    """Something the user should know; it does not stop the run."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Event):
+    """The run ended and its record is written."""
+
+    status: str
+    folder: str
+    scores: dict[str, Any]
+    error: str | None = None

@@ -1,0 +1,131 @@
+"""Frozen linears with low-rank experts, as modules; linears that share an input are computed together."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from molex_cli.layers.lowrank import RoutedLowRank, Shape, keep_mask, quantised
+from molex_cli.layers.telemetry import LayerRouting
+
+
+class LowRankExperts(nn.Module):
+    """A frozen linear with E low-rank experts and, where E > 1, a bias-free router.
+
+    `base` is an nn.Linear or GPT-2's Conv1D, or any other module with the same input and output (a
+    quantised linear, say), whose output the update is then added to. An untrained module leaves the
+    base's output as it was: B starts at zero, A and the router as kaiming_uniform(a=sqrt 5).
+    """
+
+    def __init__(self, base: nn.Module, size: tuple[int, int], num_experts: int, rank: int) -> None:
+        super().__init__()
+        num_in, num_out = size
+        bound = num_in**-0.5
+        device = next(base.parameters()).device
+        self.base = base
+        self.num_experts, self.rank = num_experts, rank
+        self.down = nn.Parameter(torch.empty(num_experts, rank, num_in, device=device).uniform_(-bound, bound))
+        self.up = nn.Parameter(torch.zeros(num_experts, rank, num_out, device=device))
+        self.router = None
+        if num_experts > 1:
+            self.router = nn.Parameter(torch.empty(num_experts, num_in, device=device).uniform_(-bound, bound))
+        self.together: Together | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the base's output plus the experts' update: [..., in] to [..., out]."""
+        assert self.together is not None, "a LowRankExperts module belongs to a Together"
+        return self.together.output(self, x)
+
+    def flops_per_token(self, top_k: int | None) -> float:
+        """Return the forward FLOPs of the update; with `top_k`, of the chosen experts only."""
+        num_in, num_out = self.down.shape[-1], self.up.shape[-1]
+        experts = self.num_experts if top_k is None else min(top_k, self.num_experts)
+        router = 2 * num_in * self.num_experts if self.router is not None else 0
+        return 2 * experts * self.rank * (num_in + num_out) + router
+
+
+class Together:
+    """Linears that are called one after the other with the same tensor, computed at the first call.
+
+    The others pick up their output. Whether the input is the same is decided by identity, so a linear
+    that is called with another tensor is simply computed for that one.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[LowRankExperts],
+        *,
+        top_k: int,
+        scale: float,
+        dropout: float,
+        routing: LayerRouting | None = None,
+    ) -> None:
+        self.members = list(members)
+        self.dropout = dropout
+        self.routing = routing
+        first = self.members[0]
+        self.shape = Shape(
+            num_linears=len(self.members),
+            num_experts=first.num_experts,
+            rank=first.rank,
+            top_k=min(top_k, first.num_experts),
+            scale=scale,
+            routed=first.router is not None,
+        )
+        self._input: Tensor | None = None
+        self._waiting: dict[int, Tensor] = {}
+        for member in self.members:
+            member.together = self
+
+    def output(self, member: LowRankExperts, x: Tensor) -> Tensor:
+        """Return the member's output for x, computing all members' if x is new."""
+        if x is not self._input or id(member) not in self._waiting:
+            outputs = self._compute(x)
+            self._input = x
+            self._waiting = {id(m): y for m, y in zip(self.members, outputs, strict=True)}
+        y = self._waiting.pop(id(member))
+        if not self._waiting:
+            self._input = None
+        return y
+
+    def _compute(self, x: Tensor) -> list[Tensor]:
+        members = self.members
+        fused = all(_is_plain(member.base) for member in members)
+        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        flat = x.reshape(-1, x.shape[-1]).to(dtype)
+        dropout = quantised(self.dropout) if members[0].training else 0.0
+        keep = keep_mask(flat, dropout) if dropout else None
+        tensors = [
+            *(_weight(member.base) if fused else None for member in members),
+            *(member.base.bias if fused else None for member in members),
+            *(member.down.flatten(0, 1) for member in members),
+            *(member.up.flatten(0, 1) for member in members),
+            *(member.router for member in members),
+        ]
+        # The function below casts nothing itself, so that the backward sees what the forward saw.
+        with torch.autocast(x.device.type, enabled=False):
+            *outputs, logits, gates = RoutedLowRank.apply(
+                flat,
+                keep,
+                self._scaled_shape(dropout),
+                *(None if tensor is None else tensor.to(dtype) for tensor in tensors),
+            )
+        if self.routing is not None and logits is not None:
+            self.routing.observe(logits, gates, x.shape[:-1])
+        shaped = [y.view(*x.shape[:-1], -1) for y in outputs]
+        return shaped if fused else [member.base(x) + y for member, y in zip(members, shaped, strict=True)]
+
+    def _scaled_shape(self, dropout: float) -> Shape:
+        if not dropout:
+            return self.shape
+        return Shape(**{**vars(self.shape), "scale": self.shape.scale / (1 - dropout)})
+
+
+def _is_plain(base: nn.Module) -> bool:
+    return type(base) is nn.Linear or type(base).__name__ == "Conv1D"
+
+
+def _weight(base: nn.Module) -> Tensor:
+    weight = base.weight
+    assert isinstance(weight, Tensor)
+    return weight if isinstance(base, nn.Linear) else weight.t()

@@ -1,0 +1,83 @@
+"""What the routers of a model did: sums over real tokens, kept while a forward pass runs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from molex_cli.routing import balance_loss, importance_and_load
+
+
+class TokenWeights:
+    """Which tokens of the batch being computed count: 1 for a real token, 0 for padding.
+
+    It is open from the start to the end of a model's forward pass only, so that what activation
+    checkpointing computes again during the backward pass is not counted twice.
+    """
+
+    def __init__(self, count_padding: bool) -> None:
+        self.count_padding = count_padding
+        self.is_open = False
+        self._mask: Tensor | None = None
+
+    def of(self, shape: torch.Size, like: Tensor) -> Tensor:
+        """Return the weights of tokens of this shape, flattened; zeros for tensors that are no tokens."""
+        if self._mask is None or self.count_padding:
+            return like.new_ones(shape.numel())
+        mask = self._mask
+        if mask.ndim != 2 or len(shape) != 2 or mask.shape[0] != shape[0] or mask.shape[1] < shape[1]:
+            return like.new_zeros(shape.numel())
+        return mask[:, -shape[1] :].reshape(-1).to(like.dtype)
+
+    def watch(self, model: nn.Module, routings: "list[LayerRouting]") -> None:
+        """Open at each forward pass of the model and take the attention mask from its arguments."""
+
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.is_open, self._mask = True, kwargs.get("attention_mask")
+            for routing in routings:
+                routing.clear()
+
+        def after(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+            self.is_open = False
+
+        model.register_forward_pre_hook(before, with_kwargs=True)
+        model.register_forward_hook(after, always_call=True)
+
+
+class LayerRouting:
+    """The routing of one layer: what its routers, all linears together, gave to each expert."""
+
+    def __init__(self, num_experts: int, weights: TokenWeights) -> None:
+        self.num_experts = num_experts
+        self._weights = weights
+        self._importance: list[Tensor] = []
+        self._load: list[Tensor] = []
+        self._total: Tensor | None = None
+
+    def observe(self, logits_TGE: Tensor, gates_TGE: Tensor, shape: torch.Size) -> None:
+        """Add the routing of some linears for tokens of the given shape."""
+        if not self._weights.is_open:
+            return
+        importance, load = importance_and_load(logits_TGE, gates_TGE, self._weights.of(shape, gates_TGE))
+        self._importance.append(importance)
+        self._load.append(load)
+
+    def clear(self) -> None:
+        """Forget the last forward pass, keeping its load in the running total."""
+        if self._load:
+            load = torch.stack(self._load).sum(0)
+            self._total = load if self._total is None else self._total + load
+        self._importance, self._load = [], []
+
+    def balance(self) -> Tensor:
+        """Return the balance loss of the last forward pass: 1 when balanced, E/k on k experts."""
+        importance, load = torch.stack(self._importance).sum(0), torch.stack(self._load).sum(0)
+        return balance_loss(load / load.sum().clamp(min=1), importance / importance.sum().clamp(min=1e-9))
+
+    def take_usage(self) -> list[float]:
+        """Return the share of the routing of each expert since this was last asked."""
+        self.clear()
+        total, self._total = self._total, None
+        if total is None:
+            return [0.0] * self.num_experts
+        return (total / total.sum().clamp(min=1)).tolist()

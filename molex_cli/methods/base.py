@@ -1,0 +1,116 @@
+"""What all methods share: their settings, and the handles that `inject` returns."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from molex_cli.backbones.structure import Backbone
+    from molex_cli.layers.telemetry import LayerRouting
+
+
+@dataclass(kw_only=True)
+class Method:
+    """Settings of one way to fine-tune."""
+
+    name: str
+    display_name: str
+    """Name in tables and plots."""
+    published: bool = False
+    """Whether this reproduces the published code, quirks included."""
+    learning_rate: float
+    """Recommended; used unless train.learning_rate is set."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        yield from ()
+
+    def layer_problems(self, num_layers: int) -> Iterator[str]:
+        """Yield what is wrong with these settings for a model of so many layers."""
+        yield from ()
+
+    def inject(self, backbone: "Backbone") -> "Adapted":
+        """Put the method into the backbone and return the handles to it."""
+        raise NotImplementedError
+
+
+M = TypeVar("M", bound=Method)
+METHODS: dict[str, type[Method]] = {}
+
+
+def method(name: str) -> Callable[[type[M]], type[M]]:
+    """Make a method's settings choosable: `/schema/method/<name>` in a YAML file's defaults."""
+
+    def register(cls: type[M]) -> type[M]:
+        METHODS[name] = cls
+        ConfigStore.instance().store(group="schema/method", name=name, node=cls, provider="molex")
+        return cls
+
+    return register
+
+
+@dataclass(kw_only=True)
+class Group:
+    """Parameters that the optimizer treats alike, and that the ledger counts as one part."""
+
+    name: str
+    parameters: "dict[str, nn.Parameter]"
+    learning_rate_scale: float = 1.0
+    weight_decay: float | None = None
+    """None takes train.weight_decay."""
+
+
+@dataclass(kw_only=True)
+class Adapted:
+    """A backbone with a method in it, and handles to all that the method trains."""
+
+    backbone: "Backbone"
+    groups: list[Group]
+    routers: "dict[int, LayerRouting]" = field(default_factory=dict)
+    """By layer; none for a method or layer without a choice."""
+    balance: float = 0.0
+    """Coefficient of the balance loss."""
+    balance_sum: bool = False
+    """Sum the balance loss over layers instead of averaging it."""
+    experts_per_layer: tuple[int, ...] | None = None
+    unused: dict[str, str] = field(default_factory=dict)
+    """Trainable tensors that need no gradient in every run, and why."""
+    update_flops: Callable[[bool], float] = lambda active: 0.0
+    """Forward FLOPs a token that the method adds; of the chosen experts only if `active`."""
+
+    @property
+    def model(self) -> Any:
+        """Return the model, adapted."""
+        return self.backbone.model
+
+    def trainable(self) -> "dict[str, nn.Parameter]":
+        """Return every trained parameter by name, in a fixed order."""
+        return {name: p for group in self.groups for name, p in sorted(group.parameters.items())}
+
+    def auxiliary_loss(self) -> "Tensor | None":
+        """Return the balance loss of the last forward pass, before its coefficient; None without routers."""
+        if not self.routers:
+            return None
+        import torch
+
+        losses = torch.stack([router.balance() for router in self.routers.values()])
+        return losses.sum() if self.balance_sum else losses.mean()
+
+    def usage(self) -> dict[str, list[float]]:
+        """Return the share of the routing of each expert, by layer, since this was last asked."""
+        return {str(layer): router.take_usage() for layer, router in self.routers.items()}
+
+
+def freeze(backbone: "Backbone", *groups: Group) -> list[Group]:
+    """Freeze all but the groups' parameters and the head; return the groups with the head's added."""
+    all_groups = [*(group for group in groups if group.parameters), Group(name="head", parameters=backbone.head())]
+    for parameter in backbone.model.parameters():
+        parameter.requires_grad_(False)
+    for group in all_groups:
+        for parameter in group.parameters.values():
+            parameter.requires_grad_(True)
+    return all_groups

@@ -1,0 +1,80 @@
+"""MoLA: LoRA experts, a different number in each layer (Gao et al., arXiv 2402.08562, equations 1-4).
+
+Each targeted linear of layer j has N_j LoRA experts and a router that picks the top k for every token.
+Where we differ from the published code, which `mola_paper` reproduces: the balance loss is on, leaves
+padding out and is averaged over layers, so that its coefficient does not scale with the depth.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from molex_cli.allocation import Allocation, experts_per_layer
+from molex_cli.errors import ConfigError
+from molex_cli.methods.base import Adapted, method
+from molex_cli.methods.lora import LowRank, inject_experts
+
+if TYPE_CHECKING:
+    from molex_cli.backbones.structure import Backbone
+
+
+@method("mola")
+@dataclass(kw_only=True)
+class MoLA(LowRank):
+    """LoRA experts, allocated layer by layer, behind a top-k router for each linear."""
+
+    name: str = "mola"
+    display_name: str = "MoLA"
+    learning_rate: float = 5e-4
+    allocation: Allocation = field(default_factory=Allocation)
+    """How many experts each layer gets."""
+    top_k: int = 2
+    """Experts that work on a token."""
+    clip_top_k: bool = False
+    """Let a layer with fewer than top_k experts use all it has."""
+    balance: float = 0.01
+    """Coefficient of the balance loss; 0 turns it off."""
+    balance_sum: bool = False
+    """Sum the balance loss over layers instead of averaging it."""
+    count_padding: bool = False
+    """Count padding in the balance loss and the usage."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        yield from super().problems()
+        allocation = list(self.allocation.problems())
+        yield from (f".allocation{problem}" for problem in allocation)
+        if self.top_k < 1:
+            yield f".top_k must be at least 1, got {self.top_k}"
+        if self.balance < 0:
+            yield f".balance must be at least 0, got {self.balance}"
+
+    def layer_problems(self, num_layers: int) -> Iterator[str]:
+        """Yield what is wrong with the allocation for a model of so many layers."""
+        try:
+            experts = experts_per_layer(self.allocation, num_layers)
+        except ConfigError as error:
+            yield from error.problems
+            return
+        short = [layer for layer, count in enumerate(experts) if count < self.top_k]
+        if short and not self.clip_top_k:
+            yield (
+                f"method.top_k must not exceed any layer's experts, got {self.top_k} with {min(experts)} in layer "
+                f"{', '.join(map(str, short))}; set method.clip_top_k=true to let those layers use all they have"
+            )
+
+    def inject(self, backbone: "Backbone") -> Adapted:
+        """Replace the targeted linears by ones with experts and a router."""
+        from molex_cli.layers.telemetry import LayerRouting, TokenWeights
+
+        if problems := list(self.layer_problems(backbone.num_layers)):
+            raise ConfigError(problems)
+        experts = experts_per_layer(self.allocation, backbone.num_layers)
+        weights = TokenWeights(self.count_padding)
+        targeted = {linear.layer for linear in backbone.targets(self.targets)}
+        routings = {j: LayerRouting(count, weights) for j, count in enumerate(experts) if count > 1 and j in targeted}
+        adapted = inject_experts(self, backbone, experts=experts, top_k=self.top_k, routings=routings)
+        weights.watch(backbone.model, list(routings.values()))
+        adapted.routers, adapted.experts_per_layer = routings, experts
+        adapted.balance, adapted.balance_sum = self.balance, self.balance_sum
+        return adapted

@@ -1,0 +1,67 @@
+"""Scores as pure functions of predictions and references, each with its direction."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named score: its function, the direction that is better, its range."""
+
+    name: str
+    function: Callable[[Sequence[int], Sequence[int]], float]
+    higher_is_better: bool = True
+    low: float = 0.0
+    high: float = 1.0
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Return whether `new` beats `old`; a score that is undefined beats nothing."""
+        if math.isnan(new):
+            return False
+        return old is None or math.isnan(old) or (new > old if self.higher_is_better else new < old)
+
+
+def accuracy(predictions: Sequence[int], references: Sequence[int]) -> float:
+    """Return the share of predictions that equal their reference."""
+    return sum(p == r for p, r in zip(predictions, references, strict=True)) / len(references)
+
+
+def f1(predictions: Sequence[int], references: Sequence[int]) -> float:
+    """Return the F1 score of class 1, as GLUE does for MRPC and QQP; NaN if class 1 never occurs."""
+    pairs = list(zip(predictions, references, strict=True))
+    hits = sum(p == r == 1 for p, r in pairs)
+    total = sum(p == 1 for p, _ in pairs) + sum(r == 1 for _, r in pairs)
+    return 2 * hits / total if total else math.nan
+
+
+def matthews(predictions: Sequence[int], references: Sequence[int]) -> float:
+    """Return the Matthews correlation of any number of classes (Gorodkin 2004); NaN if undefined."""
+    count = len(references)
+    correct = sum(p == r for p, r in zip(predictions, references, strict=True))
+    predicted, actual = Counter(predictions), Counter(references)
+    covariance = correct * count - sum(predicted[k] * actual[k] for k in actual)
+    spread = (count**2 - sum(n**2 for n in predicted.values())) * (count**2 - sum(n**2 for n in actual.values()))
+    return covariance / math.sqrt(spread) if spread else math.nan
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", accuracy),
+        Metric("f1", f1),
+        Metric("matthews", matthews, low=-1.0),
+    )
+}
+
+
+def scores(names: Sequence[str], predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+    """Return each named score of the predictions."""
+    return {name: METRICS[name].function(predictions, references) for name in names}
+
+
+def majority(names: Sequence[str], train: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+    """Return each named score of always predicting the most frequent training label."""
+    label = Counter(train).most_common(1)[0][0]
+    return scores(names, [label] * len(references), references)

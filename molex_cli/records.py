@@ -1,0 +1,175 @@
+"""The run record and its folder; no torch.
+
+A run's folder holds record.json (this file's `Record`), events.jsonl, predictions-last.jsonl and
+predictions-best.jsonl, and adapter-last.safetensors and adapter-best.safetensors.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from molex_cli.errors import RecordError
+
+RECORD_VERSION = 1
+PACKAGES = ("molex", "torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "hydra-core")
+NOT_IN_VARIANT = ("seed", "hardware", "log", "data_dir", "output_dir", "cache_dir", "experiment")
+
+
+@dataclass(kw_only=True)
+class Record:
+    """Everything a comparison needs to know of one run."""
+
+    version: int = RECORD_VERSION
+    name: str
+    """`task method model`, for people."""
+    status: str = "running"
+    """running, finished, failed or interrupted."""
+    variant: str
+    """Hash of the settings that define the arm: no seed, hardware, logging or paths."""
+    seed: int
+    settings: dict[str, Any]
+    display: dict[str, str] = field(default_factory=dict)
+    """Names for tables and plots."""
+    started: str = ""
+    finished: str | None = None
+    """ISO 8601, UTC."""
+    command: list[str] = field(default_factory=list)
+    scores: dict[str, Any] = field(default_factory=dict)
+    """`last` and `best` {step, epoch, loss, scores}, `selection` (the rule of best), `majority`."""
+    degenerate: list[str] = field(default_factory=list)
+    """Reasons not to trust the score: a constant prediction, an undefined metric."""
+    parameters: dict[str, int] = field(default_factory=dict)
+    """Exact counts by part; `trainable`, `added` (trainable without the head), `total`."""
+    experts_per_layer: list[int] | None = None
+    flops_per_token: dict[str, float] = field(default_factory=dict)
+    """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """By split: rows, rows used, tokens, fingerprint, source."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss."""
+    memory_bytes: dict[str, int] = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
+    """Self-checks: gradient_flow, reload, finite."""
+    routing: dict[str, Any] = field(default_factory=dict)
+    """Share of the routing of each expert, by layer, at the last evaluation."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, str] | None = None
+    """`type`, `message`, `traceback` of a run that failed."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it, so that no reader sees half of it."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_record(folder: Path, record: Record) -> Path:
+    """Write record.json into the run's folder and return its path."""
+    path = folder / "record.json"
+    write_text(path, json.dumps(_without_nan(asdict(record)), indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_record(folder: Path) -> Record:
+    """Read a run's record; raise RecordError when it is missing, broken or of another version."""
+    path = folder / "record.json" if folder.is_dir() else folder
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("version") != RECORD_VERSION:
+            raise RecordError(f"{path} must be a record of version {RECORD_VERSION}, got {content.get('version')}")
+        return Record(**content)
+    except FileNotFoundError:
+        raise RecordError(f"{path} must be the record of a run, got no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        raise RecordError(f"{path} must be the record of a run, got a broken file: {error}") from None
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines, at once."""
+    write_text(path, "".join(json.dumps(_without_nan(dict(row)), ensure_ascii=False) + "\n" for row in rows))
+
+
+def variant_id(settings: Mapping[str, Any]) -> str:
+    """Return the hash of the settings that define an arm of a comparison."""
+    defining = {key: value for key, value in settings.items() if key not in NOT_IN_VARIANT}
+    return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def new_folder(output_dir: str, name: str) -> Path:
+    """Create and return a folder of this run's own; a second run of the same name gets .2, .3, ..."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    try:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        for number in range(1, 100_000):
+            folder = Path(output_dir) / (slug if number == 1 else f"{slug}.{number}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise unwritable(output_dir, error) from None
+    raise RecordError(f"output_dir must have room for a folder named {slug}, got 99,999 of them")
+
+
+def unwritable(output_dir: str, error: OSError) -> RecordError:
+    """Return the error of an output folder that cannot be written to."""
+    reason = error.strerror or type(error).__name__
+    return RecordError(f"output_dir must be a folder that can be written to, got {output_dir} ({reason})")
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions and the commit that this process runs, without secrets or environment values."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "packages": versions, "git": _git_state()}
+
+
+def _git_state() -> dict[str, Any] | None:
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": bool(status.strip())}
+
+
+def _without_nan(value: Any) -> Any:
+    """Return plain data with NaN and infinities as null, which JSON can hold."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,169 @@
+"""The root settings: what Hydra composes becomes an `Experiment`, and every problem is named at once."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from molex_cli import methods
+from molex_cli.backbones.settings import Model
+from molex_cli.data.reading import default_data_dir
+from molex_cli.errors import ConfigError
+from molex_cli.hardware import Hardware
+from molex_cli.methods.base import Method
+from molex_cli.tasks import Task
+
+GROUPS = ("model", "method", "task", "hardware", "experiment")
+
+
+class Schedule(Enum):
+    """How the learning rate goes on after the warm-up."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+class Wandb(Enum):
+    """Where Weights & Biases gets the run: `auto` is online with an API key, else offline."""
+
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+@dataclass(kw_only=True)
+class Train:
+    """The loop: how long, in what batches, how fast."""
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    """Optimizer steps at most; null trains all epochs."""
+    batch_size: int = 16
+    """Rows of one forward pass on one device."""
+    accumulate: int = 1
+    """Forward passes of one optimizer step; the effective batch is batch_size x accumulate x processes."""
+    eval_batch_size: int = 64
+    learning_rate: float | None = None
+    """Peak learning rate; null takes the method's recommended one."""
+    schedule: Schedule = Schedule.linear
+    warmup: float = 0.06
+    """Share of the steps with a rising learning rate."""
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    """Largest gradient norm; null clips nothing."""
+    max_length: int = 128
+    """Tokens of one row at most; longer rows are cut."""
+    max_rows: int | None = None
+    """Rows of each split at most, a fixed sample; null takes all."""
+    evaluate_every: int | None = None
+    """Optimizer steps between evaluations; null evaluates after each epoch."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if self.epochs <= 0:
+            yield f".epochs must be above 0, got {self.epochs}"
+        positive = ("max_steps", "batch_size", "accumulate", "eval_batch_size", "max_rows", "evaluate_every")
+        for name in (*positive, "clip", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                yield f".{name} must be {'at least 1' if name in positive else 'above 0'}, got {value}"
+        if not 0 <= self.warmup < 1:
+            yield f".warmup must be at least 0 and below 1, got {self.warmup}"
+        if self.weight_decay < 0:
+            yield f".weight_decay must be at least 0, got {self.weight_decay}"
+        if self.max_length < 8:
+            yield f".max_length must be at least 8, got {self.max_length}"
+
+
+@dataclass(kw_only=True)
+class Log:
+    """Where a run tells what it does; record.json and events.jsonl are always written."""
+
+    wandb: Wandb = Wandb.auto
+    project: str = "molex"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    every: int = 1
+    """Optimizer steps between two lines in events.jsonl and W&B."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if self.every < 1:
+            yield f".every must be at least 1, got {self.every}"
+
+
+@dataclass(kw_only=True)
+class Experiment:
+    """One run, whole."""
+
+    model: Model = MISSING
+    method: Method = MISSING
+    task: Task = MISSING
+    hardware: Hardware = MISSING
+    train: Train = field(default_factory=Train)
+    log: Log = field(default_factory=Log)
+    seed: int = 0
+    """One seed for four streams: head and adapters, data order, dropout, routing noise."""
+    data_dir: str | None = field(default_factory=default_data_dir)
+    """Folder with the official files; MOLEX_DATA unless set. null reads from the hub."""
+    output_dir: str = "outputs"
+    """Folder of the runs."""
+    cache_dir: str | None = None
+    """Folder for converted models and tokens; MOLEX_CACHE or ~/.cache/molex unless set."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Return the peak learning rate: the user's, else the method's."""
+        return self.method.learning_rate if self.train.learning_rate is None else self.train.learning_rate
+
+    @property
+    def name(self) -> str:
+        """Return the run's name for people: task, method, model."""
+        return f"{self.task.name} {self.method.name} {self.model.name}"
+
+
+def register() -> None:
+    """Store the dataclasses where the YAML files of conf/ find them."""
+    store = ConfigStore.instance()
+    store.store(name="schema_experiment", node=Experiment, provider="molex")
+    for name, node in {"model": Model, "task": Task, "hardware": Hardware}.items():
+        store.store(group="schema", name=name, node=node, provider="molex")
+    assert methods  # importing it registered /schema/method/*
+
+
+def resolve(config: DictConfig) -> Experiment:
+    """Return the experiment that the composed settings describe; raise ConfigError with every problem."""
+    own = OmegaConf.create({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
+    experiment = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Experiment), own))
+    assert isinstance(experiment, Experiment)
+    if found := list(problems(experiment)):
+        raise ConfigError(found)
+    return experiment
+
+
+def problems(experiment: Experiment) -> Iterator[str]:
+    """Yield what is wrong with the settings, each with its full key."""
+    for section in ("model", "method", "task", "hardware", "train", "log"):
+        yield from (f"{section}{problem}" for problem in getattr(experiment, section).problems())
+    if experiment.seed < 0:
+        yield f"seed must be at least 0, got {experiment.seed}"
+    num_layers = experiment.model.config.get("num_hidden_layers") or experiment.model.config.get("n_layer")
+    if isinstance(num_layers, int) and not list(experiment.method.problems()):
+        yield from experiment.method.layer_problems(num_layers)
+
+
+def as_data(settings: Any) -> Any:
+    """Return settings as plain data for a record: dataclasses as dicts, enums as their names."""
+    return json.loads(json.dumps(dataclasses.asdict(settings), default=_enum_name))
+
+
+def _enum_name(value: Any) -> str:
+    assert isinstance(value, Enum)
+    return value.name

@@ -1,0 +1,50 @@
+"""Where events go. A sink only receives; one that fails is dropped and never stops a training."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from molex_cli.events import Event, Noted
+
+
+class Sink(Protocol):
+    """Receives the events of one run."""
+
+    def write(self, event: Event) -> None:
+        """Take one event."""
+
+    def close(self) -> None:
+        """Finish; called once, also after a failure."""
+
+
+class Sinks:
+    """Tells every sink everything, and tells the others when one fails."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._open = list(sinks)
+
+    def write(self, event: Event) -> None:
+        """Give the event to each open sink."""
+        for sink in list(self._open):
+            try:
+                sink.write(event)
+            except Exception as error:  # whatever a logger does, the training goes on
+                self._drop(sink, error)
+
+    def told(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Pass on each event after the sinks have it."""
+        for event in events:
+            self.write(event)
+            yield event
+
+    def close(self) -> None:
+        """Close each open sink."""
+        for sink in list(self._open):
+            try:
+                sink.close()
+            except Exception as error:
+                self._drop(sink, error)
+
+    def _drop(self, sink: Sink, error: Exception) -> None:
+        self._open.remove(sink)
+        name = type(sink).__name__
+        self.write(Noted(message=f"{name} failed and is off for the rest of the run ({type(error).__name__}: {error})"))
