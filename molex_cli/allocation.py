@@ -97,8 +97,9 @@ def stretched(bands: Sequence[int], num_layers: int) -> list[Fraction]:
     averages = []
     for layer in range(num_layers):
         low, high = Fraction(layer * num_bands, num_layers), Fraction((layer + 1) * num_bands, num_layers)
-        covered = [(max(low, b), min(high, b + 1), count) for b, count in enumerate(bands)]
-        area = sum(((right - left) * count for left, right, count in covered if right > left), Fraction(0))
+        area = Fraction(0)
+        for band, count in enumerate(bands):
+            area += max(Fraction(0), min(high, Fraction(band + 1)) - max(low, Fraction(band))) * count
         averages.append(area / (high - low))
     return averages
 

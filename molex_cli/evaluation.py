@@ -38,9 +38,7 @@ class Outcome:
         """Return one line for each example: id, label, prediction, logits."""
         return [
             {"id": key, "label": labels[label], "prediction": labels[said], "logits": logits}
-            for key, label, said, logits in zip(
-                encoded.ids, encoded.labels, self.predictions, self.logits, strict=True
-            )
+            for key, label, said, logits in zip(encoded.ids, encoded.labels, self.predictions, self.logits, strict=True)
         ]
 
 
@@ -112,9 +110,7 @@ class Scoring:
         )
         self.usage = self.adapted.usage()
         chosen = metrics.METRICS[self.names[0]]
-        is_best = self.best is None or chosen.better(
-            self.last.scores[chosen.name], self.best.scores[chosen.name]
-        )
+        is_best = self.best is None or chosen.better(self.last.scores[chosen.name], self.best.scores[chosen.name])
         if is_best:
             self.best = self.last
         return Evaluated(
@@ -130,7 +126,8 @@ class Scoring:
 
     def summary(self, majority: dict[str, float]) -> dict[str, Any]:
         """Return the record's scores."""
-        assert self.last is not None and self.best is not None
+        assert self.last is not None
+        assert self.best is not None
         return {
             "metric": self.names[0],
             "last": self.last.summary(),

@@ -29,7 +29,7 @@ from molex_cli.sinks.wandb import WandbSink
 from molex_cli.training import GradientFlow, Timetable, steps
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    pass
 
 
 def run(experiment: schema.Experiment, extra_sinks: tuple[Sink, ...] = ()) -> records.Record:
@@ -69,7 +69,7 @@ def run(experiment: schema.Experiment, extra_sinks: tuple[Sink, ...] = ()) -> re
     finally:
         record.finished = _now()
         records.write_record(folder, record)
-        error_line = record.error and (record.error["message"] or record.error["type"])
+        error_line = (record.error["message"] or record.error["type"]) if record.error else None
         sinks.write(Finished(status=record.status, folder=str(folder), scores=record.scores, error=error_line))
         sinks.close()
     return record
@@ -126,9 +126,7 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
 
 
-def _encoded(
-    experiment: schema.Experiment, adapted: Adapted, splits: dict[str, reading.Split]
-) -> dict[str, Encoded]:
+def _encoded(experiment: schema.Experiment, adapted: Adapted, splits: dict[str, reading.Split]) -> dict[str, Encoded]:
     most, max_length = longest_input(adapted.backbone), experiment.train.max_length
     if most is not None and max_length > most:
         raise ConfigError(f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}")
@@ -237,5 +235,3 @@ def _terminated_as_interrupt() -> Iterator[None]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-

@@ -1,5 +1,6 @@
 """Settings to a backbone: with its weights for training, or without any for counting."""
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def _architecture(settings: Model, num_labels: int) -> Any:
             raise ModelError(f"model.config.model_type must be known to transformers, got {model_type}; {choices}")
         known = AutoConfig.for_model(model_type)
         for key in values:
-            if not hasattr(known, key):
+            # Some settings have no default and so are not known; what is nearly a known name is a slip.
+            if not hasattr(known, key) and difflib.get_close_matches(key, vars(known), n=1, cutoff=0.85):
                 raise ModelError(f"model.config.{key} is no setting of {model_type}; {nearest(key, vars(known))}")
         if settings.random:
             values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values

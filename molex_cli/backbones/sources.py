@@ -35,9 +35,7 @@ def package_folder(settings: Model) -> Path:
     spec = importlib.util.find_spec(settings.package or "")
     if spec is None or not spec.submodule_search_locations:
         way_out = settings.pip or f"pip install {settings.package}"
-        raise ModelError(
-            f"model={settings.name} must have its package installed, got no {settings.package}; {way_out}"
-        )
+        raise ModelError(f"model={settings.name} must have its package installed, got no {settings.package}; {way_out}")
     return Path(next(iter(spec.submodule_search_locations))) / settings.package_folder
 
 

@@ -245,7 +245,7 @@ def _node(config: DictConfig, key: str) -> tuple[Node | None, DictConfig | None]
 
 def _all_keys(config: DictConfig, prefix: str = "") -> list[str]:
     keys: list[str] = []
-    for name in config.keys():  # noqa: SIM118 - iterating a DictConfig yields values for missing ones
+    for name in map(str, config.keys()):  # noqa: SIM118 - iterating a DictConfig yields values for missing ones
         if not prefix and name == "hydra":
             continue
         child = config._get_node(name, validate_access=False)
@@ -270,7 +270,7 @@ def _type_problem(key: str, value: Any, node: Node | None) -> str:
     elif isinstance(wanted, type) and wanted in TYPES:
         rule = TYPES[wanted]
     elif isinstance(node, DictConfig):
-        rule, hint = "a section", f"; set one of its keys, such as {key}.{next(iter(node.keys()), 'key')}"
+        rule, hint = "a section", f"; set one of its keys, such as {key}.{str(next(iter(node.keys()), 'key'))}"
     return f"{key} must be {rule}{optional}, got {value!r}{hint}"
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def _cached(path: Path) -> dict[str, np.ndarray] | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in ("tokens", "types", "offsets")}
-    except (OSError, ValueError, KeyError, EOFError):  # not there, or half a file: encode again
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or half a file: encode again
         return None
 
 
@@ -79,7 +80,7 @@ def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{id(arrays)}.npz")
-        np.savez(beside, **arrays)
+        np.savez(beside, tokens=arrays["tokens"], types=arrays["types"], offsets=arrays["offsets"])
         beside.replace(path)
     except OSError:  # a cache that cannot be written costs time, nothing else
         return

@@ -7,9 +7,6 @@ anything about the label: who did what to whom must be read off the structure. T
 words only; "development" is there for choosing settings without looking at "validation".
 """
 
-import random
-from collections.abc import Callable
-
 TRAIN_ROWS = 1600
 VALIDATION_ROWS = 400
 DEVELOPMENT_ROWS = 400

@@ -6,10 +6,10 @@ import io
 import json
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from molex_cli import hub
 from molex_cli.errors import DataError, nearest
@@ -57,10 +57,10 @@ def _split(task: Task, split: str, table: _Table, labels: Sequence[str], max_row
         ids.append(f"{split}:{number}")
         texts.append(tuple(_text(row, column, table.source, number) for column in task.columns))
         classes.append(_class(row[task.label], index, len(labels), f"{table.source}, row {number + 1}"))
-    chosen = range(len(ids))
+    chosen = list(range(len(ids)))
     if max_rows is not None and max_rows < len(ids):
         chosen = sorted(random.Random(0).sample(range(len(ids)), max_rows))
-    ids, texts, classes = ([column[i] for i in chosen] for column in (ids, texts, classes))
+    ids, texts, classes = [ids[i] for i in chosen], [texts[i] for i in chosen], [classes[i] for i in chosen]
     content = json.dumps([ids, texts, classes], ensure_ascii=False)
     return Split(ids, texts, classes, table.source, len(table.rows), hashlib.sha256(content.encode()).hexdigest())
 
@@ -151,7 +151,7 @@ def _delimited(text: str, delimiter: str, files: Files) -> tuple[list[str], list
     return list(header), rows
 
 
-def _cells(text: str, delimiter: str, quoting: Quoting) -> "csv._reader | Any":
+def _cells(text: str, delimiter: str, quoting: Quoting) -> Iterator[list[str]]:
     """Return the rows of cells, blank lines left out.
 
     Benchmarks write tab-separated text without quoting, and stray quotation marks then merge rows in a
@@ -159,7 +159,7 @@ def _cells(text: str, delimiter: str, quoting: Quoting) -> "csv._reader | Any":
     """
     csv.field_size_limit(2**31 - 1)
 
-    def reader(mode: int) -> Iterable[list[str]]:
+    def reader(mode: Literal[0, 3]) -> Iterable[list[str]]:
         parsed = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=mode, strict=True)
         return (cells for cells in parsed if cells)
 

@@ -74,16 +74,18 @@ class RoutedLowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor | None, shape: Shape, *tensors: Tensor | None) -> tuple:
+        """Return the outputs, logits and gates, and keep what the backward needs."""
         weights, biases, downs, ups, routers = _split(tensors, shape.num_linears)
         num_rows = shape.num_linears * shape.ranks
         dropped = x if keep is None else x * keep
         together = shape.routed and keep is None
         down = stacked(*downs, *routers) if together else stacked(*downs)
         inner = dropped @ down.t()
-        router, logits, gates, spread = None, None, None, shape.scale
+        router, logits, gates = None, None, None
+        spread: Tensor | float = shape.scale
         if shape.routed:
             router = None if together else stacked(*routers)
-            logits = inner[:, num_rows:] if together else x @ router.t()
+            logits = inner[:, num_rows:] if router is None else x @ router.t()
             logits = logits[:, : shape.num_linears * shape.num_experts]
             logits = logits.reshape(-1, shape.num_linears, shape.num_experts)
             gates = top_k_gates(logits, shape.top_k)
@@ -102,6 +104,7 @@ class RoutedLowRank(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple:
+        """Return the gradients of x and of the adapters' and routers' tensors."""
         shape: Shape = ctx.shape
         count, ranks = shape.num_linears, shape.ranks
         x, keep, down, router, inner, gates, hidden, *rest = ctx.saved_tensors

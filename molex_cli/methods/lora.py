@@ -8,7 +8,6 @@ from molex_cli.methods.base import Adapted, Group, Method, freeze, method
 
 if TYPE_CHECKING:
     from molex_cli.backbones.structure import Backbone
-    from molex_cli.layers.experts import LowRankExperts, Together
     from molex_cli.layers.telemetry import LayerRouting
 
 
@@ -68,23 +67,18 @@ def inject_experts(
     for linears in shared_inputs(targets):
         layer = linears[0].layer
         members = [
-            LowRankExperts(linear.module, features(linear.module), experts[layer], settings.rank)
-            for linear in linears
+            LowRankExperts(linear.module, features(linear.module), experts[layer], settings.rank) for linear in linears
         ]
         scale = settings.alpha / settings.rank
         computed.append(
-            Together(
-                members, top_k=top_k, scale=scale, dropout=settings.dropout, routing=(routings or {}).get(layer)
-            )
+            Together(members, top_k=top_k, scale=scale, dropout=settings.dropout, routing=(routings or {}).get(layer))
         )
         for linear, member in zip(linears, members, strict=True):
             backbone.replace(linear, member)
             modules[linear.name] = member
     adapters = {f"{n}.{part}": getattr(m, part) for n, m in modules.items() for part in ("down", "up")}
     routers = {f"{n}.router": m.router for n, m in modules.items() if m.router is not None}
-    groups = freeze(
-        backbone, Group(name="adapters", parameters=adapters), Group(name="routers", parameters=routers)
-    )
+    groups = freeze(backbone, Group(name="adapters", parameters=adapters), Group(name="routers", parameters=routers))
 
     def update_flops(active: bool) -> float:
         return sum(m.flops_per_token(top_k if active else None) for m in modules.values())

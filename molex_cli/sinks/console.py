@@ -1,5 +1,7 @@
 """The terminal: a progress bar on a terminal, plain lines elsewhere."""
 
+from typing import Any
+
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -46,7 +48,8 @@ class Console:
         counts = event.parameters
         say(f"[bold]{event.name}[/bold]  seed {event.seed}  variant {event.variant}")
         if event.experts_per_layer:
-            say(f"experts per layer  {' '.join(map(str, event.experts_per_layer))}  total {sum(event.experts_per_layer)}")
+            experts = " ".join(map(str, event.experts_per_layer))
+            say(f"experts per layer  {experts}  total {sum(event.experts_per_layer)}")
         parts = "  ".join(f"{name} {count:,}" for name, count in counts.items() if name not in ("added", "total"))
         say(f"parameters         {parts}  of {counts['total']:,}")
         say(f"training           {event.total_steps:,} steps, {event.total_tokens:,} tokens")
@@ -68,11 +71,13 @@ class Console:
         self._loss = event.loss if self._loss is None else 0.9 * self._loss + 0.1 * event.loss
         self._rate = rate if self._rate is None else 0.9 * self._rate + 0.1 * rate
         if self._progress is not None and self._bar is not None:
-            shown = {"epoch": f"epoch {event.epoch:.2f}", "loss": f"{self._loss:.4f}", "rate": f"{self._rate:,.0f}"}
-            self._progress.update(self._bar, completed=event.step, score=self._score, **shown)
+            shown: dict[str, Any] = {"epoch": f"epoch {event.epoch:.2f}", "loss": f"{self._loss:.4f}"}
+            shown |= {"rate": f"{self._rate:,.0f}", "score": self._score}
+            self._progress.update(self._bar, completed=event.step, **shown)
         elif event.step % max(1, self._total // PLAIN_LINES) == 0:
             self._terminal.print(
-                f"step {event.step}/{self._total}  epoch {event.epoch:.2f}  loss {self._loss:.4f}  {self._rate:,.0f} tokens/s"
+                f"step {event.step}/{self._total}  epoch {event.epoch:.2f}  loss {self._loss:.4f}  "
+                f"{self._rate:,.0f} tokens/s"
             )
 
     def _evaluated(self, event: Evaluated) -> None:

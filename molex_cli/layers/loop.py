@@ -1,0 +1,35 @@
+"""MoLA as a plain loop over experts, written from the formula: the oracle of tests and the bench's slow arm."""
+
+import torch
+from torch import Tensor, nn
+
+from molex_cli.layers.experts import LowRankExperts
+
+
+class LoopExperts(nn.Module):
+    """The same parameters as a `LowRankExperts`, applied expert by expert to the tokens that chose it."""
+
+    def __init__(self, experts: LowRankExperts, *, top_k: int, scale: float, dropout: float) -> None:
+        super().__init__()
+        self.experts = experts
+        self.top_k, self.scale = min(top_k, experts.num_experts), scale
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return W x + b + scale * sum over the chosen e of S_e(x) B_e A_e dropout(x): [..., in] to [..., out]."""
+        weights, chosen = self._routed(x)
+        dropped = self.dropout(x)
+        y = self.experts.base(x)
+        for e in range(self.experts.num_experts):
+            *token, slot = (chosen == e).nonzero(as_tuple=True)
+            update = dropped[tuple(token)] @ self.experts.down[e].t() @ self.experts.up[e]
+            y = y.index_put(tuple(token), self.scale * weights[(*token, slot)].unsqueeze(-1) * update, accumulate=True)
+        return y
+
+    def _routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the renormalised weights and the indices of the chosen experts: [..., k], [..., k]."""
+        if self.experts.router is None:
+            return x.new_ones(*x.shape[:-1], 1), torch.zeros(*x.shape[:-1], 1, dtype=torch.long, device=x.device)
+        probability = (x @ self.experts.router.t()).float().softmax(dim=-1)
+        weights, chosen = probability.topk(self.top_k, dim=-1)
+        return (weights / weights.sum(-1, keepdim=True)).to(x.dtype), chosen

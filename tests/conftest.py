@@ -1,0 +1,69 @@
+"""What all tests share: no network, no cache of yours, one thread so that tests do not wait for each other."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("WANDB_MODE", "offline")
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from molex_cli import checkpoint, schema
+from molex_cli.cli import overrides
+from molex_cli.methods.base import Adapted
+
+OFFICIAL_DATA = os.environ.get("MOLEX_DATA")
+TINY_MODELS = [name for name in overrides.options("model") if name.startswith("tiny_")]
+MODEL_METHODS = [name for name in overrides.options("method") if name != "bitfit"]
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test in a folder and with a cache of its own."""
+    monkeypatch.setenv("MOLEX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MOLEX_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def official_data() -> str:
+    """Return the folder of the official files, or skip."""
+    if not OFFICIAL_DATA:
+        pytest.skip("MOLEX_DATA names no folder with the official files")
+    return str(Path(OFFICIAL_DATA).resolve())
+
+
+@pytest.fixture
+def experiment() -> Callable[..., schema.Experiment]:
+    """Return a function from overrides to the experiment they describe, with the smoke preset."""
+
+    def make(*arguments: str) -> schema.Experiment:
+        return overrides.checked(overrides.CommandLine(overrides=["experiment=smoke", *arguments]))
+
+    return make
+
+
+@pytest.fixture
+def adapted(experiment: Callable[..., schema.Experiment]) -> Callable[..., Adapted]:
+    """Return a function from overrides to the adapted model."""
+
+    def make(*arguments: str, num_labels: int = 2) -> Adapted:
+        return checkpoint.adapt(experiment(*arguments), num_labels)
+
+    return make
+
+
+def batch(num_rows: int = 3, length: int = 12, vocabulary: int = 260, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Return a padded batch of random tokens: rows of falling length, the last of half the length."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(4, vocabulary, (num_rows, length), generator=generator)
+    lengths = torch.linspace(length, length // 2, num_rows).long()
+    mask = (torch.arange(length) < lengths[:, None]).long()
+    labels = torch.arange(num_rows) % 2
+    return {"input_ids": ids * mask, "attention_mask": mask, "labels": labels}

