@@ -1,6 +1,7 @@
 """Save and load what a method trained: a safetensors file that carries its own settings."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import tempfile
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from molex_cli import schema
 from molex_cli.backbones.loading import load as load_backbone
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import CheckpointError
+from molex_cli.errors import CheckpointError, ConfigError
 from molex_cli.evaluation import logits_of
 from molex_cli.events import Evaluated, Event
 from molex_cli.hardware import random_stream
@@ -35,6 +36,8 @@ class Saved:
     experiment: schema.Experiment
     labels: list[str]
     step: int
+    sha256: str
+    """Over names and bytes of the tensors."""
 
 
 def adapt(experiment: schema.Experiment, num_labels: int) -> Adapted:
@@ -47,14 +50,15 @@ def adapt(experiment: schema.Experiment, num_labels: int) -> Adapted:
 
 def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: list[str], step: int) -> None:
     """Write the trained tensors with the settings that rebuild their places."""
+    tensors = {name: p.detach().cpu().contiguous() for name, p in adapted.trainable().items()}
     about = {
         "format": FORMAT,
+        "sha256": _digest(tensors),
         "method_class": registered_name(experiment.method),
         "settings": schema.as_data(experiment),
         "labels": labels,
         "step": step,
     }
-    tensors = {name: p.detach().cpu().contiguous() for name, p in adapted.trainable().items()}
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
     try:
@@ -92,20 +96,21 @@ def read_about(path: Path) -> Saved:
         about = json.loads(metadata["molex"])
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
-        return Saved(_experiment(about), about["labels"], about["step"])
-    except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException) as error:
-        raise CheckpointError(f"{path} must hold settings of this version of molex, got: {error}") from None
+        return Saved(_experiment(about), about["labels"], about["step"], about["sha256"])
+    except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
 
 
 def load(path: Path) -> tuple[Saved, Adapted]:
     """Rebuild the adapted model that a file was saved from; nothing needs to be retyped."""
     saved = read_about(path)
     adapted = adapt(saved.experiment, len(saved.labels))
-    load_tensors(path, adapted)
+    load_tensors(path, adapted, saved.sha256)
     return saved, adapted
 
 
-def load_tensors(path: Path, adapted: Adapted) -> None:
+def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
     """Fill the trained tensors from a file; names and shapes must fit both ways."""
     places = adapted.trainable()
     with safe_open(path, framework="pt") as file:
@@ -116,9 +121,12 @@ def load_tensors(path: Path, adapted: Adapted) -> None:
                 f"{path} must hold exactly the trained tensors, got {len(missing)} missing and {len(extra)} unknown: "
                 f"{', '.join((missing + extra)[:3])}"
             )
+        tensors = {name: file.get_tensor(name) for name in places}
+        if _digest(tensors) != sha256:
+            raise CheckpointError(f"{path} must hold the tensors that were saved, got other bytes; it is damaged")
         with torch.no_grad():
             for name, place in places.items():
-                tensor = file.get_tensor(name)
+                tensor = tensors[name]
                 if tensor.shape != place.shape:
                     raise CheckpointError(f"{path}: {name} must be {list(place.shape)}, got {list(tensor.shape)}")
                 place.copy_(tensor)
@@ -136,7 +144,7 @@ def reload_check(
         with torch.no_grad():
             for place in adapted.trainable().values():
                 place.zero_()
-        load_tensors(path, adapted)
+        load_tensors(path, adapted, read_about(path).sha256)
         fresh = adapted
     else:
         _, fresh = load(path)
@@ -158,6 +166,14 @@ def first_rows(encoded: Encoded, count: int) -> Encoded:
     )
 
 
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def registered_name(method: Method) -> str:
     """Return the name under which a method's settings are registered."""
     return next(name for name, cls in METHODS.items() if cls is type(method))
@@ -171,4 +187,6 @@ def _experiment(about: dict[str, Any]) -> schema.Experiment:
     typed.method = OmegaConf.structured(METHODS[kind])
     experiment = OmegaConf.to_object(OmegaConf.merge(typed, about["settings"]))
     assert isinstance(experiment, schema.Experiment)
+    if found := list(schema.problems(experiment)):
+        raise ConfigError(found)
     return experiment

@@ -11,6 +11,7 @@ import torch
 from molex_cli import metrics
 from molex_cli.data.batches import collate, scoring_order
 from molex_cli.data.encoding import Encoded
+from molex_cli.errors import TrainingError
 from molex_cli.events import Evaluated, Event, Step
 from molex_cli.methods.base import Adapted
 from molex_cli.training import Timetable
@@ -108,6 +109,9 @@ class Scoring:
         self.last = classify(
             self.adapted, self.encoded, self.names, batch_size=self.batch_size, at=at, device=self.device
         )
+        if not math.isfinite(self.last.loss):
+            way_out = "lower train.learning_rate"
+            raise TrainingError(f"validation loss must be finite, got {self.last.loss} at step {at.step}; {way_out}")
         self.usage = self.adapted.usage()
         chosen = metrics.METRICS[self.names[0]]
         is_best = self.best is None or chosen.better(self.last.scores[chosen.name], self.best.scores[chosen.name])

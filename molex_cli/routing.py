@@ -7,17 +7,18 @@ import torch
 from torch import Tensor
 
 
-def top_k_gates(logits_TGE: Tensor, top_k: int) -> Tensor:
-    """Return softmax weights over the `top_k` largest logits, zero elsewhere, in float32: [T, G, E].
+def probabilities(logits_TGE: Tensor) -> Tensor:
+    """Return the softmax over experts, in float32: [T, G, E]."""
+    # Tokens last: softmax over a short last dimension is several times slower on CPUs.
+    return logits_TGE.float().movedim(0, -1).softmax(dim=-2).movedim(-1, 0)
 
-    Softmax, then top-k, then renormalise (MoLA, equations 1-2) is the softmax of the chosen logits.
-    """
-    logits_TGE = logits_TGE.float()
-    if top_k < logits_TGE.shape[-1]:
-        chosen = logits_TGE.topk(top_k, dim=-1).indices
-        others = torch.ones_like(logits_TGE, dtype=torch.bool).scatter_(-1, chosen, False)
-        logits_TGE = logits_TGE.masked_fill(others, -torch.inf)
-    return logits_TGE.softmax(dim=-1)
+
+def top_k_gates(probability_TGE: Tensor, top_k: int) -> Tensor:
+    """Return the `top_k` largest probabilities, renormalised to sum 1, zero elsewhere: [T, G, E] (MoLA, equation 1)."""
+    if top_k >= probability_TGE.shape[-1]:
+        return probability_TGE
+    values, chosen = probability_TGE.topk(top_k, dim=-1)
+    return torch.zeros_like(probability_TGE).scatter_(-1, chosen, values / values.sum(-1, keepdim=True))
 
 
 def balance_loss(load_E: Tensor, importance_E: Tensor) -> Tensor:
@@ -29,13 +30,14 @@ def balance_loss(load_E: Tensor, importance_E: Tensor) -> Tensor:
     return load_E.shape[-1] * (load_E.detach() * importance_E).sum()
 
 
-def importance_and_load(logits_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor) -> tuple[Tensor, Tensor]:
+def importance_and_load(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sums over weighted tokens and linears of probability and of assignments: [E], [E].
 
     `weights_T` is 1 for a token that counts and 0 for padding. Dividing each sum by its own total
     gives P and f of `balance_loss`.
     """
-    weights = weights_T.to(torch.float32)
-    probability_GE = torch.einsum("t,tge->ge", weights, logits_TGE.float().softmax(dim=-1))
-    assigned_GE = torch.einsum("t,tge->ge", weights, (gates_TGE.detach() > 0).float())
-    return probability_GE.sum(0), assigned_GE.sum(0)
+    tokens, linears, experts = probability_TGE.shape
+    assigned_TGE = (gates_TGE.detach() > 0).to(weights_T.dtype)
+    importance = weights_T @ probability_TGE.reshape(tokens, -1)
+    load = weights_T @ assigned_TGE.reshape(tokens, -1)
+    return importance.view(linears, experts).sum(0), load.view(linears, experts).sum(0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -143,7 +144,7 @@ def resolve(config: DictConfig) -> Experiment:
     own = OmegaConf.create({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
     experiment = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Experiment), own))
     assert isinstance(experiment, Experiment)
-    if found := list(problems(experiment)):
+    if found := list(_not_finite(as_data(experiment))) or list(problems(experiment)):
         raise ConfigError(found)
     return experiment
 
@@ -157,6 +158,15 @@ def problems(experiment: Experiment) -> Iterator[str]:
     num_layers = experiment.model.config.get("num_hidden_layers") or experiment.model.config.get("n_layer")
     if isinstance(num_layers, int) and not list(experiment.method.problems()):
         yield from experiment.method.layer_problems(num_layers)
+
+
+def _not_finite(value: Any, key: str = "") -> Iterator[str]:
+    """Yield each number that is none: no rule on it could be checked."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _not_finite(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{key} must be a finite number, got {value}"
 
 
 def as_data(settings: Any) -> Any:

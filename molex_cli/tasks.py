@@ -73,6 +73,8 @@ class Task:
             yield ".files.validation must name a file of validation rows, got null"
         if not 1 <= len(self.columns) <= 2:
             yield f".columns must name one or two columns of text, got {list(self.columns)}"
+        if len(set(self.columns)) < len(self.columns) or self.label in self.columns:
+            yield f".columns must be different and leave out the label, got {list(self.columns)} and {self.label}"
         if not self.metrics:
             yield ".metrics must name at least one metric, got []"
         for metric in self.metrics:

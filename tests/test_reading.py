@@ -109,7 +109,11 @@ def test_the_hub_gives_the_ids_of_the_files(tmp_path, monkeypatch):
     """The hub cannot be reached in tests: its client is given a data set of the same rows instead."""
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(
-        {"a": datasets.Value("string"), "b": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+        {
+            "a": datasets.Value("string"),
+            "b": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+        }
     )
     columns = {"a": [r[0] for r in ROWS], "b": [r[1] for r in ROWS], "label": [r[2] for r in ROWS]}
     hub = datasets.Dataset.from_dict(columns, features=features)

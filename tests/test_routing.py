@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from molex_cli.routing import balance_loss, importance_and_load, top_k_gates
+from molex_cli.routing import balance_loss, importance_and_load, probabilities, top_k_gates
 
 
 def layer_balance(logits: torch.Tensor, top_k: int, weights: torch.Tensor | None = None) -> float:
-    gates = top_k_gates(logits, top_k)
+    probability = probabilities(logits)
+    gates = top_k_gates(probability, top_k)
     weights = torch.ones(logits.shape[0]) if weights is None else weights
-    importance, load = importance_and_load(logits, gates, weights)
+    importance, load = importance_and_load(probability, gates, weights)
     return float(balance_loss(load / load.sum(), importance / importance.sum()))
 
 
@@ -37,20 +38,21 @@ def test_gates_are_the_renormalised_top_of_the_softmax():
     probability = logits.softmax(-1)
     top = probability.topk(2, -1)
     expected = torch.zeros_like(probability).scatter(-1, top.indices, top.values / top.values.sum(-1, keepdim=True))
-    assert torch.allclose(top_k_gates(logits, 2), expected, atol=1e-6)
+    assert torch.allclose(top_k_gates(probabilities(logits), 2), expected, atol=1e-6)
 
 
 def test_gates_are_float32_whatever_the_logits_are():
-    assert top_k_gates(torch.randn(4, 1, 3, dtype=torch.bfloat16), 2).dtype == torch.float32
+    assert top_k_gates(probabilities(torch.randn(4, 1, 3, dtype=torch.bfloat16)), 2).dtype == torch.float32
 
 
 def test_ties_choose_exactly_k_experts():
-    assert (top_k_gates(torch.zeros(6, 1, 5), 2) > 0).sum(-1).eq(2).all()
+    assert (top_k_gates(probabilities(torch.zeros(6, 1, 5)), 2) > 0).sum(-1).eq(2).all()
 
 
 def test_the_balance_loss_trains_the_router_through_probability_only():
     logits = torch.randn(20, 1, 4, requires_grad=True)
-    importance, load = importance_and_load(logits, top_k_gates(logits, 2), torch.ones(20))
+    probability = probabilities(logits)
+    importance, load = importance_and_load(probability, top_k_gates(probability, 2), torch.ones(20))
     balance_loss(load / load.sum(), importance / importance.sum()).backward()
     assert logits.grad.abs().sum() > 0
     assert not load.requires_grad

@@ -34,9 +34,7 @@ def trained(adapted, tmp_path, *arguments, seed=0, **settings):
         if hasattr(module, "dropout_prob"):
             module.dropout_prob = 0.0
     train = Train(batch_size=8, epochs=2, **settings) if "batch_size" not in settings else Train(epochs=2, **settings)
-    events = list(
-        steps(made, encoded(tmp_path), train, learning_rate=1e-3, seed=seed, accelerator=accelerator(CPU))
-    )
+    events = list(steps(made, encoded(tmp_path), train, learning_rate=1e-3, seed=seed, accelerator=accelerator(CPU)))
     return made, events
 
 
@@ -103,7 +101,9 @@ def test_each_group_keeps_its_own_rate_and_decay(adapted):
     made = adapted("method=mola_inverted")
     made.groups.append(Group(name="gates", parameters={}, learning_rate_scale=2.0))
     made.groups[1].learning_rate_scale, made.groups[1].weight_decay = 0.5, 0.3
-    groups = {group["name"]: (group["peak"], group["weight_decay"]) for group in optimizer(made, 1e-2, 0.1).param_groups}
+    groups = {
+        group["name"]: (group["peak"], group["weight_decay"]) for group in optimizer(made, 1e-2, 0.1).param_groups
+    }
     assert groups == {"adapters": (1e-2, 0.1), "routers": (5e-3, 0.3), "head": (1e-2, 0.1)}
 
 

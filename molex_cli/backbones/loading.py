@@ -2,11 +2,14 @@
 
 import difflib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from molex_cli import hub
@@ -41,7 +44,7 @@ def load(settings: Model, num_labels: int, seed: int, cache_dir: Path | None = N
 def skeleton(settings: Model, num_labels: int) -> Backbone:
     """Build the model on the meta device: every shape and name, no weights, no tokenizer."""
     config = _architecture(settings, num_labels)
-    with torch.device("meta"):
+    with torch.device("meta"), _possible(settings):
         model = AutoModelForSequenceClassification.from_config(config)
     return Backbone(model, None, settings.name)
 
@@ -57,7 +60,7 @@ def longest_input(backbone: Backbone) -> int | None:
 
 def _random(settings: Model, num_labels: int, seed: int) -> Backbone:
     config = _architecture(settings, num_labels)
-    with random_stream(0, "backbone"):
+    with random_stream(0, "backbone"), _possible(settings):
         base = AutoModelForSequenceClassification.from_config(config)
     with random_stream(seed, "head"):
         model = AutoModelForSequenceClassification.from_config(config)
@@ -80,7 +83,8 @@ def _architecture(settings: Model, num_labels: int) -> Any:
                 raise ModelError(f"model.config.{key} is no setting of {model_type}; {nearest(key, vars(known))}")
         if settings.random:
             values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values
-        return AutoConfig.for_model(model_type, num_labels=num_labels, **values)
+        with _possible(settings):
+            return AutoConfig.for_model(model_type, num_labels=num_labels, **values)
     folder = settings.folder or (package_folder(settings) if settings.package else None)
     if folder is None:
         hub.go_offline_if_unreachable()
@@ -88,6 +92,16 @@ def _architecture(settings: Model, num_labels: int) -> Any:
         return AutoConfig.from_pretrained(folder or settings.hub, num_labels=num_labels)
     except (OSError, ValueError) as error:
         raise _unloadable(settings, folder, False, error) from error
+
+
+@contextmanager
+def _possible(settings: Model) -> Iterator[None]:
+    """Turn transformers' complaints about an architecture into one line."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"model.config must be an architecture that can be built, got: {reason}") from error
 
 
 def _prepared(backbone: Backbone) -> Backbone:

@@ -32,7 +32,10 @@ def local_folder(settings: Model, cache_dir: Path) -> Path | None:
 
 def package_folder(settings: Model) -> Path:
     """Return the weights' folder inside an installed package, without importing the package."""
-    spec = importlib.util.find_spec(settings.package or "")
+    try:
+        spec = importlib.util.find_spec(settings.package or "")
+    except (ImportError, ValueError):  # the parent of a dotted name is missing
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         way_out = settings.pip or f"pip install {settings.package}"
         raise ModelError(f"model={settings.name} must have its package installed, got no {settings.package}; {way_out}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import overrides
-from molex_cli.errors import MolexError
+from molex_cli.errors import ConfigError, MolexError
 
 if TYPE_CHECKING:
     from molex_cli.bench import Arm
@@ -33,7 +33,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--no-memory", action="store_true", help="leave out memory, which takes a process an arm")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.error = overrides.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(arguments)
+    for name in ("rows", "tokens", "rounds"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if not all(0 <= dropout < 1 for dropout in options.dropout or []):
+        raise ConfigError(f"--dropout must be at least 0 and below 1, got {options.dropout}")
     experiments = _experiments(options)
 
     from molex_cli import bench

@@ -4,13 +4,15 @@ Hydra stops at the first mistake, lets `+train.foo=1` pass and lists no choices 
 groups are looked up in conf/, composed, and each key and value is tried on the typed result.
 """
 
+import copy
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -27,6 +29,7 @@ from molex_cli.errors import ConfigError, nearest
 MOST_COMBINATIONS = 64  # of group choices that are composed one by one before a sweep starts
 OVERRIDE = re.compile(r"^(\+{0,2}|~)[A-Za-z_][\w./@-]*(=|$)")
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
 
 
 def conf_dir() -> Path:
@@ -61,7 +64,9 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     """Split the arguments into Hydra's flags and overrides; a relative -cp is one of the working directory."""
     flags = [argument for argument in arguments if not OVERRIDE.match(argument) or _is_value(arguments, argument)]
     overrides = [argument for argument in arguments if argument not in flags]
-    known = get_args_parser().parse_args(flags)
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    known = parser.parse_args(flags)
     line = CommandLine(overrides=[*known.overrides, *overrides], multirun=known.multirun)
     line.flags = [flag for flag in flags if flag not in known.overrides]
     if known.config_name:
@@ -87,30 +92,29 @@ def options(group: str, folders: Sequence[Path] | None = None) -> list[str]:
 def checked(line: CommandLine) -> schema.Experiment:
     """Return the (first) experiment of the command line and tidy its overrides; raise with every problem."""
     schema.register()
-    parsed = _parsed(line.overrides)
+    parsed, bad = _parsed(line.overrides)
+    if not line.multirun:
+        for override in parsed:
+            if override.is_sweep_override():
+                _, _, value = (override.input_line or "").partition("=")
+                bad.append(f"{override.key_or_group} must be one value, got {value}; add -m to sweep over several")
+        parsed = [override for override in parsed if not override.is_sweep_override()]
     groups = [o for o in parsed if o.key_or_group in schema.GROUPS]
-    if bad := list(_group_problems(groups, line)):
-        raise ConfigError(bad)
-    values = [o for o in parsed if o not in groups and not _is_hydra(o)]
+    unknown = {o.key_or_group for o in groups if list(_group_problems(o, line))}
+    bad += [problem for override in groups for problem in _group_problems(override, line)]
+    groups = [o for o in groups if o.key_or_group not in unknown]
+    values = [o for o in parsed if o.key_or_group not in schema.GROUPS and not _is_hydra(o)]
+    values = [o for o in values if o.key_or_group.split(".")[0] not in unknown]
     combinations = list(product(*(_choices(group) for group in groups)))[:MOST_COMBINATIONS]
     composed = [_composed(line, groups, combination) for combination in combinations]
-    bad = list(dict.fromkeys(problem for o in values for problem in _value_problems(o, composed)))
-    if bad and any(problem.startswith("no such key: ") for problem in bad):
-        bad = [problem.removeprefix("no such key: ") for problem in bad]
-    line.overrides = [_tidied(o, composed[0]) for o in parsed]
-    first = composed[0]
-    for override in values:
-        if not list(_value_problems(override, composed)):
-            OmegaConf.update(first, override.key_or_group, _values(override)[0], force_add=True)
-    try:
-        experiment = schema.resolve(first)
-    except ConfigError as error:
-        raise ConfigError([*bad, *error.problems]) from None
-    except OmegaConfBaseException as error:
-        raise ConfigError([*bad, one_line(error)]) from None
+    bad += [problem for override in values for config in composed for problem in _misfits(override, config)]
+    fitting = [o for o in values if not any(list(_misfits(o, config)) for config in composed)]
+    experiments = [_resolved(trial, bad) for config in composed for trial in _trials(config, fitting)]
     if bad:
-        raise ConfigError(bad)
-    return experiment
+        raise ConfigError(dict.fromkeys(bad))
+    line.overrides = [_tidied(o, composed[0]) for o in parsed]
+    assert experiments[0] is not None
+    return experiments[0]
 
 
 def one_line(error: Exception) -> str:
@@ -119,6 +123,11 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
     return (f"{key}: " if key else "") + " ".join(lines)
+
+
+def refuse(message: str) -> NoReturn:
+    """Raise argparse's complaint as an error of ours."""
+    raise ConfigError(f"the arguments must be those that --help lists, got: {message}")
 
 
 def _is_value(arguments: Sequence[str], argument: str) -> bool:
@@ -135,21 +144,40 @@ def _folder(path: str, flag: str) -> Path:
     return folder
 
 
-def _parsed(overrides: Sequence[str]) -> list[Override]:
+def _trials(config: DictConfig, values: Sequence[Override]) -> Iterator[DictConfig]:
+    """Yield the settings with every first value, then with each further value of a sweep on its own."""
+    first = {o.key_or_group: _values(o)[0] for o in values if not o.is_delete()}
+    further = [{**first, o.key_or_group: value} for o in values for value in _values(o)[1:]]
+    for each in [first, *further]:
+        trial = copy.deepcopy(config)
+        for key, value in each.items():
+            OmegaConf.update(trial, key, value, force_add=True)
+        yield trial
+
+
+def _resolved(config: DictConfig, bad: list[str]) -> schema.Experiment | None:
+    try:
+        return schema.resolve(config)
+    except ConfigError as error:
+        bad += error.problems
+    except OmegaConfBaseException as error:
+        bad.append(one_line(error))
+    return None
+
+
+def _parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """Return the overrides that can be read, and what is wrong with the others."""
     parser, parsed, bad = OverridesParser.create(), [], []
     for text in overrides:
         try:
             if "=" not in text and not text.startswith("~"):
-                raise ConfigError(f"an argument must be key=value, got {text}")
-            parsed += parser.parse_overrides([text])
+                bad.append(f"an argument must be key=value, got {text}")
+            else:
+                parsed += parser.parse_overrides([text])
         except HydraException as error:
             reason = str(error).splitlines()[0]
             bad.append(f"an argument must be key=value with quotes around special characters, got {text} ({reason})")
-        except ConfigError as error:
-            bad += error.problems
-    if bad:
-        raise ConfigError(bad)
-    return parsed
+    return parsed, bad
 
 
 def _is_hydra(override: Override) -> bool:
@@ -157,7 +185,7 @@ def _is_hydra(override: Override) -> bool:
 
 
 def _choices(override: Override) -> list[str]:
-    return [str(value) for value in _values(override)]
+    return ["null" if value is None else str(value) for value in _values(override)]
 
 
 def _values(override: Override) -> list[Any]:
@@ -170,13 +198,12 @@ def _plain(value: Any) -> Any:
     return value.text if hasattr(value, "text") else value
 
 
-def _group_problems(groups: Sequence[Override], line: CommandLine) -> Iterator[str]:
-    for override in groups:
-        group = override.key_or_group
-        choices = options(group, line.folders)
-        for value in _choices(override):
-            if value not in choices and not (group == "experiment" and value in ("null", "None")):
-                yield f"{group} must be one of the files in conf/{group}, got {value}; {nearest(value, choices)}"
+def _group_problems(override: Override, line: CommandLine) -> Iterator[str]:
+    group = override.key_or_group
+    choices = options(group, line.folders)
+    for value in _choices(override):
+        if value not in choices and not (group == "experiment" and value == "null"):
+            yield f"{group} must be one of the files in conf/{group}, got {value}; {nearest(value, choices)}"
 
 
 def _composed(line: CommandLine, groups: Sequence[Override], choice: Sequence[str]) -> DictConfig:
@@ -191,24 +218,13 @@ def _composed(line: CommandLine, groups: Sequence[Override], choice: Sequence[st
         raise ConfigError(one_line(error)) from error
 
 
-def _value_problems(override: Override, composed: Sequence[DictConfig]) -> Iterator[str]:
-    """Yield why a value fits none of the composed settings; in a sweep over groups it must fit one."""
-    found = []
-    for config in composed:
-        problems = list(_misfits(override, config))
-        if not problems:
-            return
-        found.append(problems)
-    yield from min(found, key=len)
-
-
 def _misfits(override: Override, config: DictConfig) -> Iterator[str]:
     key = override.key_or_group
     if _is_open(key, config):
         return
     node, parent = _node(config, key)
     if node is None and parent is None:
-        yield f"{key} is no setting; {nearest(key, _all_keys(config))}"
+        yield f"{key} is no setting; {_near_key(key, config)}"
         return
     if override.is_delete():
         yield f"{key} cannot be deleted; set it to null where it is optional"
@@ -243,16 +259,28 @@ def _node(config: DictConfig, key: str) -> tuple[Node | None, DictConfig | None]
     return None, None
 
 
-def _all_keys(config: DictConfig, prefix: str = "") -> list[str]:
+def _near_key(key: str, config: DictConfig) -> str:
+    """Return a hint: the setting with nearly this name, or all settings of the section."""
+    keys = _leaf_keys(config)
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
+    if close:
+        return f"did you mean {close[0]}?"
+    section = key.rpartition(".")[0]
+    inside = [name for name in keys if name.rpartition(".")[0] == section]
+    shown = inside or [name for name in map(str, config.keys()) if name != "hydra"]
+    return f"choose from {', '.join(shown)}"
+
+
+def _leaf_keys(config: DictConfig, prefix: str = "") -> list[str]:
     keys: list[str] = []
-    for name in map(str, config.keys()):  # noqa: SIM118 - iterating a DictConfig yields values for missing ones
+    for name in map(str, config.keys()):
         if not prefix and name == "hydra":
             continue
         child = config._get_node(name, validate_access=False)
-        key = f"{prefix}{name}"
-        keys.append(key)
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            keys += _all_keys(child, f"{key}.")
+            keys += _leaf_keys(child, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
     return keys
 
 
@@ -265,13 +293,13 @@ def _type_problem(key: str, value: Any, node: Node | None) -> str:
         rule, hint = f"one of {', '.join(names)}", f"; {nearest(str(value), names)}"
     elif isinstance(node, ListConfig):
         inner = get_args(wanted)
-        rule = f"a list of {TYPES.get(inner[0], 'values') if inner else 'values'}".replace("list of a ", "list of ")
+        rule = f"a list of {PLURALS.get(inner[0], 'values') if inner else 'values'}"
         hint = f"; write {key}=[{value}]" if isinstance(value, str | int | float) else ""
     elif isinstance(wanted, type) and wanted in TYPES:
         rule = TYPES[wanted]
     elif isinstance(node, DictConfig):
-        rule, hint = "a section", f"; set one of its keys, such as {key}.{str(next(iter(node.keys()), 'key'))}"
-    return f"{key} must be {rule}{optional}, got {value!r}{hint}"
+        rule, hint = "a section", f"; set one of its keys, such as {key}.{next(iter(node.keys()), 'key')!s}"
+    return f"{key} must be {rule}{optional}, got {'null' if value is None else repr(value)}{hint}"
 
 
 def _tidied(override: Override, config: DictConfig) -> str:

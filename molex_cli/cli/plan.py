@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for molex train")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.error = overrides.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(arguments)
     experiment = overrides.checked(overrides.CommandLine(overrides=options.overrides))
 

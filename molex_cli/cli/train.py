@@ -36,6 +36,7 @@ def application(argv: list[str], config_path: str, name: str = "molex train") ->
     # With this set Hydra leaves errors to the caller, who prints one line for a user's mistake.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [name, *argv]
+    _failures.clear()
     try:
         hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
     except HydraException as error:

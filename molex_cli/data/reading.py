@@ -56,7 +56,8 @@ def _split(task: Task, split: str, table: _Table, labels: Sequence[str], max_row
     for number, row in enumerate(table.rows):
         ids.append(f"{split}:{number}")
         texts.append(tuple(_text(row, column, table.source, number) for column in task.columns))
-        classes.append(_class(row[task.label], index, len(labels), f"{table.source}, row {number + 1}"))
+        label = _text(row, task.label, table.source, number)
+        classes.append(_class(label, index, len(labels), f"{table.source}, row {number + 1}"))
     chosen = list(range(len(ids)))
     if max_rows is not None and max_rows < len(ids):
         chosen = sorted(random.Random(0).sample(range(len(ids)), max_rows))
@@ -73,7 +74,8 @@ def _table(task: Task, split: str, data_dir: str | None) -> _Table:
     official = getattr(task.official, split)
     if data_dir is not None and official:
         if not Path(data_dir).is_dir():
-            raise DataError(f"data_dir must be a folder with {official}, got {data_dir}, which does not exist")
+            reason = "is no folder" if Path(data_dir).exists() else "does not exist"
+            raise DataError(f"data_dir must be a folder with {official}, got {data_dir}, which {reason}")
         return _file(task, task.official, Path(data_dir) / official, "data_dir")
     return _hub(task, split, official)
 
@@ -133,17 +135,27 @@ def _parsed(path: Path, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
         return table.column_names, table.to_pylist()
     text = path.read_bytes().decode("utf-8-sig")
     if path.suffix == ".jsonl":
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line that is no object")
+        rows = [_object(line, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         return sorted({key for row in rows for key in row}), rows
     return _delimited(text, "\t" if path.suffix == ".tsv" else ",", files)
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number}, which is no object: {line.strip()[:40]}")
+    return row
 
 
 def _delimited(text: str, delimiter: str, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
     lines = _cells(text, delimiter, files.quoting)
     header = files.header or next(lines, [])
     rows = []
+    if len(set(header)) < len(header):
+        raise ValueError(f"two columns of the same name in {', '.join(header)}")
     for number, cells in enumerate(lines, start=1 if files.header else 2):
         if len(cells) != len(header):
             raise ValueError(f"{len(cells)} cells in row {number} where the header has {len(header)}")
@@ -166,11 +178,17 @@ def _cells(text: str, delimiter: str, quoting: Quoting) -> Iterator[list[str]]:
     if quoting is Quoting.none:
         return iter(reader(csv.QUOTE_NONE))
     try:
-        return iter(list(reader(csv.QUOTE_MINIMAL)))
+        quoted = list(reader(csv.QUOTE_MINIMAL))
     except csv.Error:
         if quoting is Quoting.csv:
             raise
         return iter(reader(csv.QUOTE_NONE))
+    if quoting is Quoting.auto and '"' in text:
+        # Two stray quotes can look like one quoted field with a line break; then the plain rows are all of one width.
+        plain = list(reader(csv.QUOTE_NONE))
+        if len(plain) > len(quoted) and len({len(cells) for cells in plain}) == 1:
+            return iter(plain)
+    return iter(quoted)
 
 
 def _require_columns(task: Task, found: Sequence[str], where: str, key: str) -> None:
@@ -185,7 +203,7 @@ def _require_columns(task: Task, found: Sequence[str], where: str, key: str) -> 
 
 
 def _labels(task: Task, table: _Table) -> list[str]:
-    labels = sorted({str(row[task.label]) for row in table.rows})
+    labels = sorted({_text(row, task.label, table.source, number) for number, row in enumerate(table.rows)})
     if len(labels) < 2:
         raise DataError(f"{table.source} must have two or more labels in {task.label}, got {labels}")
     if len(labels) > max(50, len(table.rows) // 2):
@@ -193,8 +211,7 @@ def _labels(task: Task, table: _Table) -> list[str]:
     return labels
 
 
-def _class(value: Any, index: Mapping[str, int], num_labels: int, where: str) -> int:
-    text = str(value)
+def _class(text: str, index: Mapping[str, int], num_labels: int, where: str) -> int:
     if text in index:
         return index[text]
     if text.isdecimal() and int(text) < num_labels and not any(label.isdecimal() for label in index):
@@ -205,7 +222,7 @@ def _class(value: Any, index: Mapping[str, int], num_labels: int, where: str) ->
 def _text(row: Mapping[str, Any], column: str, source: str, number: int) -> str:
     value = row.get(column)
     if value is None:
-        raise DataError(f"{source}, row {number + 1} must have text in {column}, got nothing")
+        raise DataError(f"{source}, row {number + 1} must have a value in {column}, got nothing")
     return str(value)
 
 

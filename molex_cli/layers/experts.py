@@ -104,14 +104,14 @@ class Together:
         ]
         # The function below casts nothing itself, so that the backward sees what the forward saw.
         with torch.autocast(x.device.type, enabled=False):
-            *outputs, logits, gates = RoutedLowRank.apply(
+            *outputs, probability, gates = RoutedLowRank.apply(
                 flat,
                 keep,
                 self._scaled_shape(dropout),
                 *(None if tensor is None else tensor.to(dtype) for tensor in tensors),
             )
-        if self.routing is not None and logits is not None:
-            self.routing.observe(logits, gates, x.shape[:-1])
+        if self.routing is not None and probability is not None:
+            self.routing.observe(probability, gates, x.shape[:-1])
         shaped = [y.view(*x.shape[:-1], -1) for y in outputs]
         return shaped if fused else [member.base(x) + y for member, y in zip(members, shaped, strict=True)]
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molex_cli.routing import top_k_gates
+from molex_cli.routing import probabilities, top_k_gates
 
 ROW_MULTIPLE = 16  # matrix kernels are up to a third slower when a dimension is not a multiple of this
 LANES = 65536
@@ -68,46 +68,46 @@ class RoutedLowRank(torch.autograd.Function):
 
     Takes x [T, I], a keep mask [T, I] or None, a `Shape`, then G each of: W [O, I] or None, b [O] or
     None, A [E*rank, I], B [E*rank, O] and, if routed, routers [E, I]. Where W is None the update alone
-    is returned. Returns the G outputs [T, O], then router logits [T, G, E] and gates [T, G, E] (None, None
-    without routers); the logits carry gradients, the gates do not.
+    is returned. Returns the G outputs [T, O], then router probabilities [T, G, E] and gates [T, G, E] (None,
+    None without routers); the probabilities carry gradients, the gates do not.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor | None, shape: Shape, *tensors: Tensor | None) -> tuple:
-        """Return the outputs, logits and gates, and keep what the backward needs."""
+        """Return the outputs, probabilities and gates, and keep what the backward needs."""
         weights, biases, downs, ups, routers = _split(tensors, shape.num_linears)
         num_rows = shape.num_linears * shape.ranks
         dropped = x if keep is None else x * keep
         together = shape.routed and keep is None
         down = stacked(*downs, *routers) if together else stacked(*downs)
         inner = dropped @ down.t()
-        router, logits, gates = None, None, None
+        router, probability, gates = None, None, None
         spread: Tensor | float = shape.scale
         if shape.routed:
             router = None if together else stacked(*routers)
             logits = inner[:, num_rows:] if router is None else x @ router.t()
             logits = logits[:, : shape.num_linears * shape.num_experts]
-            logits = logits.reshape(-1, shape.num_linears, shape.num_experts)
-            gates = top_k_gates(logits, shape.top_k)
+            probability = probabilities(logits.view(-1, shape.num_linears, shape.num_experts))
+            gates = top_k_gates(probability, shape.top_k)
             spread = _spread(gates, shape, inner.dtype)
         hidden = inner[:, :num_rows] * spread
         outputs = []
         for g, (weight, bias, up) in enumerate(zip(weights, biases, ups, strict=True)):
             part = hidden[:, g * shape.ranks : (g + 1) * shape.ranks]
             outputs.append(part @ up if weight is None else _linear(x, weight, bias).addmm_(part, up))
-        ctx.save_for_backward(x, keep, down, router, inner, gates, hidden, *weights, *ups)
+        ctx.save_for_backward(x, keep, down, router, inner, probability, gates, hidden, *weights, *ups)
         ctx.shape = shape
         ctx.set_materialize_grads(False)
         if gates is not None:
             ctx.mark_non_differentiable(gates)
-        return (*outputs, logits, gates)
+        return (*outputs, probability, gates)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple:
         """Return the gradients of x and of the adapters' and routers' tensors."""
         shape: Shape = ctx.shape
         count, ranks = shape.num_linears, shape.ranks
-        x, keep, down, router, inner, gates, hidden, *rest = ctx.saved_tensors
+        x, keep, down, router, inner, probability, gates, hidden, *rest = ctx.saved_tensors
         weights, ups = rest[:count], rest[count:]
         num_rows = count * ranks
         grad_x = None
@@ -127,7 +127,7 @@ class RoutedLowRank(torch.autograd.Function):
         torch.mul(grad_hidden, spread, out=grad_inner[:, :num_rows])
         grad_routers: list[Tensor | None] = []
         if shape.routed:
-            grad_logits = _grad_logits(grad_hidden * inner[:, :num_rows], gates, shape, grads[count])
+            grad_logits = _grad_logits(grad_hidden * inner[:, :num_rows], probability, gates, shape, grads[count])
             if router is None:
                 grad_inner[:, num_rows : num_rows + grad_logits.shape[1]] = grad_logits
             else:
@@ -161,13 +161,20 @@ def _spread(gates: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
     return scaled.unsqueeze(-1).expand(*gates.shape, shape.rank).reshape(gates.shape[0], -1)
 
 
-def _grad_logits(products: Tensor, gates: Tensor, shape: Shape, grad_outside: Tensor | None) -> Tensor:
-    """Return the gradient of the router logits, [T, G*E], from the task and from any use outside."""
+def _grad_logits(
+    products: Tensor, probability: Tensor, gates: Tensor, shape: Shape, grad_probability: Tensor | None
+) -> Tensor:
+    """Return the gradient of the router logits, [T, G*E], from the task and from any use of the probabilities."""
     grad_gates = products.view(*gates.shape, shape.rank).sum(-1).float() * shape.scale
-    grad_logits = gates * (grad_gates - (gates * grad_gates).sum(-1, keepdim=True))
-    if grad_outside is not None:
-        grad_logits = grad_logits + grad_outside
+    # The renormalised top k of a softmax is the softmax of the chosen logits.
+    grad_logits = _softmax_backward(gates, grad_gates)
+    if grad_probability is not None:
+        grad_logits += _softmax_backward(probability, grad_probability)
     return grad_logits.flatten(1).to(products.dtype)
+
+
+def _softmax_backward(output: Tensor, grad_output: Tensor) -> Tensor:
+    return output * (grad_output - (output * grad_output).sum(-1, keepdim=True))
 
 
 def _grad_input(grad_x: Tensor | None, grad_inner: Tensor, down: Tensor, keep: Tensor | None) -> Tensor:

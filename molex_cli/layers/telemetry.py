@@ -54,11 +54,11 @@ class LayerRouting:
         self._load: list[Tensor] = []
         self._total: Tensor | None = None
 
-    def observe(self, logits_TGE: Tensor, gates_TGE: Tensor, shape: torch.Size) -> None:
+    def observe(self, probability_TGE: Tensor, gates_TGE: Tensor, shape: torch.Size) -> None:
         """Add the routing of some linears for tokens of the given shape."""
         if not self._weights.is_open:
             return
-        importance, load = importance_and_load(logits_TGE, gates_TGE, self._weights.of(shape, gates_TGE))
+        importance, load = importance_and_load(probability_TGE, gates_TGE, self._weights.of(shape, gates_TGE))
         self._importance.append(importance)
         self._load.append(load)
 
