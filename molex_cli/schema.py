@@ -52,7 +52,7 @@ class Train:
     """Forward passes of one optimizer step; the effective batch is batch_size x accumulate x processes."""
     eval_batch_size: int = 64
     learning_rate: float | None = None
-    """Peak learning rate; null takes the method's recommended one."""
+    """Peak learning rate; null takes the method's recommended one, at the model's scale."""
     schedule: Schedule = Schedule.linear
     warmup: float = 0.06
     """Share of the steps with a rising learning rate."""
@@ -121,8 +121,10 @@ class Experiment:
 
     @property
     def learning_rate(self) -> float:
-        """Return the peak learning rate: the user's, else the method's."""
-        return self.method.learning_rate if self.train.learning_rate is None else self.train.learning_rate
+        """Return the peak learning rate: the user's, else the method's at the model's scale."""
+        if self.train.learning_rate is not None:
+            return self.train.learning_rate
+        return self.method.learning_rate * self.model.learning_rate_scale
 
     @property
     def name(self) -> str:

@@ -29,6 +29,9 @@ class Model:
     config: dict[str, Any] = field(default_factory=dict)
     """Architecture, as in config.json; lets `molex plan` count without a download."""
 
+    learning_rate_scale: float = 1.0
+    """Multiplies the method's recommended learning rate: small models take larger ones."""
+
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
         sources = [name for name in ("hub", "folder", "package") if getattr(self, name)]
@@ -36,5 +39,7 @@ class Model:
             sources.append("random")
         if len(sources) != 1:
             yield f" must have one source of hub, folder, package, random, got {' and '.join(sources) or 'none'}"
+        if self.learning_rate_scale <= 0:
+            yield f".learning_rate_scale must be above 0, got {self.learning_rate_scale}"
         if self.random and "model_type" not in self.config:
             yield ".config must give model_type for random weights, got none"

@@ -12,6 +12,7 @@ in one byte a feature.
 Dimensions: T tokens, I input features, O output features, G linears, E experts, R = G*E*rank.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,45 +107,54 @@ class RoutedLowRank(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple:
         """Return the gradients of x and of the adapters' and routers' tensors."""
         shape: Shape = ctx.shape
-        count, ranks = shape.num_linears, shape.ranks
+        count = shape.num_linears
         x, keep, down, router, inner, probability, gates, hidden, *rest = ctx.saved_tensors
         weights, ups = rest[:count], rest[count:]
-        num_rows = count * ranks
-        grad_x = None
-        grad_ups: list[Tensor | None] = []
-        grad_hidden = torch.zeros_like(hidden) if any(g is None for g in grads[:count]) else torch.empty_like(hidden)
-        for g, (grad_y, weight, up) in enumerate(zip(grads[:count], weights, ups, strict=True)):
-            if grad_y is None:
-                grad_ups.append(None)
-                continue
-            columns = slice(g * ranks, (g + 1) * ranks)
-            grad_hidden[:, columns] = grad_y @ up.t()
-            grad_ups.append(hidden[:, columns].t() @ grad_y)
-            if weight is not None and ctx.needs_input_grad[0]:
-                grad_x = grad_y @ weight if grad_x is None else grad_x.addmm_(grad_y, weight)
+        rows = count * shape.ranks
+        routed = slice(rows, rows + count * shape.num_experts)
+        grad_hidden, grad_ups, grad_x = _grad_outputs(
+            grads[:count], hidden, ups, weights if ctx.needs_input_grad[0] else [None] * count
+        )
+        # The gradient of `inner`, as stacked: all A's, then all routers where nothing was dropped.
         grad_inner = torch.zeros_like(inner)
         spread = shape.scale if gates is None else _spread(gates, shape, inner.dtype)
-        torch.mul(grad_hidden, spread, out=grad_inner[:, :num_rows])
-        grad_routers: list[Tensor | None] = []
+        torch.mul(grad_hidden, spread, out=grad_inner[:, :rows])
+        grad_routed = None
         if shape.routed:
-            grad_logits = _grad_logits(grad_hidden * inner[:, :num_rows], probability, gates, shape, grads[count])
+            grad_logits = _grad_logits(grad_hidden * inner[:, :rows], probability, gates, shape, grads[count])
             if router is None:
-                grad_inner[:, num_rows : num_rows + grad_logits.shape[1]] = grad_logits
+                grad_inner[:, routed] = grad_logits
             else:
-                grad_routed = x.new_zeros(x.shape[0], router.shape[0])
-                grad_routed[:, : grad_logits.shape[1]] = grad_logits
-                grad_routers = list((grad_routed.t() @ x)[: grad_logits.shape[1]].split(shape.num_experts))
+                grad_routed = torch.nn.functional.pad(grad_logits, (0, router.shape[0] - grad_logits.shape[1]))
         grad_down = grad_inner.t() @ (x if keep is None else x * keep)
-        if shape.routed and router is None:
-            routed_rows = grad_down[num_rows : num_rows + count * shape.num_experts]
-            grad_routers = list(routed_rows.split(shape.num_experts))
+        grad_routers: Any = [None] * count
+        if grad_routed is not None:
+            grad_routers = (grad_routed.t() @ x)[: count * shape.num_experts].split(shape.num_experts)
+        elif shape.routed:
+            grad_routers = grad_down[routed].split(shape.num_experts)
         if ctx.needs_input_grad[0]:
             grad_x = _grad_input(grad_x, grad_inner, down, keep)
-            if router is not None:
+            if grad_routed is not None:
                 grad_x.addmm_(grad_routed, router)
         none: list[Tensor | None] = [None] * count
-        downs = grad_down[:num_rows].split(ranks)
-        return (grad_x, None, None, *none, *none, *downs, *grad_ups, *(grad_routers or none))
+        return (grad_x, None, None, *none, *none, *grad_down[:rows].split(shape.ranks), *grad_ups, *grad_routers)
+
+
+def _grad_outputs(
+    grads: Sequence[Tensor | None], hidden: Tensor, ups: Sequence[Tensor], weights: Sequence[Tensor | None]
+) -> tuple[Tensor, list[Tensor | None], Tensor | None]:
+    """Return what the outputs' gradients give to `hidden` [T, R], to each B, and through the frozen weights to x."""
+    ranks = hidden.shape[1] // len(ups)
+    grad_hidden = torch.empty_like(hidden)
+    grad_ups: list[Tensor | None] = []
+    grad_x = None
+    for g, (grad_y, up, weight) in enumerate(zip(grads, ups, weights, strict=True)):
+        columns = slice(g * ranks, (g + 1) * ranks)
+        grad_hidden[:, columns] = 0.0 if grad_y is None else grad_y @ up.t()
+        grad_ups.append(None if grad_y is None else hidden[:, columns].t() @ grad_y)
+        if grad_y is not None and weight is not None:
+            grad_x = grad_y @ weight if grad_x is None else grad_x.addmm_(grad_y, weight)
+    return grad_hidden, grad_ups, grad_x
 
 
 def _split(tensors: tuple[Tensor | None, ...], count: int) -> list[list[Any]]:
