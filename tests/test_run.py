@@ -135,7 +135,7 @@ def test_a_signal_ends_the_process_with_its_record_written(tmp_path, number):
         time.sleep(0.2)
     time.sleep(1)
     process.send_signal(number)
-    assert process.wait(60) == 130
+    assert process.wait(60) in (130, -signal.SIGINT)  # a shell shows 130 for both
     record, _ = only_record(tmp_path / "outputs")
     assert record["status"] == "interrupted"
 

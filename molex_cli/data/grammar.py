@@ -58,8 +58,8 @@ YES, NO = "entailment", "not_entailment"
 PREMISES = {
     "exception": (YES, NO, ["every {a} but no {b} {did}", "no {b} but every {a} {did}"]),
     "contrast": (YES, NO, ["every {a} {did} but no {b} did", "no {b} {did} but every {a} did"]),
-    "both": (YES, YES, ["every {a} and every {b} {did}", "every {a} {did} and every {b} did"]),
-    "neither": (NO, NO, ["no {a} and no {b} {did}", "no {a} {did} and no {b} did"]),
+    "both": (YES, YES, ["every {a} and every {b} {did}", "every {b} {did} and so did every {a}"]),
+    "neither": (NO, NO, ["no {a} and no {b} {did}", "no {b} {did} and nor did any {a}"]),
     # {d} and {e} are drawn, so "every" does not mark the answer here; nor does being the noun before {did}.
     "relative": (
         YES,
@@ -72,20 +72,12 @@ PREMISES = {
         ],
     ),
 }
-# What each ten premises are. The two of "both" and "neither" can be told from the premise alone, which lifts a guesser
-# that reads no structure to 60 % at most; without them a short training often never leaves chance.
-CYCLE = [
-    "exception",
-    "contrast",
-    "both",
-    "exception",
-    "contrast",
-    "relative",
-    "exception",
-    "contrast",
-    "neither",
-    "relative",
-]
+# What each twelve premises are. The two of "both" and "neither" can be told from the premise alone, which lifts a
+# guesser that reads no structure to 58 % at most; they are what a short training first gets a hold on.
+CYCLE = (
+    *("exception", "contrast", "both", "exception", "contrast", "relative"),
+    *("exception", "contrast", "neither", "exception", "contrast", "relative"),
+)
 HYPOTHESES = ["some {kind} {did}", "some {kind} {did}", "it was some {kind} who {did}"]
 
 
