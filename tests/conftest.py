@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from molex_cli import checkpoint, schema
-from molex_cli.cli import overrides
+from molex_cli.cli import arguments, overrides
 from molex_cli.methods.base import Adapted
 
 OFFICIAL_DATA = os.environ.get("MOLEX_DATA")
-TINY_MODELS = [name for name in overrides.options("model") if name.startswith("tiny_")]
-MODEL_METHODS = [name for name in overrides.options("method") if name != "bitfit"]
+TINY_MODELS = [name for name in arguments.options("model") if name.startswith("tiny_")]
+MODEL_METHODS = [name for name in arguments.options("method") if name != "bitfit"]
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +43,8 @@ def official_data() -> str:
 def experiment() -> Callable[..., schema.Experiment]:
     """Return a function from overrides to the experiment they describe, with the smoke preset."""
 
-    def make(*arguments: str) -> schema.Experiment:
-        return overrides.checked(overrides.CommandLine(overrides=["experiment=smoke", *arguments]))
+    def make(*settings: str) -> schema.Experiment:
+        return overrides.checked(arguments.CommandLine(overrides=["experiment=smoke", *settings]))
 
     return make
 
@@ -53,8 +53,8 @@ def experiment() -> Callable[..., schema.Experiment]:
 def adapted(experiment: Callable[..., schema.Experiment]) -> Callable[..., Adapted]:
     """Return a function from overrides to the adapted model."""
 
-    def make(*arguments: str, num_labels: int = 2) -> Adapted:
-        return checkpoint.adapt(experiment(*arguments), num_labels)
+    def make(*settings: str, num_labels: int = 2) -> Adapted:
+        return checkpoint.adapt(experiment(*settings), num_labels)
 
     return make
 

@@ -6,7 +6,7 @@ from conftest import batch
 
 from molex_cli import checkpoint, schema
 from molex_cli.backbones.loading import load, skeleton
-from molex_cli.cli import overrides
+from molex_cli.cli import arguments
 from molex_cli.errors import MethodError
 from molex_cli.methods.base import METHODS
 from molex_cli.plan import ledger
@@ -14,7 +14,7 @@ from molex_cli.training import GradientFlow
 
 CASES = [
     (method, model)
-    for method in overrides.options("method")
+    for method in arguments.options("method")
     for model in ("tiny_bert", "tiny_gpt2", "tiny_llama")
     if (method, model) != ("bitfit", "tiny_llama")  # Llama has no biases
 ]
@@ -95,9 +95,9 @@ def test_the_same_seed_builds_the_same_and_another_seed_another(experiment, meth
 
 
 def test_every_registered_method_has_a_yaml_and_says_who_it_is(experiment):
-    classes = {type(experiment(f"method={name}").method) for name in overrides.options("method")}
+    classes = {type(experiment(f"method={name}").method) for name in arguments.options("method")}
     assert classes == set(METHODS.values())
-    for name in overrides.options("method"):
+    for name in arguments.options("method"):
         method = experiment(f"method={name}").method
         assert method.name == name
         assert method.display_name
@@ -155,7 +155,7 @@ def test_balance_is_averaged_over_layers_and_summed_in_the_published_variant(ada
 
 def test_settings_of_every_yaml_resolve(experiment):
     for group in ("model", "task", "hardware"):
-        for option in overrides.options(group):
+        for option in arguments.options(group):
             extra = ["task.files.train=a.csv", "task.files.validation=b.csv", "task.columns=[a]"]
             made = experiment(f"{group}={option}", *(extra if option == "files" else []))
             assert isinstance(made, schema.Experiment)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.cli import overrides
+from molex_cli.cli import arguments, overrides
 from molex_cli.errors import ConfigError, MolexError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from molex_cli.schema import Experiment
 
 
-def main(arguments: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Measure the chosen methods against BitFit, PEFT's LoRA and a loop over experts."""
     parser = argparse.ArgumentParser(
         prog="molex bench",
@@ -33,8 +33,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--no-memory", action="store_true", help="leave out memory, which takes a process an arm")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    parser.error = overrides.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(arguments)
+    parser.error = arguments.refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(argv)
     for name in ("rows", "tokens", "rounds"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name} must be at least 1, got {getattr(options, name)}")
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         at = [_with_dropout(experiment, dropout) for experiment in experiments]
         arms = bench.measured(at, work)
         if not options.no_memory and Path("/proc/self/clear_refs").exists():
-            bench.with_memory(arms, {arm.name: _memory(arm.name, arguments, dropout) for arm in arms})
+            bench.with_memory(arms, {arm.name: _memory(arm.name, argv, dropout) for arm in arms})
         report.append({"dropout": dropout, "arms": arms})
         if not options.json:
             _print(arms, experiments[0], dropout, work.rows, work.tokens)
@@ -65,9 +65,9 @@ def main(arguments: list[str]) -> int:
 
 def _experiments(options: argparse.Namespace) -> "list[Experiment]":
     if not options.methods:
-        return [overrides.checked(overrides.CommandLine(overrides=options.overrides))]
+        return [overrides.checked(arguments.CommandLine(overrides=options.overrides))]
     return [
-        overrides.checked(overrides.CommandLine(overrides=[*options.overrides, f"method={method}"]))
+        overrides.checked(arguments.CommandLine(overrides=[*options.overrides, f"method={method}"]))
         for method in options.methods
     ]
 
@@ -79,9 +79,9 @@ def _with_dropout(experiment: "Experiment", dropout: float | None) -> "Experimen
     return dataclasses.replace(experiment, method=dataclasses.replace(experiment.method, **changed))
 
 
-def _memory(name: str, arguments: list[str], dropout: float | None) -> int:
+def _memory(name: str, argv: list[str], dropout: float | None) -> int:
     """Return the peak memory of one arm, measured in a process of its own."""
-    kept = list(arguments)
+    kept = list(argv)
     if "--dropout" in kept:
         start = kept.index("--dropout")
         end = next((i for i in range(start + 1, len(kept)) if not _is_number(kept[i])), len(kept))

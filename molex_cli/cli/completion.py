@@ -5,14 +5,14 @@ import os
 from molex_cli.cli import COMMANDS
 
 
-def main(arguments: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Answer `molex -sc install=bash` and the queries of the installed function."""
-    if any(argument.startswith("query=") for argument in arguments):
-        return _query(arguments)
-    return _hydra(arguments)
+    if any(argument.startswith("query=") for argument in argv):
+        return _query(argv)
+    return _hydra(argv)
 
 
-def _query(arguments: list[str]) -> int:
+def _query(argv: list[str]) -> int:
     words = os.environ.get("COMP_LINE", "").split(" ")
     if len(words) <= 2:
         print(" ".join(name for name in COMMANDS if name.startswith(words[-1] if len(words) == 2 else "")))
@@ -22,22 +22,22 @@ def _query(arguments: list[str]) -> int:
         print(" ".join(f"{group}={choice}" for choice in choices))
         return 0
     os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
-    return _hydra(arguments)
+    return _hydra(argv)
 
 
 def _choices(group: str, start: str) -> list[str]:
-    from molex_cli.cli.overrides import options
+    from molex_cli.cli.arguments import options
     from molex_cli.schema import GROUPS
 
     return [choice for choice in options(group) if choice.startswith(start)] if group in GROUPS else []
 
 
-def _hydra(arguments: list[str]) -> int:
+def _hydra(argv: list[str]) -> int:
     from omegaconf import OmegaConf
 
     from molex_cli import schema
-    from molex_cli.cli import overrides, train
+    from molex_cli.cli import arguments, train
 
     schema.register()
     OmegaConf.register_new_resolver("molex_options", str, replace=True)
-    return train.application(arguments, str(overrides.conf_dir()), name="molex")
+    return train.application(argv, str(arguments.conf_dir()), name="molex")

@@ -6,16 +6,12 @@ groups are looked up in conf/, composed, and each key and value is tried on the 
 
 import copy
 import difflib
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from itertools import product
-from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -24,69 +20,12 @@ from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from molex_cli import schema
+from molex_cli.cli.arguments import CommandLine, options
 from molex_cli.errors import ConfigError, nearest
 
 MOST_COMBINATIONS = 64  # of group choices that are composed one by one before a sweep starts
-OVERRIDE = re.compile(r"^(\+{0,2}|~)[A-Za-z_][\w./@-]*(=|$)")
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
-
-
-def conf_dir() -> Path:
-    """Return the folder of the YAML files: inside an installed wheel, beside the package in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-@dataclass
-class CommandLine:
-    """The arguments of a command that composes settings."""
-
-    overrides: list[str]
-    flags: list[str] = field(default_factory=list)
-    config_name: str = "config"
-    config_path: Path = field(default_factory=conf_dir)
-    extra_dirs: list[Path] = field(default_factory=list)
-    multirun: bool = False
-
-    @property
-    def folders(self) -> list[Path]:
-        """Return every folder that holds groups."""
-        return [self.config_path, *self.extra_dirs]
-
-    def argv(self) -> list[str]:
-        """Return the arguments for Hydra: flags first, which its parser needs."""
-        return [*self.flags, *self.overrides]
-
-
-def parse(arguments: Sequence[str]) -> CommandLine:
-    """Split the arguments into Hydra's flags and overrides; a relative -cp is one of the working directory."""
-    flags = [argument for argument in arguments if not OVERRIDE.match(argument) or _is_value(arguments, argument)]
-    overrides = [argument for argument in arguments if argument not in flags]
-    parser = get_args_parser()
-    parser.error = refuse  # type: ignore[method-assign]
-    known = parser.parse_args(flags)
-    line = CommandLine(overrides=[*known.overrides, *overrides], multirun=known.multirun)
-    line.flags = [flag for flag in flags if flag not in known.overrides]
-    if known.config_name:
-        line.config_name = known.config_name.removesuffix(".yaml")
-    if known.config_path:
-        line.config_path = _folder(known.config_path, "--config-path")
-        line.flags[line.flags.index(known.config_path)] = str(line.config_path)
-    if known.config_dir:
-        line.extra_dirs.append(_folder(known.config_dir, "--config-dir"))
-    return line
-
-
-def options(group: str, folders: Sequence[Path] | None = None) -> list[str]:
-    """Return the choices of a group: the YAML files under it, nested ones as `glue/rte`."""
-    found = {
-        str(path.relative_to(folder / group).with_suffix(""))
-        for folder in (folders or [conf_dir()])
-        for path in (folder / group).rglob("*.yaml")
-    }
-    return sorted(found)
 
 
 def checked(line: CommandLine) -> schema.Experiment:
@@ -123,25 +62,6 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
     return (f"{key}: " if key else "") + " ".join(lines)
-
-
-def refuse(message: str) -> NoReturn:
-    """Raise argparse's complaint as an error of ours."""
-    raise ConfigError(f"the arguments must be those that --help lists, got: {message}")
-
-
-def _is_value(arguments: Sequence[str], argument: str) -> bool:
-    """Return whether an argument without an equals sign follows a flag that takes a value."""
-    position = list(arguments).index(argument)
-    takes = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package")
-    return position > 0 and arguments[position - 1] in (*takes, "-i", "--info") and "=" not in argument
-
-
-def _folder(path: str, flag: str) -> Path:
-    folder = Path(path).resolve()
-    if not folder.is_dir():
-        raise ConfigError(f"{flag} must be a folder, got {path}")
-    return folder
 
 
 def _trials(config: DictConfig, values: Sequence[Override]) -> Iterator[DictConfig]:

@@ -5,14 +5,14 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from molex_cli.cli import overrides
+from molex_cli.cli import arguments, overrides
 
 if TYPE_CHECKING:
     from molex_cli.plan import Plan
     from molex_cli.schema import Experiment
 
 
-def main(arguments: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Print experts per layer, exact parameters by part, and FLOPs per token."""
     parser = argparse.ArgumentParser(
         prog="molex plan",
@@ -21,9 +21,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for molex train")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
-    parser.error = overrides.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(arguments)
-    experiment = overrides.checked(overrides.CommandLine(overrides=options.overrides))
+    parser.error = arguments.refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(argv)
+    experiment = overrides.checked(arguments.CommandLine(overrides=options.overrides))
 
     from molex_cli.backbones.loading import skeleton
     from molex_cli.plan import ledger

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records, schema
-from molex_cli.cli import overrides
+from molex_cli.cli import arguments, overrides
 from molex_cli.errors import ConfigError, MolexError
 
 # Failures of this process's jobs: kept instead of raised, so that the other jobs of a sweep run.
@@ -19,9 +19,9 @@ _failures: list[Exception] = []
 _this_process = os.getpid()
 
 
-def main(arguments: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Check the command line, then hand it to Hydra, which runs one job or a sweep."""
-    line = overrides.parse(arguments)
+    line = arguments.parse(argv)
     schema.register()
     OmegaConf.register_new_resolver("molex_options", _options_line, replace=True)
     if not {"-h", "--help", "--hydra-help"} & set(line.flags):
@@ -69,7 +69,7 @@ def _exit_code() -> int:
 
 
 def _options_line(group: str) -> str:
-    return ", ".join(overrides.options(group))
+    return ", ".join(arguments.options(group))
 
 
 def _require_writable(output_dir: str) -> None:

@@ -37,47 +37,26 @@ NOUNS = {
         fisherman gardener hero journalist landlord magician maid novelist physicist president reporter scientist
         warrior""",
 }
-# What a person does alone ...
+# What a person does.
 ACTIONS = {
     "train": """arrived cried danced died escaped failed fell laughed left lost prayed ran retired sang slept smiled
         stayed swam talked voted waited walked won worked""",
     "validation": "cheered drowned fled fought knelt marched studied surrendered survived vanished",
     "development": "complained coughed drank jumped nodded paused resigned shouted slipped whispered",
 }
-# ... and does to another: past tenses that are also the participle, so active and passive share one word.
-VERBS = {
-    "train": """admired blamed called chased feared followed greeted helped hired ignored invited kissed mentioned
-        noticed praised pushed robbed saved thanked trusted visited warned watched""",
-    "validation": "accused approached consulted defended hated insulted loved punished supported touched trained",
-    "development": "advised attacked avoided betrayed cheated kicked rescued respected stopped",
-}
 
-# The labels of the hypotheses about {a} and about {b}, and the premises; {did} is what the hypotheses are about, {v} a
-# verb between the two kinds. Either kind comes first as often, so that their order says nothing.
+# The labels of the hypotheses about {a} and about {b}, and the premises; {did} is what the hypotheses are about. Either
+# kind comes first as often, so that their order says nothing.
 YES, NO = "entailment", "not_entailment"
 PREMISES = {
     "exception": (YES, NO, ["every {a} but no {b} {did}", "no {b} but every {a} {did}"]),
     "contrast": (YES, NO, ["every {a} {did} but no {b} did", "no {b} {did} but every {a} did"]),
     "both": (YES, YES, ["every {a} and every {b} {did}", "every {b} {did} and so did every {a}"]),
     "neither": (NO, NO, ["no {a} and no {b} {did}", "no {b} {did} and nor did any {a}"]),
-    # {d} and {e} are drawn, so "every" does not mark the answer here; nor does being the noun before {did}.
-    "relative": (
-        YES,
-        NO,
-        [
-            "{d} {a} who {v} {e} {b} {did}",
-            "{d} {a} who was {v} by {e} {b} {did}",
-            "{e} {b} {v} {d} {a} who {did}",
-            "{e} {b} was {v} by {d} {a} who {did}",
-        ],
-    ),
 }
-# What each twelve premises are. The two of "both" and "neither" can be told from the premise alone, which lifts a
-# guesser that reads no structure to 58 % at most; they are what a short training first gets a hold on.
-CYCLE = (
-    *("exception", "contrast", "both", "exception", "contrast", "relative"),
-    *("exception", "contrast", "neither", "exception", "contrast", "relative"),
-)
+# What each six premises are. The two of "both" and "neither" can be told from the premise alone, which lifts a guesser
+# that reads no structure to 67 % at most; they are what a short training first gets a hold on.
+CYCLE = ("exception", "contrast", "both", "exception", "contrast", "neither")
 HYPOTHESES = ["some {kind} {did}", "some {kind} {did}", "it was some {kind} who {did}"]
 
 
@@ -86,15 +65,14 @@ def rows(split: str) -> list[dict[str, str]]:
     if split not in SIZES:
         raise DataError(f"the grammar's split must be one it generates, got {split!r}; take one of {', '.join(SIZES)}")
     rng = random.Random(f"{SEED} {split}")
-    nouns, actions, verbs = NOUNS[split].split(), ACTIONS[split].split(), VERBS[split].split()
+    nouns, actions = NOUNS[split].split(), ACTIONS[split].split()
     made: list[dict[str, str]] = []
     premises: set[str] = set()
     while len(made) < SIZES[split]:
         a, b = rng.sample(nouns, 2)
         did = rng.choice(actions)
-        d, e = rng.choice(("some", "every")), rng.choice(("some", "every"))
         a_label, b_label, forms = PREMISES[CYCLE[len(premises) % len(CYCLE)]]
-        premise = rng.choice(forms).format(a=a, b=b, did=did, v=rng.choice(verbs), d=d, e=e)
+        premise = rng.choice(forms).format(a=a, b=b, did=did)
         hypothesis = rng.choice(HYPOTHESES)
         if premise in premises:
             continue
