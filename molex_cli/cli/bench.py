@@ -117,4 +117,7 @@ def _print(arms: "list[Arm]", experiment: "Experiment", dropout: float | None, r
         if arm.memory_bytes is not None:
             cells += [f"{arm.memory_bytes / 1e6:.0f}", *(f"{arm.memory_ratio[other]:.2f}" for other in others[:2])]
         table.add_row(*cells)
-    Console(highlight=False, soft_wrap=True).print(table)
+    terminal = Console(highlight=False)
+    if not terminal.is_terminal:  # a file has no width to fit the table to
+        terminal.width = 120
+    terminal.print(table)
