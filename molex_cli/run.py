@@ -1,6 +1,7 @@
 """One run, read from top to bottom: settings in, a record out."""
 
 import json
+import math
 import signal
 import sys
 import threading
@@ -113,13 +114,14 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
         assert outcome is not None
         rows = outcome.rows(encoded["validation"], labels)
         records.write_rows(folder / f"predictions-{which}.jsonl", rows)
+    assert scoring.last is not None
     record.memory_bytes = hardware.peak_memory_bytes()
     record.checks = {
         "gradient_flow": flow.report(),
         "reload": checkpoint.reload_check(
             folder / "adapter-last.safetensors", adapted, encoded["validation"], batch_size, accelerator.device
         ),
-        "finite": {"passed": True},
+        "finite": {"passed": all(map(math.isfinite, (record.training["mean_loss"], scoring.last.loss)))},
     }
     record.degenerate = scoring.degenerate() + _failed_checks(record.checks)
     for reason in record.degenerate:

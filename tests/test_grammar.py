@@ -65,11 +65,11 @@ def test_splits_share_no_content_word() -> None:
 def test_length_and_word_overlap_say_nothing_about_the_label(split: str) -> None:
     rows = grammar.rows(split)
     labels = [row["label"] for row in rows]
-    assert fitted([len(words(row["hypothesis"])) for row in rows], labels) <= 0.56
+    assert fitted([len(words(row["hypothesis"])) for row in rows], labels) <= 0.53
     # Words of the hypothesis that the premise has: how many, and how many of how many.
     shared = [len(set(words(row["hypothesis"])) & set(words(row["premise"]))) for row in rows]
-    assert fitted(shared, labels) <= 0.56
-    assert fitted([(n, len(words(row["hypothesis"]))) for n, row in zip(shared, rows, strict=True)], labels) <= 0.56
+    assert fitted(shared, labels) <= 0.53
+    assert fitted([(n, len(words(row["hypothesis"]))) for n, row in zip(shared, rows, strict=True)], labels) <= 0.53
 
 
 @pytest.mark.parametrize("split", SPLITS)

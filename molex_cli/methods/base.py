@@ -35,7 +35,7 @@ class Method:
 
     def inject(self, backbone: "Backbone") -> "Adapted":
         """Put the method into the backbone and return the handles to it."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must say how it is put into a backbone")
 
 
 M = TypeVar("M", bound=Method)
