@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from molex_cli import metrics
-from molex_cli.data.batches import collate, scoring_order
+from molex_cli.data.batches import collate, parts, scoring_order
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TrainingError
 from molex_cli.events import Evaluated, Event, Step
@@ -49,8 +49,10 @@ def logits_of(adapted: Adapted, encoded: Encoded, batch_size: int, device: torch
     adapted.model.eval()
     rows: list[int] = []
     found: list[torch.Tensor] = []
-    for part in scoring_order(encoded.lengths, batch_size):
-        batch = collate(encoded, part, adapted.backbone.tokenizer.pad_token_id)
+    in_order = range(len(encoded.ids))
+    batches = parts(in_order, batch_size) if adapted.batch_dependent else scoring_order(encoded.lengths, batch_size)
+    for part in batches:
+        batch = collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to)
         batch.pop("labels")
         output = adapted.model(**{name: tensor.to(device) for name, tensor in batch.items()})
         rows += part
@@ -93,7 +95,7 @@ class Scoring:
         self.batch_size, self.device = batch_size, accelerator.device
         self.last: Outcome | None = None
         self.best: Outcome | None = None
-        self.usage: dict[str, list[float]] = {}
+        self.routing: dict[str, dict[str, Any]] = {}
 
     def after_each(self, steps: Iterator[Step], timetable: Timetable, every: int | None) -> Iterator[Event]:
         """Pass on each step, and an `Evaluated` after every so many, each epoch, and the last."""
@@ -105,14 +107,14 @@ class Scoring:
     def evaluated(self, at: Step) -> Evaluated:
         """Score the split now."""
         started = time.perf_counter()
-        self.adapted.usage()
+        self.adapted.take_routing()
         self.last = classify(
             self.adapted, self.encoded, self.names, batch_size=self.batch_size, at=at, device=self.device
         )
         if not math.isfinite(self.last.loss):
             way_out = "lower train.learning_rate"
             raise TrainingError(f"validation loss must be finite, got {self.last.loss} at step {at.step}; {way_out}")
-        self.usage = self.adapted.usage()
+        self.routing = self.adapted.take_routing()
         chosen = metrics.METRICS[self.names[0]]
         is_best = self.best is None or chosen.better(self.last.scores[chosen.name], self.best.scores[chosen.name])
         if is_best:
@@ -125,7 +127,7 @@ class Scoring:
             scores=self.last.scores,
             seconds=time.perf_counter() - started,
             best=is_best,
-            usage=self.usage,
+            routing=self.routing,
         )
 
     def summary(self, majority: dict[str, float]) -> dict[str, Any]:

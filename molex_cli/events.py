@@ -62,8 +62,9 @@ class Evaluated(Event):
     scores: dict[str, float]
     seconds: float
     best: bool
-    usage: dict[str, list[float]] = field(default_factory=dict)
-    """Share of the routing each expert got, by layer; padding not counted."""
+    routing: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By layer: `usage`, the share of the routing each expert (MoLEx: each layer as guest) got; MoLEx also mean
+    `entropy` of the gate in nats and mean `margin` of the vote. Padding is counted only where the method does."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,8 @@ def ledger(adapted: Adapted, length: int) -> Plan:
         experts_per_layer=list(adapted.experts_per_layer) if adapted.experts_per_layer else None,
         flops_per_token={
             "base": base,
-            "active": base + adapted.update_flops(True),
-            "computed": base + adapted.update_flops(False),
+            "active": base + adapted.added_flops(base, True),
+            "computed": base + adapted.added_flops(base, False),
         },
     )
 

@@ -54,13 +54,15 @@ class Record:
     """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
     data: dict[str, Any] = field(default_factory=dict)
     """By split: rows, rows used, tokens, fingerprint, source."""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    """`batch_size`, `order` of the rows, and `depends_on_batch`: why predictions depend on their batch, or null."""
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss."""
     memory_bytes: dict[str, int] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
     """Self-checks: gradient_flow, reload, finite."""
     routing: dict[str, Any] = field(default_factory=dict)
-    """Share of the routing of each expert, by layer, at the last evaluation."""
+    """By layer, at the last evaluation: `usage`, the share of each expert; MoLEx also `entropy` and `margin`."""
     environment: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] | None = None
     """`type`, `message`, `traceback` of a run that failed."""

@@ -1,6 +1,6 @@
-"""Router logits to gates, balance loss and usage: pure tensor functions without state.
+"""Router logits to gates, votes, balance loss and usage: pure tensor functions without state.
 
-Dimensions: T tokens, G routed linears that share one input, E experts of the layer.
+Dimensions: B sequences, T tokens, G routed linears that share one input, E experts of the layer.
 """
 
 import torch
@@ -41,3 +41,28 @@ def importance_and_load(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: T
     importance = weights_T @ probability_TGE.reshape(tokens, -1)
     load = weights_T @ assigned_TGE.reshape(tokens, -1)
     return importance.view(linears, experts).sum(0), load.view(linears, experts).sum(0)
+
+
+def ballots(logits_BTE: Tensor, counted_BT: Tensor) -> Tensor:
+    """Return how many counted tokens of each sequence rank each expert first: [B, E]."""
+    first_BTE = torch.nn.functional.one_hot(logits_BTE.argmax(-1), logits_BTE.shape[-1])
+    return torch.einsum("bt,bte->be", counted_BT, first_BTE.to(counted_BT.dtype))
+
+
+def majority(ballots_UE: Tensor) -> Tensor:
+    """Return the expert with the most ballots, of equals the first: [U]."""
+    most_U1 = ballots_UE.amax(-1, keepdim=True)
+    return (ballots_UE == most_U1).int().argmax(-1)  # argmax returns the first of equal maxima
+
+
+def vote_margin(ballots_UE: Tensor) -> Tensor:
+    """Return the winner's lead over the second as a share of all ballots: [U]; 1 is unanimous, 0 a tie or none."""
+    if ballots_UE.shape[-1] == 1:
+        return torch.ones_like(ballots_UE[:, 0])
+    top_U2 = ballots_UE.topk(2, dim=-1).values
+    return (top_U2[:, 0] - top_U2[:, 1]) / ballots_UE.sum(-1).clamp(min=1)
+
+
+def entropy(probability_E: Tensor) -> Tensor:
+    """Return the Shannon entropy over the last dimension, in nats."""
+    return torch.special.entr(probability_E).sum(-1)

@@ -91,6 +91,9 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
 
     flow = GradientFlow.of(adapted)
     batch_size = experiment.train.eval_batch_size
+    record.evaluation = _evaluation(adapted, batch_size)
+    if adapted.batch_dependent:
+        sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
     scoring = Scoring(adapted, encoded["validation"], names, batch_size=batch_size, accelerator=accelerator)
     started = time.perf_counter()
     trained = steps(
@@ -109,7 +112,7 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
         summary.add(event)
     record.training = summary.as_data(time.perf_counter() - started)
     record.scores = scoring.summary(majority)
-    record.routing = scoring.usage
+    record.routing = scoring.routing
     for which, outcome in (("last", scoring.last), ("best", scoring.best)):
         assert outcome is not None
         rows = outcome.rows(encoded["validation"], labels)
@@ -142,6 +145,11 @@ def _plan_into(record: records.Record, adapted: Adapted, length: int) -> None:
     record.parameters = plan.parameters
     record.experts_per_layer = plan.experts_per_layer
     record.flops_per_token = plan.flops_per_token
+
+
+def _evaluation(adapted: Adapted, batch_size: int) -> dict[str, Any]:
+    order = "by length" if not adapted.batch_dependent else "as in the split"
+    return {"batch_size": batch_size, "order": order, "depends_on_batch": adapted.batch_dependent or None}
 
 
 def _about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def optimizer(adapted: Adapted, learning_rate: float, weight_decay: float) -> to
         {
             "params": list(group.parameters.values()),
             "name": group.name,
-            "peak": learning_rate * group.learning_rate_scale,
+            "peak": learning_rate if group.learning_rate is None else group.learning_rate,
             "weight_decay": weight_decay if group.weight_decay is None else group.weight_decay,
         }
         for group in adapted.groups
@@ -168,7 +168,8 @@ def _backward(
     """Add up the gradients of one effective batch; each part weighs as many rows as it has."""
     task_total, balance_total = 0.0, None
     for part in parts(rows, size):
-        batch = {name: tensor.to(accelerator.device) for name, tensor in collate(encoded, part, pad_id).items()}
+        collated = collate(encoded, part, pad_id, adapted.pad_to)
+        batch = {name: tensor.to(accelerator.device) for name, tensor in collated.items()}
         weight = len(part) / len(rows)
         loss = model(**batch).loss
         balance = adapted.auxiliary_loss()

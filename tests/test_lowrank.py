@@ -187,10 +187,10 @@ def test_usage_and_balance_count_real_tokens_only():
     weights.watch(model, [routing])
     x = torch.randn(2, 5, 12)
     model(x, attention_mask=torch.ones(2, 5))
-    balance, usage = routing.balance(), routing.take_usage()
+    balance, usage = routing.balance(), routing.take()["usage"]
     padded = torch.cat([x, 50 * torch.randn(2, 6, 12)], dim=1)
     mask = torch.cat([torch.ones(2, 5), torch.zeros(2, 6)], dim=1)
     model(padded, attention_mask=mask)
     torch.testing.assert_close(routing.balance(), balance)
-    assert routing.take_usage() == pytest.approx(usage)
+    assert routing.take()["usage"] == pytest.approx(usage)
     assert sum(usage) == pytest.approx(1.0)

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 from transformers.pytorch_utils import Conv1D
 
 from molex_cli.errors import MethodError, ModelError, nearest
@@ -58,6 +62,12 @@ class Backbone:
     def num_layers(self) -> int:
         """Return the number of blocks."""
         return len(self.blocks)
+
+    @property
+    def is_decoder(self) -> bool:
+        """Return whether a token sees only those before it: a family with causal and no masked language models."""
+        kind = self.model.config.model_type
+        return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     def head(self) -> dict[str, nn.Parameter]:
         """Return the parameters of the task's head: all outside the base model, and the fresh ones."""

@@ -38,10 +38,10 @@ def parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield rows[start : start + size]
 
 
-def collate(encoded: Encoded, rows: Sequence[int], pad_id: int) -> dict[str, Tensor]:
-    """Return the rows as tensors padded to the longest: input_ids, attention_mask, labels, ... [B, T]."""
+def collate(encoded: Encoded, rows: Sequence[int], pad_id: int, pad_to: int | None = None) -> dict[str, Tensor]:
+    """Return the rows as tensors: input_ids, attention_mask, labels, ... [B, T], T the longest or at least `pad_to`."""
     pieces = [encoded.row(row) for row in rows]
-    width = max(len(tokens) for tokens, _ in pieces)
+    width = max(pad_to or 0, *(len(tokens) for tokens, _ in pieces))
     shape = (len(rows), width)
     batch = {
         "input_ids": torch.full(shape, pad_id, dtype=torch.long),

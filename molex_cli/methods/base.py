@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hydra.core.config_store import ConfigStore
 
@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from molex_cli.backbones.structure import Backbone
-    from molex_cli.layers.telemetry import LayerRouting
+    from molex_cli.layers.telemetry import Routing
 
 
 @dataclass(kw_only=True)
 class Method:
     """Settings of one way to fine-tune."""
 
+    starts_at_base: ClassVar[bool] = True
+    """Whether an untrained model says what the base model says."""
     name: str
     display_name: str
     """Name in tables and plots."""
@@ -59,7 +61,8 @@ class Group:
 
     name: str
     parameters: "dict[str, nn.Parameter]"
-    learning_rate_scale: float = 1.0
+    learning_rate: float | None = None
+    """Peak learning rate; None takes the run's."""
     weight_decay: float | None = None
     """None takes train.weight_decay."""
 
@@ -70,7 +73,7 @@ class Adapted:
 
     backbone: "Backbone"
     groups: list[Group]
-    routers: "dict[int, LayerRouting]" = field(default_factory=dict)
+    routers: "dict[int, Routing]" = field(default_factory=dict)
     """By layer; none for a method or layer without a choice."""
     balance: float = 0.0
     """Coefficient of the balance loss."""
@@ -79,8 +82,12 @@ class Adapted:
     experts_per_layer: tuple[int, ...] | None = None
     unused: dict[str, str] = field(default_factory=dict)
     """Trainable tensors that need no gradient in every run, and why."""
-    update_flops: Callable[[bool], float] = lambda active: 0.0
-    """Forward FLOPs a token that the method adds; of the chosen experts only if `active`."""
+    added_flops: Callable[[float, bool], float] = lambda base, active: 0.0
+    """Forward FLOPs a token that the method adds to the base's; of the chosen experts only if `active`."""
+    pad_to: int | None = None
+    """Tokens that every batch is padded to; None pads to its longest row."""
+    batch_dependent: str = ""
+    """Why a prediction depends on what else is in its batch; such a model is scored in the order of the rows."""
 
     @property
     def model(self) -> Any:
@@ -100,9 +107,9 @@ class Adapted:
         losses = torch.stack([router.balance() for router in self.routers.values()])
         return losses.sum() if self.balance_sum else losses.mean()
 
-    def usage(self) -> dict[str, list[float]]:
-        """Return the share of the routing of each expert, by layer, since this was last asked."""
-        return {str(layer): router.take_usage() for layer, router in self.routers.items()}
+    def take_routing(self) -> dict[str, dict[str, Any]]:
+        """Return what the routers did since this was last asked, by layer: `usage`, the share of each expert, ..."""
+        return {str(layer): router.take() for layer, router in self.routers.items()}
 
 
 def freeze(backbone: "Backbone", *groups: Group) -> list[Group]:

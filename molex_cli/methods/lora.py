@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class LowRank(Method):
-    """Settings of every method that adds low-rank updates."""
+class Update:
+    """Settings of low-rank updates."""
 
     rank: int = 8
     alpha: float = 16.0
@@ -35,6 +35,11 @@ class LowRank(Method):
             yield ".targets must name at least one linear, got []; all-linear takes all in the blocks"
 
 
+@dataclass(kw_only=True)
+class LowRank(Update, Method):
+    """Settings of every method that adds low-rank updates to the base's own linears."""
+
+
 @method("lora")
 @dataclass(kw_only=True)
 class LoRA(LowRank):
@@ -46,22 +51,23 @@ class LoRA(LowRank):
 
     def inject(self, backbone: "Backbone") -> Adapted:
         """Replace the targeted linears by ones with an update."""
-        return inject_experts(self, backbone, experts=[1] * backbone.num_layers, top_k=1)
+        return inject_experts(self, backbone, experts=[1] * backbone.num_layers)
 
 
 def inject_experts(
-    settings: LowRank,
+    settings: Update,
     backbone: "Backbone",
     *,
     experts: Sequence[int],
-    top_k: int,
+    top_k: int = 1,
     routings: "dict[int, LayerRouting] | None" = None,
+    key: str = "method.targets",
 ) -> Adapted:
     """Give every targeted linear of layer j `experts[j]` low-rank experts and return the handles."""
     from molex_cli.backbones.structure import features, shared_inputs
     from molex_cli.layers.experts import LowRankExperts, Together
 
-    targets = backbone.targets(settings.targets)
+    targets = backbone.targets(settings.targets, key)
     modules: dict[str, LowRankExperts] = {}
     computed: list[Together] = []
     for linears in shared_inputs(targets):
@@ -80,7 +86,7 @@ def inject_experts(
     routers = {f"{n}.router": m.router for n, m in modules.items() if m.router is not None}
     groups = freeze(backbone, Group(name="adapters", parameters=adapters), Group(name="routers", parameters=routers))
 
-    def update_flops(active: bool) -> float:
+    def added_flops(base: float, active: bool) -> float:
         return sum(m.flops_per_token(top_k if active else None) for m in modules.values())
 
-    return Adapted(backbone=backbone, groups=groups, update_flops=update_flops)
+    return Adapted(backbone=backbone, groups=groups, added_flops=added_flops)

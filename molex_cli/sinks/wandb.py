@@ -30,8 +30,7 @@ class WandbSink:
                 self._run.log(_flat("train", event.as_dict(), skip=("event", "step")), step=event.step)
             case Evaluated() if self._run:
                 values = {"loss": event.loss, **event.scores}
-                routing = {f"routing/layer_{j}/expert_{e}": v for j, u in event.usage.items() for e, v in enumerate(u)}
-                self._run.log(_flat(event.split, values) | routing, step=event.step)
+                self._run.log(_flat(event.split, values) | _routing(event.routing), step=event.step)
             case Finished() if self._run:
                 self._summarise(event)
 
@@ -91,6 +90,14 @@ def _has_key() -> bool:
         return netrc.netrc().authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def _routing(routing: dict[str, dict[str, Any]]) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for layer, figures in routing.items():
+        shares = {f"expert_{expert}": share for expert, share in enumerate(figures["usage"])}
+        values |= _flat(f"routing/layer_{layer}", shares | figures)
+    return values
 
 
 def _flat(prefix: str, values: dict[str, Any], skip: tuple[str, ...] = ()) -> dict[str, float]:

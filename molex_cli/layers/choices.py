@@ -1,0 +1,110 @@
+"""How one mixing layer picks its guest, and what is known of its picks.
+
+Dimensions: B sequences, T tokens, E layers that may be guests, U units that choose: the batch (1), its
+sequences (B) or its tokens (B*T).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molex_cli.layers.telemetry import TokenWeights
+from molex_cli.routing import balance_loss, ballots, entropy, majority, vote_margin
+
+BATCH, SEQUENCE, TOKEN = "batch", "sequence", "token"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The guest of each sequence [B, 1] or token [B, T], as a layer's index, and the gate's probability of it."""
+
+    guest: Tensor
+    probability: Tensor
+
+
+class GuestChoice:
+    """The vote of one layer: every counted token votes for its most probable guest, the majority decides.
+
+    `level` says who votes together: a batch, a sequence, or each token for itself. `pinned` overrules the
+    vote, for measurements.
+    """
+
+    def __init__(self, layer: int, guests: Sequence[int], num_layers: int, level: str, tokens: TokenWeights) -> None:
+        self.layer, self.guests, self.num_layers, self.level = layer, list(guests), num_layers, level
+        self.pinned: int | None = None
+        self._tokens = tokens
+        self._balance: Tensor | None = None
+        self._sums: dict[str, Tensor] = {}
+
+    def choose(self, logits_BTL: Tensor) -> Choice:
+        """Return the guests that the gate's logits choose; the probability carries the gradient."""
+        logits_BTE = logits_BTL if len(self.guests) == self.num_layers else logits_BTL[..., self.guests]
+        counted_BT = self._tokens.of(logits_BTE.shape[:2], logits_BTE).view(logits_BTE.shape[:2])
+        probability_BTE = logits_BTE.softmax(-1)
+        ballots_UE, mean_UE, weight_U = self._counted(logits_BTE, probability_BTE, counted_BT)
+        won_U = majority(ballots_UE)
+        if self._tokens.is_open:
+            entropies_BT = entropy(probability_BTE.detach()) * counted_BT
+            self._observe(won_U, ballots_UE, mean_UE, weight_U, entropies_BT.sum() / counted_BT.sum().clamp(min=1))
+        if self.pinned is not None:
+            won_U = torch.full_like(won_U, self.guests.index(self.pinned))
+        guest_U = torch.tensor(self.guests, device=won_U.device)[won_U]
+        probability_U = mean_UE.gather(-1, won_U[:, None])[:, 0]
+        size, width = logits_BTE.shape[:2]
+        shape = (size, width if self.level == TOKEN else 1)
+        if self.level == BATCH:
+            return Choice(guest_U.expand(shape), probability_U.expand(shape))
+        guest = guest_U.view(shape)
+        if self.level == TOKEN:  # padding needs no guest
+            guest = torch.where(counted_BT > 0, guest, self.layer)
+        return Choice(guest, probability_U.view(shape))
+
+    def _counted(
+        self, logits_BTE: Tensor, probability_BTE: Tensor, counted_BT: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ballots [U, E], mean probability [U, E] and weight [U] of each unit that chooses."""
+        if self.level == TOKEN:
+            first = torch.nn.functional.one_hot(logits_BTE.argmax(-1), logits_BTE.shape[-1]).flatten(0, 1)
+            return first.to(logits_BTE.dtype), probability_BTE.flatten(0, 1), counted_BT.flatten()
+        ballots_UE = ballots(logits_BTE, counted_BT)
+        summed_UE = torch.einsum("bt,bte->be", counted_BT, probability_BTE)
+        counted_U = counted_BT.sum(1)
+        if self.level == BATCH:
+            ballots_UE, summed_UE = ballots_UE.sum(0, keepdim=True), summed_UE.sum(0, keepdim=True)
+            counted_U = counted_U.sum(0, keepdim=True)
+        return ballots_UE, summed_UE / counted_U.clamp(min=1)[:, None], (counted_U > 0).to(counted_U.dtype)
+
+    def _observe(
+        self, won_U: Tensor, ballots_UE: Tensor, mean_UE: Tensor, weight_U: Tensor, entropy_now: Tensor
+    ) -> None:
+        """Keep the balance loss of this forward pass and add to the figures."""
+        units = weight_U.sum().clamp(min=1)
+        chosen_E = weight_U @ torch.nn.functional.one_hot(won_U, mean_UE.shape[-1]).to(weight_U.dtype)
+        self._balance = balance_loss(chosen_E / units, weight_U @ mean_UE / units)
+        margin = (vote_margin(ballots_UE) * weight_U).sum()
+        added = {"usage": chosen_E, "margin": margin, "entropy": entropy_now * units, "units": weight_U.sum()}
+        self._sums = {name: self._sums.get(name, 0) + value.detach() for name, value in added.items()}
+
+    def clear(self) -> None:
+        """Forget the last forward pass."""
+        self._balance = None
+
+    def balance(self) -> Tensor:
+        """Return E * sum_i f_i P_i of the last forward pass, f and P over the units that chose."""
+        assert self._balance is not None, "a layer that mixes has chosen in every forward pass"
+        return self._balance
+
+    def take(self) -> dict[str, Any]:
+        """Return since this was last asked: `usage`, the share of each layer of the model as guest; mean
+        `entropy` of the gate over tokens, in nats; mean `margin` of the vote.
+        """
+        sums, self._sums = self._sums, {}
+        usage = torch.zeros(self.num_layers)
+        if not sums:
+            return {"usage": usage.tolist(), "entropy": 0.0, "margin": 0.0}
+        units = sums["units"].clamp(min=1)
+        usage[self.guests] = (sums["usage"] / units).float().cpu()
+        return {"usage": usage.tolist(), **{name: float(sums[name] / units) for name in ("entropy", "margin")}}

@@ -1,0 +1,138 @@
+"""A transformer block mixed with another block of the same model (MoLEx, arXiv 2503.11144).
+
+    z' = alpha u_t(z) + (1 - alpha) u_j(z),   j chosen by a gate from z
+
+u_t is the block in its own place, the host; u_j another block of the model, the guest: the same module
+with the same adapters. Both are whole blocks, residuals and normalisation included.
+
+Dimensions: B sequences, T tokens, D features.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from molex_cli.layers.choices import TOKEN, Choice, GuestChoice
+from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
+from molex_cli.layers.guest_cache import GuestLayer, guest_layer
+
+NONE, GATE, STRAIGHT_THROUGH = "none", "gate", "straight_through"
+# Arguments of blocks whose first dimension is never the batch, even where it is as long.
+NOT_BY_ROW = ("rel_embeddings",)
+
+
+class MixedBlock(nn.Module):
+    """A host block that mixes its output with a guest's.
+
+    `router_gradient` is how the task loss reaches the gate's probability p of the guest:
+    `none` not at all; `gate` scales the guest, z' = u_t + (1 - alpha) p (u_j - u_t), so that the weights
+    sum to 1; `straight_through` computes the equation above and gives p the gradient it has under `gate`.
+    """
+
+    def __init__(
+        self,
+        place: tuple[int, int],
+        blocks: Sequence[nn.Module],
+        gate: LinearGate | CosineGate,
+        host_weight: HostWeight,
+        choice: GuestChoice,
+        *,
+        router_gradient: str,
+        compute_self: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layer, self.place = place
+        """Index among all blocks, and among those that mix."""
+        self.host = blocks[self.layer]
+        self.gate, self.host_weight = gate, host_weight
+        self.choice = choice
+        self.router_gradient, self.compute_self = router_gradient, compute_self
+        self._blocks = tuple(blocks)  # a tuple registers nothing: guests belong to their own places
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the host has: models ask their blocks for attributes of their own."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("host"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the host returns, its hidden state [B, T, D] mixed with the guest's."""
+        z = args[0] if args else kwargs["hidden_states"]
+        cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, Cache)), None)
+        cached = guest_layer(cache, self.layer, self.place, len(self._blocks)) if cache is not None else None
+        output = self.host(*args, **kwargs)
+        own = output[0] if isinstance(output, tuple) else output
+        choice = self._chosen(z, cached)
+        mixed = self._mixed(own, choice, functools.partial(self._guest_output, args, kwargs, cached))
+        return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
+
+    def _chosen(self, z: Tensor, cached: GuestLayer | None) -> Choice:
+        """Return the choice for z, or the one that the prompt made when this cache was empty."""
+        if cached is not None and cached.choice is not None:
+            return cached.choice
+        with torch.autocast(z.device.type, enabled=False):
+            choice = self.choice.choose(self.gate(z))
+        if cached is not None:
+            cached.choice = choice
+        return choice
+
+    def _mixed(self, own: Tensor, choice: Choice, output_of: Any) -> Tensor:
+        """Return own + w (guest - own) with w the guest's weight, sequences grouped by guest."""
+        if self.host_weight.value == 1:  # fixed, since what is learned lies below 1
+            return own
+        weight_BT1 = self._guest_weight(choice).unsqueeze(-1).to(own.dtype)
+        mixed = own
+        for guest, rows in self._groups(choice):
+            part_own = own if rows is None else own.index_select(0, rows)
+            weight = weight_BT1 if rows is None else weight_BT1.index_select(0, rows)
+            if self.choice.level == TOKEN:
+                guests_BT = choice.guest if rows is None else choice.guest.index_select(0, rows)
+                weight = weight * (guests_BT == guest).unsqueeze(-1)
+            change = weight * (output_of(guest, rows) - part_own)
+            mixed = mixed + change if rows is None else mixed.index_add(0, rows, change)
+        return mixed
+
+    def _guest_weight(self, choice: Choice) -> Tensor:
+        """Return the guest's weight: [B, 1] or [B, T]."""
+        probability = choice.probability
+        scale = torch.ones_like(probability)
+        if self.router_gradient == GATE:
+            scale = probability
+        elif self.router_gradient == STRAIGHT_THROUGH:
+            scale = 1 + (probability - probability.detach())
+        return (1 - self.host_weight()) * scale
+
+    def _groups(self, choice: Choice) -> Iterator[tuple[int, Tensor | None]]:
+        """Yield each guest that must be computed with the rows that chose it; None stands for all rows."""
+        guests_of_rows = [set(row) for row in choice.guest.tolist()]
+        for guest in sorted(set().union(*guests_of_rows)):
+            if guest == self.layer and not self.compute_self:
+                continue
+            rows = [row for row, guests in enumerate(guests_of_rows) if guest in guests]
+            every = len(rows) == len(guests_of_rows)
+            yield guest, None if every else torch.tensor(rows, device=choice.guest.device)
+
+    def _guest_output(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], cached: GuestLayer | None, guest: int, rows: Tensor | None
+    ) -> Tensor:
+        """Return what the guest makes of the host's input, for these rows."""
+        size = (args[0] if args else kwargs["hidden_states"]).shape[0]
+
+        def own(value: Any) -> Any:
+            if isinstance(value, Cache):
+                assert cached is not None
+                return cached.view(guest)
+            if isinstance(value, tuple):
+                return tuple(own(each) for each in value)
+            if rows is None or not isinstance(value, Tensor) or value.ndim < 2 or value.shape[0] != size:
+                return value
+            return value.index_select(0, rows)
+
+        chosen = {name: value if name in NOT_BY_ROW else own(value) for name, value in kwargs.items()}
+        output = self._blocks[guest](*map(own, args), **chosen)
+        return output[0] if isinstance(output, tuple) else output
