@@ -17,16 +17,18 @@ import torch
 from molex_cli import hardware, schema
 from molex_cli.backbones.loading import load
 from molex_cli.backbones.structure import Backbone
-from molex_cli.errors import ConfigError
 from molex_cli.hardware import random_stream
+from molex_cli.layers.choices import GuestChoice
 from molex_cli.layers.experts import LowRankExperts
 from molex_cli.layers.loop import LoopExperts
-from molex_cli.methods.base import Adapted, Group
+from molex_cli.methods.base import Adapted, Group, Method
 from molex_cli.methods.bitfit import BitFit
-from molex_cli.methods.lora import LowRank
+from molex_cli.methods.lora import LowRank, Update
+from molex_cli.methods.molex import Inner, MoLEx
 from molex_cli.training import optimizer
 
 FLOOR, PEFT, LOOP = "bitfit (floor)", "peft lora", "loop"
+INNER, SELF = "inner of molex", " (all choose self)"
 WARM_UP_ROUNDS = 3
 
 
@@ -48,15 +50,25 @@ class Arm:
     """Median over the rounds."""
     tokens_per_second: float
     time_ratio: dict[str, float] = field(default_factory=dict)
-    """To the floor, to PEFT, to the loop."""
+    """To the floor, to PEFT, to the loop, to MoLEx's inner method alone."""
     memory_bytes: int | None = None
     """Peak of a process of its own over what it held before the model was loaded."""
     memory_ratio: dict[str, float] = field(default_factory=dict)
 
 
 def arm_names(experiments: Sequence[schema.Experiment]) -> list[str]:
-    """Return the arms of a bench: the floor, PEFT where installed, each method, the loop where one is routed."""
-    names = [FLOOR, *([PEFT] if find_spec("peft") else []), *(experiment.method.name for experiment in experiments)]
+    """Return the arms of a bench: the floor, PEFT where installed, each method, and what these are held against.
+
+    A routed method comes with the loop over experts; MoLEx with its inner method alone, and with all
+    gates pinned to their own layers.
+    """
+    names = [FLOOR]
+    if find_spec("peft") and _update(experiments[0].method):
+        names.append(PEFT)
+    mixing = _mixing(experiments)
+    names += [INNER] if mixing else []
+    names += [experiment.method.name for experiment in experiments]
+    names += [f"{e.method.name}{SELF}" for e in mixing if not getattr(e.method, "compute_self", True)]
     return [*names, *([LOOP] if _routed(experiments) else [])]
 
 
@@ -75,7 +87,7 @@ def measured(experiments: Sequence[schema.Experiment], work: Load) -> list[Arm]:
             name=name,
             milliseconds=median * 1000,
             tokens_per_second=work.rows * work.tokens / median,
-            time_ratio={other: median / medians[other] for other in (FLOOR, PEFT, LOOP) if other in medians},
+            time_ratio={other: median / medians[other] for other in (FLOOR, PEFT, LOOP, INNER) if other in medians},
         )
         for name, median in medians.items()
     ]
@@ -86,7 +98,7 @@ def with_memory(arms: Sequence[Arm], bytes_of: dict[str, int]) -> None:
     for arm in arms:
         arm.memory_bytes = bytes_of[arm.name]
         arm.memory_ratio = {
-            other: arm.memory_bytes / bytes_of[other] for other in (FLOOR, PEFT, LOOP) if other in bytes_of
+            other: arm.memory_bytes / bytes_of[other] for other in (FLOOR, PEFT, LOOP, INNER) if other in bytes_of
         }
 
 
@@ -133,7 +145,25 @@ def _adapted(name: str, experiments: Sequence[schema.Experiment]) -> Adapted:
         return _peft(backbone, first)
     if name == LOOP:
         return _looped(backbone, _routed(experiments)[0])
-    return next(e for e in experiments if e.method.name == name).method.inject(backbone)
+    if name == INNER:
+        return _mixing(experiments)[0].method.inject_inner(backbone)
+    adapted = next(e for e in experiments if e.method.name == name.removesuffix(SELF)).method.inject(backbone)
+    if name.endswith(SELF):
+        for layer, choice in adapted.routers.items():
+            assert isinstance(choice, GuestChoice)
+            choice.pinned = layer
+    return adapted
+
+
+def _mixing(experiments: Sequence[schema.Experiment]) -> list[Any]:
+    return [e for e in experiments if isinstance(e.method, MoLEx)]
+
+
+def _update(method: Method) -> Update | None:
+    """Return the settings of the low-rank updates that a method trains."""
+    if isinstance(method, MoLEx):
+        return method.lora if method.inner is Inner.lora else None
+    return method if isinstance(method, LowRank) else None
 
 
 def _routed(experiments: Sequence[schema.Experiment]) -> list[schema.Experiment]:
@@ -156,20 +186,19 @@ def _peft(backbone: Backbone, experiment: schema.Experiment) -> Adapted:
     """Give the backbone PEFT's LoRA, at the total rank of the experiment's mean layer."""
     from peft import LoraConfig, get_peft_model
 
-    method = experiment.method
-    if not isinstance(method, LowRank):
-        raise ConfigError(f"method must have a rank to be compared with PEFT's LoRA, got {method.name}")
-    rank = method.rank
-    if allocation := getattr(method, "allocation", None):
+    update = _update(experiment.method)
+    assert update is not None
+    rank = update.rank
+    if allocation := getattr(experiment.method, "allocation", None):
         from molex_cli.allocation import experts_per_layer
 
         experts = experts_per_layer(allocation, backbone.num_layers)
         rank = round(rank * sum(experts) / len(experts))
     config = LoraConfig(
         r=rank,
-        lora_alpha=method.alpha / method.rank * rank,
-        lora_dropout=method.dropout,
-        target_modules=[linear.name for linear in backbone.targets(method.targets)],
+        lora_alpha=update.alpha / update.rank * rank,
+        lora_dropout=update.dropout,
+        target_modules=[linear.name for linear in backbone.targets(update.targets)],
         task_type="SEQ_CLS",
     )
     backbone.model = get_peft_model(backbone.model, config)

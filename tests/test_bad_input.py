@@ -142,6 +142,46 @@ def test_a_bad_setting_is_refused_in_one_line_with_its_key_and_a_way_out(argumen
 
 
 @table("""
+    method.gate=sine | method.gate must be one of linear, cosine | got 'sine' | did you mean cosine
+    method.inner=mola | method.inner must be one of lora, bitfit, none | got 'mola'
+    method.level=word | method.level must be one of batch, sequence, token | got 'word'
+    method.layers=second_half | method.layers must be all, first_half, published or a list | got second_half
+    method.guests=[0,0] | method.guests must name each layer once | got [0, 0]
+    method.guests=[] | method.guests must be all, first_half, later or a list | got []
+    method.layers=[-1] | method.layers must be | got [-1]
+    method.layers=[1.5] | method.layers must be | got [1.5]
+    method.layers=[true] | method.layers must be | got [True]
+    method.layers=3 | method.layers must be | got 3
+    method.layers=[1,4] | method.layers must be below 4, the model's layers, got 4
+    method.guests=[9] | method.guests must be below 4, the model's layers, got 9
+    method.alpha=1.5 | method.alpha must be at least 0 and at most 1, got 1.5
+    method.alpha=1 method.alpha_learned=true | method.alpha must lie between 0 and 1 to be learned | alpha_learned=false
+    method.gate_dim=0 | method.gate_dim must be at least 1, got 0
+    method.gate_learning_rate=0 | method.gate_learning_rate must be above 0, got 0
+    method.gate_weight_decay=-1 | method.gate_weight_decay must be at least 0, got -1
+    method.balance=-1 | method.balance must be at least 0, got -1
+    method.pad_to=0 | method.pad_to must be at least 1, got 0
+    method.gate_over_tokens=true | method.gate_over_tokens must go with gate=cosine and level=batch
+    method.lora.rank=0 | method.lora.rank must be at least 1, got 0
+    method.lora.rnk=4 | method.lora.rnk is no setting; did you mean method.lora.rank?
+    method.rank=4 | method.rank is no setting
+""")
+def test_bad_settings_of_molex_are_refused(arguments, words, capsys):
+    (line,) = refused(capsys, "method=molex", *arguments.split())
+    assert_says(line, words)
+
+
+@table("""
+    method.lora.targets=[qery] | method.lora.targets must match linears of tiny_bert, got qery | did you mean query
+    method.inner=bitfit model=tiny_llama | method=bitfit must have biases to train
+    method.level=token model=tiny_gpt2 | method.level must be sequence or batch for a decoder, got token
+    method.layers=[3] method.guests=later | method.guests must leave some mixing layer a guest other than itself
+""")
+def test_settings_of_molex_that_do_not_fit_the_model_fail_the_run_in_one_line(arguments, words, capsys):
+    assert_says(failed(capsys, *ROWS, "method=molex", *arguments.split()), words)
+
+
+@table("""
     train.epoch=1 train.epochs=many seed=-1 train.batch_size=0 | seed | train.batch_size | train.epoch | train.epochs
     log.wandb=maybe train.warmup=2 method.rank=0 | log.wandb | method.rank | train.warmup
     method=loar task=glue/rt model=minilmm | method | model | task

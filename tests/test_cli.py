@@ -116,6 +116,17 @@ def test_bench_gives_ratios_to_the_floor_peft_and_the_loop(capsys):
             assert arm["time_ratio"][arm["name"]] == 1.0 if arm["name"] in arm["time_ratio"] else True
 
 
+def test_bench_holds_molex_against_its_inner_method_and_against_choosing_itself(capsys):
+    arguments = ["model=tiny_bert", "method=molex", "--rounds", "2", "--rows", "4", "--tokens", "8", "--json"]
+    assert main(["bench", *arguments, "--no-memory", "--dropout", "0"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)
+    names = [arm["name"] for arm in table["arms"] if arm["name"] != "peft lora"]
+    assert names == ["bitfit (floor)", "inner of molex", "molex", "molex (all choose self)"]
+    ratios = {arm["name"]: arm["time_ratio"]["inner of molex"] for arm in table["arms"]}
+    assert ratios["inner of molex"] == 1.0
+    assert ratios["molex"] > 0
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
 def test_bench_measures_memory_in_a_process_for_each_arm(capsys):
     arguments = ["model=tiny_bert", "method=lora", "--rounds", "1", "--rows", "2", "--tokens", "8", "--json"]

@@ -35,6 +35,44 @@ def test_roberta_base_lora_on_query_and_value_counts_as_in_the_lora_paper(capsys
     assert found["parameters"]["adapters"] == 294_912
 
 
+@pytest.mark.parametrize(
+    ("settings", "gates"),
+    [
+        ([], 9_228),
+        (["method.gate_per_layer=true"], 110_736),
+        (["method.gate=cosine", "method.gate_dim=96"], 74_977),
+        (["method.gate=cosine", "method.gate_dim=416"], 324_897),
+    ],
+)
+@pytest.mark.parametrize(("method", "alphas"), [("molex", 1), ("molex_paper", 2)])
+def test_molex_on_roberta_base_counts_gates_and_alphas_apart(capsys, settings, gates, method, alphas):
+    found = plan(capsys, "model=roberta_base", f"method={method}", "method.lora.targets=[query,value]", *settings)
+    counts = found["parameters"]
+    assert (counts["adapters"], counts["gates"], counts["alphas"]) == (294_912, gates, alphas)
+    assert counts["added"] == 294_912 + gates + alphas
+
+
+def test_a_learned_alpha_for_each_layer_is_counted(capsys):
+    found = plan(capsys, "model=roberta_base", "method=molex", "method.alpha_per_layer=true", "method.inner=none")
+    assert (found["parameters"]["alphas"], found["parameters"]["added"]) == (12, 12 + 9_228)
+
+
+@pytest.mark.parametrize(
+    ("settings", "active", "computed"),
+    [
+        (["method=molex"], 2, 2),
+        (["method=molex", "method.layers=first_half"], 1.5, 1.5),
+        (["method=molex", "method.guests=later"], 1 + 11 / 12, 1 + 11 / 12),
+        (["method=molex", "method.level=token"], 2, 13),
+        (["method=molex", "method.alpha=1", "method.alpha_learned=false"], 1, 1),
+    ],
+)
+def test_a_mixing_layer_costs_two(capsys, settings, active, computed):
+    flops = plan(capsys, "model=roberta_base", *settings, "method.inner=none")["flops_per_token"]
+    assert flops["active"] / flops["base"] == pytest.approx(active, rel=2e-3)
+    assert flops["computed"] / flops["base"] == pytest.approx(computed, rel=2e-3)
+
+
 def test_parts_add_up_and_experts_are_listed(capsys):
     found = plan(capsys, "model=llama2_7b")
     counts = found["parameters"]

@@ -1,6 +1,7 @@
 """A run leaves a complete record, whatever happens."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -60,6 +61,47 @@ def test_a_run_leaves_a_complete_record(capsys):
     assert "experts per layer  2 4 6 8  total 20" in shown
     assert "majority baseline" in shown
     assert f"finished  {folder}/record.json" in shown
+
+
+def test_the_record_of_molex_tells_what_each_layer_chose():
+    assert main(["train", *SMOKE, "method=molex"]) == 0
+    record, _ = only_record()
+    assert record["evaluation"] == {"batch_size": 64, "order": "by length", "depends_on_batch": None}
+    assert set(record["routing"]) == {"0", "1", "2", "3"}
+    for figures in record["routing"].values():
+        assert sum(figures["usage"]) == pytest.approx(1.0)
+        assert 0 < figures["entropy"] <= math.log(4) + 1e-6
+        assert 0 <= figures["margin"] <= 1
+    assert record["flops_per_token"]["active"] > 1.9 * record["flops_per_token"]["base"]
+    assert record["checks"]["gradient_flow"]["passed"] is True
+    assert record["checks"]["reload"]["max_difference"] == 0.0
+
+
+def test_the_record_of_published_molex_pins_the_evaluation_batch_that_its_scores_depend_on(capsys):
+    assert main(["train", *SMOKE, "method=molex_paper", "method.balance=0", "train.eval_batch_size=16"]) == 0
+    record, _ = only_record()
+    reason = "the sequences of a batch choose one guest together"
+    assert record["evaluation"] == {"batch_size": 16, "order": "as in the split", "depends_on_batch": reason}
+    assert f"scores depend on the evaluation batch of 16: {reason}" in capsys.readouterr().out
+    assert record["settings"]["method"]["pad_to"] == record["settings"]["train"]["max_length"]
+    flow = record["checks"]["gradient_flow"]
+    assert flow["passed"] is True
+    assert any("no task gradient reaches the gate" in why for why in flow["known"].values())
+    # The size is part of what the scores mean, so another size is another arm.
+    assert main(["train", *SMOKE, "method=molex_paper", "method.balance=0", "train.eval_batch_size=8"]) == 0
+    assert len({path.name.split("-")[-2] for path in Path("outputs").iterdir()}) == 2
+
+
+def test_wandb_gets_usage_entropy_and_margin_of_each_layer():
+    from molex_cli.sinks.wandb import _routing
+
+    values = _routing({"1": {"usage": [0.25, 0.75], "entropy": 0.5, "margin": 0.1}})
+    assert values == {
+        "routing/layer_1/expert_0": 0.25,
+        "routing/layer_1/expert_1": 0.75,
+        "routing/layer_1/entropy": 0.5,
+        "routing/layer_1/margin": 0.1,
+    }
 
 
 def test_the_same_command_twice_gives_identical_losses_and_predictions():

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="molex bench",
         description="Step time and peak memory of training, as ratios: to BitFit (the frozen floor), to PEFT's LoRA "
-        "at the same total rank where peft is installed, and to a loop over experts.",
+        "at the same total rank where peft is installed, to a loop over experts, and for MoLEx to its inner method.",
         epilog="example: molex bench --methods mola_inverted lora --dropout 0.05 0",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for molex train")
@@ -73,10 +73,13 @@ def _experiments(options: argparse.Namespace) -> "list[Experiment]":
 
 
 def _with_dropout(experiment: "Experiment", dropout: float | None) -> "Experiment":
-    if dropout is None or not hasattr(experiment.method, "dropout"):
-        return experiment
-    changed: dict[str, Any] = {"dropout": dropout}
-    return dataclasses.replace(experiment, method=dataclasses.replace(experiment.method, **changed))
+    """Return the experiment with this dropout in its adapters, where it has any."""
+    method: Any = experiment.method
+    if dropout is not None and hasattr(method, "dropout"):
+        method = dataclasses.replace(method, dropout=dropout)
+    elif dropout is not None and hasattr(method, "lora"):
+        method = dataclasses.replace(method, lora=dataclasses.replace(method.lora, dropout=dropout))
+    return dataclasses.replace(experiment, method=method)
 
 
 def _memory(name: str, argv: list[str], dropout: float | None) -> int:

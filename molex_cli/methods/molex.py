@@ -98,8 +98,8 @@ class MoLEx(Method):
     router_gradient: RouterGradient = RouterGradient.straight_through
     compute_self: bool = False
     """Compute a layer that chose itself twice, as published; under dropout the two differ."""
-    balance: float = 0.01
-    """Coefficient of the balance loss; 0 turns it off."""
+    balance: float = 0.0
+    """Coefficient of the balance loss; 0 turns it off. It drowns what the task tells the gate (docs/methods.md)."""
     balance_sum: bool = False
     """Sum the balance loss over layers instead of averaging it."""
     pad_to: int | None = None
@@ -144,7 +144,7 @@ class MoLEx(Method):
 
         self._require_fit(backbone)
         num_layers, blocks = backbone.num_layers, list(backbone.blocks)
-        adapted = self._inner(backbone)
+        adapted = self.inject_inner(backbone)
         guests = {layer: self._guests(layer, num_layers) for layer in self._mixing(backbone)}
         guests = {layer: allowed for layer, allowed in guests.items() if allowed != [layer]}
         if not guests:
@@ -186,7 +186,8 @@ class MoLEx(Method):
             named = ", ".join(sorted(kinds)) if len(kinds) > 1 else "different sizes"
             raise MethodError(f"method={self.name} must have layers of one kind, got {named} in {backbone.name}")
 
-    def _inner(self, backbone: "Backbone") -> Adapted:
+    def inject_inner(self, backbone: "Backbone") -> Adapted:
+        """Put in what is trained inside the layers, and mix nothing."""
         if self.inner is Inner.lora:
             return inject_experts(self.lora, backbone, experts=[1] * backbone.num_layers, key="method.lora.targets")
         if self.inner is Inner.bitfit:

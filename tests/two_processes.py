@@ -1,0 +1,46 @@
+"""One of two processes of `test_molex_processes.py`: half of a batch through DistributedDataParallel on gloo."""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from conftest import batch
+from test_molex import spread
+from torch.nn.parallel import DistributedDataParallel
+
+from molex_cli import checkpoint
+from molex_cli.cli import arguments, overrides
+
+SIZE = {"num_rows": 8, "length": 20}
+
+
+def built(method):
+    line = arguments.CommandLine(overrides=["experiment=smoke", f"method={method}", "method.alpha=0.6"])
+    return spread(checkpoint.adapt(overrides.checked(line), 2), scale=0.1)
+
+
+def measured(made, model, data):
+    """Return logits, gradients and the guests' shares of one training step without dropout."""
+    output = model(**data)
+    output.loss.backward()
+    gradients = {name: p.grad for name, p in made.trainable().items() if p.grad is not None}
+    usage = {layer: figures["usage"] for layer, figures in made.take_routing().items()}
+    return {"logits": output.logits.detach(), "gradients": gradients, "usage": usage}
+
+
+def main(folder):
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    half = {name: tensor[rank * 4 : rank * 4 + 4] for name, tensor in batch(**SIZE).items()}
+    found = {}
+    for method in ("molex", "molex_paper"):
+        made = built(method)
+        found[method] = measured(made, DistributedDataParallel(made.model, find_unused_parameters=True), half)
+    torch.save(found, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
