@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,11 @@ class Saved:
     step: int
     sha256: str
     """Over names and bytes of the tensors."""
+
+
+def num_outputs(labels: Sequence[str]) -> int:
+    """Return the outputs of the head: one for each label, one where a number is predicted."""
+    return len(labels) or 1
 
 
 def adapt(experiment: schema.Experiment, num_labels: int) -> Adapted:
@@ -105,7 +110,7 @@ def read_about(path: Path) -> Saved:
 def load(path: Path) -> tuple[Saved, Adapted]:
     """Rebuild the adapted model that a file was saved from; nothing needs to be retyped."""
     saved = read_about(path)
-    adapted = adapt(saved.experiment, len(saved.labels))
+    adapted = adapt(saved.experiment, num_outputs(saved.labels))
     load_tensors(path, adapted, saved.sha256)
     return saved, adapted
 

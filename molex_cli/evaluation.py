@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
 from molex_cli import metrics
 from molex_cli.data.batches import collate, parts, scoring_order
@@ -28,7 +29,8 @@ class Outcome:
     epoch: float
     loss: float
     scores: dict[str, float]
-    predictions: list[int]
+    predictions: list[Any]
+    """Class indices, or numbers."""
     logits: list[list[float]]
 
     def summary(self) -> dict[str, Any]:
@@ -37,8 +39,12 @@ class Outcome:
 
     def rows(self, encoded: Encoded, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Return one line for each example: id, label, prediction, logits."""
+
+        def shown(value: Any) -> Any:
+            return labels[value] if labels else value
+
         return [
-            {"id": key, "label": labels[label], "prediction": labels[said], "logits": logits}
+            {"id": key, "label": shown(label), "prediction": shown(said), "logits": logits}
             for key, label, said, logits in zip(encoded.ids, encoded.labels, self.predictions, self.logits, strict=True)
         ]
 
@@ -66,11 +72,14 @@ def classify(
 ) -> Outcome:
     """Score a split with the named metrics."""
     logits = logits_of(adapted, encoded, batch_size, device)
-    predictions = logits.argmax(dim=-1).tolist()
+    regresses = logits.shape[1] == 1
+    predictions = logits[:, 0].tolist() if regresses else logits.argmax(dim=-1).tolist()
+    references = torch.tensor(encoded.labels)
+    loss = functional.mse_loss(logits[:, 0], references) if regresses else functional.cross_entropy(logits, references)
     return Outcome(
         step=at.step,
         epoch=at.epoch,
-        loss=float(torch.nn.functional.cross_entropy(logits, torch.tensor(encoded.labels))),
+        loss=float(loss),
         scores=metrics.scores(names, predictions, encoded.labels),
         predictions=predictions,
         logits=[[round(value, 6) for value in row] for row in logits.tolist()],

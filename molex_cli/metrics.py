@@ -1,9 +1,11 @@
 """Scores as pure functions of predictions and references, each with its direction."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,7 +13,9 @@ class Metric:
     """A named score: its function, the direction that is better, its range."""
 
     name: str
-    function: Callable[[Sequence[int], Sequence[int]], float]
+    function: Callable[[Sequence[Any], Sequence[Any]], float]
+    of_numbers: bool = False
+    """Whether it compares numbers instead of classes."""
     higher_is_better: bool = True
     low: float = 0.0
     high: float = 1.0
@@ -46,22 +50,38 @@ def matthews(predictions: Sequence[int], references: Sequence[int]) -> float:
     return covariance / math.sqrt(spread) if spread else math.nan
 
 
+def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Return the Pearson correlation; NaN if one side is constant."""
+    if len(set(predictions)) < 2 or len(set(references)) < 2:
+        return math.nan
+    return statistics.correlation(predictions, references)
+
+
+def spearman(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Return the Spearman rank correlation, equal values at their mean rank; NaN if one side is constant."""
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(predictions).tolist(), rankdata(references).tolist())
+
+
 METRICS = {
     metric.name: metric
     for metric in (
         Metric("accuracy", accuracy),
         Metric("f1", f1),
         Metric("matthews", matthews, low=-1.0),
+        Metric("pearson", pearson, of_numbers=True, low=-1.0),
+        Metric("spearman", spearman, of_numbers=True, low=-1.0),
     )
 }
 
 
-def scores(names: Sequence[str], predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+def scores(names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
     """Return each named score of the predictions."""
     return {name: METRICS[name].function(predictions, references) for name in names}
 
 
-def majority(names: Sequence[str], train: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+def majority(names: Sequence[str], train: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
     """Return each named score of always predicting the most frequent training label."""
     label = Counter(train).most_common(1)[0][0]
     return scores(names, [label] * len(references), references)

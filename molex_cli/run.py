@@ -80,7 +80,7 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
     splits, labels = reading.read(experiment.task, experiment.data_dir, experiment.train.max_rows)
-    adapted = checkpoint.adapt(experiment, len(labels))
+    adapted = checkpoint.adapt(experiment, checkpoint.num_outputs(labels))
     encoded = _encoded(experiment, adapted, splits)
     record.data = {split: _about(splits[split], encoded[split]) for split in splits}
     _plan_into(record, adapted, experiment.train.max_length)

@@ -12,6 +12,9 @@ class Kind(Enum):
     """What the model is asked to do."""
 
     classify = "classify"
+    """Give a row one of a few labels."""
+    regress = "regress"
+    """Give a row a number."""
 
 
 class Quoting(Enum):
@@ -42,6 +45,8 @@ class Files:
     """Column names of files that have no header line."""
     quoting: Quoting = Quoting.auto
     """Quoting of csv and tsv files."""
+    rename: dict[str, str] = field(default_factory=dict)
+    """The task's name of a column, and the file's own."""
 
 
 @dataclass(kw_only=True)
@@ -77,8 +82,11 @@ class Task:
             yield f".columns must be different and leave out the label, got {list(self.columns)} and {self.label}"
         if not self.metrics:
             yield ".metrics must name at least one metric, got []"
+        fitting = [name for name, metric in METRICS.items() if metric.of_numbers == (self.kind is Kind.regress)]
         for metric in self.metrics:
-            if metric not in METRICS:
-                yield f".metrics must be metrics of this task, got {metric}; {nearest(metric, METRICS)}"
-        if self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):
+            if metric not in fitting:
+                yield f".metrics must be metrics of this task, got {metric}; {nearest(metric, fitting)}"
+        if self.kind is Kind.regress and self.labels is not None:
+            yield f".labels must be null where a number is predicted, got {list(self.labels)}"
+        elif self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):
             yield f".labels must be two or more different labels, got {list(self.labels)}"

@@ -27,8 +27,9 @@ def main(argv: list[str]) -> int:
 
     from molex_cli.backbones.loading import skeleton
     from molex_cli.plan import ledger
+    from molex_cli.tasks import Kind
 
-    num_labels = len(experiment.task.labels or ("", ""))
+    num_labels = 1 if experiment.task.kind is Kind.regress else len(experiment.task.labels or ("", ""))
     adapted = experiment.method.inject(skeleton(experiment.model, num_labels))
     plan = ledger(adapted, experiment.train.max_length)
     named = {"model": experiment.model.name, "method": experiment.method.name}

@@ -20,7 +20,7 @@ class Encoded:
 
     ids: list[str]
     """Example ids."""
-    labels: list[int]
+    labels: list[Any]
     tokens: np.ndarray
     types: np.ndarray
     """Token type of each token, 0 or 1; empty for models without types."""

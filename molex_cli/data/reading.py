@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 from molex_cli import hub
 from molex_cli.errors import DataError, nearest
-from molex_cli.tasks import Files, Quoting, Task
+from molex_cli.tasks import Files, Kind, Quoting, Task
 
 SPLITS = ("train", "validation")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -26,7 +27,8 @@ class Split:
     ids: list[str]
     """`<split>:<row index>`, the same from the hub and from the official files."""
     texts: list[tuple[str, ...]]
-    labels: list[int]
+    labels: list[Any]
+    """The class index, or the number where one is predicted."""
     source: str
     num_rows: int = 0
     """Rows of the source, before train.max_rows."""
@@ -46,7 +48,7 @@ def read(task: Task, data_dir: str | None, max_rows: int | None = None) -> tuple
     for split, table in tables.items():
         if not table.rows:
             raise DataError(f"the {split} split must have rows, got none in {table.source}")
-    labels = task.labels or _labels(task, tables["train"])
+    labels = [] if task.kind is Kind.regress else task.labels or _labels(task, tables["train"])
     return {split: _split(task, split, table, labels, max_rows) for split, table in tables.items()}, list(labels)
 
 
@@ -57,7 +59,8 @@ def _split(task: Task, split: str, table: _Table, labels: Sequence[str], max_row
         ids.append(f"{split}:{number}")
         texts.append(tuple(_text(row, column, table.source, number) for column in task.columns))
         label = _text(row, task.label, table.source, number)
-        classes.append(_class(label, index, len(labels), f"{table.source}, row {number + 1}"))
+        where = f"{table.source}, row {number + 1}"
+        classes.append(_class(label, index, where) if labels else _number(label, task.label, where))
     chosen = list(range(len(ids)))
     if max_rows is not None and max_rows < len(ids):
         chosen = sorted(random.Random(0).sample(range(len(ids)), max_rows))
@@ -122,9 +125,18 @@ def _file(task: Task, files: Files, path: Path, key: str) -> _Table:
         raise DataError(f"{path} must be UTF-8, got byte 0x{byte:02x} in line {line}; save it as UTF-8") from None
     except (csv.Error, json.JSONDecodeError, OSError, ValueError) as error:
         raise DataError(f"{path} must be a {path.suffix[1:]} file, got: {_first_line(error)}") from error
+    own = {theirs: ours for ours, theirs in files.rename.items()}
     if rows or columns:
-        _require_columns(task, columns, str(path), "task.columns and task.label")
+        named = [own.get(column, column) for column in columns if column not in files.rename or column in own]
+        _require_columns(task, named, str(path), "task.columns and task.label")
+    if own:
+        rows = [{own.get(column, column): value for column, value in _first(row, own)} for row in rows]
     return _Table(str(path), rows)
+
+
+def _first(row: Mapping[str, Any], own: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """Return the cells with those to be renamed last, so that they win over a column that had their new name."""
+    return sorted(row.items(), key=lambda cell: cell[0] in own)
 
 
 def _parsed(path: Path, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
@@ -211,10 +223,20 @@ def _labels(task: Task, table: _Table) -> list[str]:
     return labels
 
 
-def _class(text: str, index: Mapping[str, int], num_labels: int, where: str) -> int:
+def _number(text: str, column: str, where: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where} must have a number in {column}, got {text!r}")
+    return number
+
+
+def _class(text: str, index: Mapping[str, int], where: str) -> int:
     if text in index:
         return index[text]
-    if text.isdecimal() and int(text) < num_labels and not any(label.isdecimal() for label in index):
+    if text.isdecimal() and int(text) < len(index) and not any(label.isdecimal() for label in index):
         return int(text)
     raise DataError(f"{where} must have a label of {', '.join(index)}, got {text!r}; set task.labels to all there are")
 
