@@ -1,6 +1,5 @@
 """Save and load what a method trained: a safetensors file that carries its own settings."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -17,13 +16,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from molex_cli import schema
+from molex_cli.backbones.loading import family
 from molex_cli.backbones.loading import load as load_backbone
+from molex_cli.backbones.structure import is_decoder
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import CheckpointError, ConfigError
-from molex_cli.evaluation import logits_of
 from molex_cli.events import Evaluated, Event
 from molex_cli.hardware import random_stream
 from molex_cli.methods.base import METHODS, Adapted, Method
+from molex_cli.objectives import Objective, head_outputs, protocol
+from molex_cli.tasks import Kind, Protocol
 
 FORMAT = 1
 BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to check that it reloads
@@ -40,15 +42,19 @@ class Saved:
     """Over names and bytes of the tensors."""
 
 
-def num_outputs(labels: Sequence[str]) -> int:
-    """Return the outputs of the head: one for each label, one where a number is predicted."""
-    return len(labels) or 1
+def asked(experiment: schema.Experiment) -> Protocol:
+    """Return how the model is asked; raise TaskError where its family cannot answer."""
+    task = experiment.task
+    if task.kind in (Kind.classify, Kind.regress):
+        return Protocol.head
+    return protocol(task, is_decoder(family(experiment.model)), experiment.model.name)
 
 
-def adapt(experiment: schema.Experiment, num_labels: int) -> Adapted:
-    """Load the backbone and put the method into it, drawing from the seed's own streams."""
+def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
+    """Load the backbone with the head that the task needs and put the method into it, from the seed's own streams."""
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
-    backbone = load_backbone(experiment.model, num_labels, experiment.seed, cache_dir)
+    outputs = head_outputs(experiment.task, asked(experiment), labels)
+    backbone = load_backbone(experiment.model, outputs, experiment.seed, cache_dir)
     with random_stream(experiment.seed, "adapters"):
         return experiment.method.inject(backbone)
 
@@ -110,7 +116,7 @@ def read_about(path: Path) -> Saved:
 def load(path: Path) -> tuple[Saved, Adapted]:
     """Rebuild the adapted model that a file was saved from; nothing needs to be retyped."""
     saved = read_about(path)
-    adapted = adapt(saved.experiment, num_outputs(saved.labels))
+    adapted = adapt(saved.experiment, saved.labels)
     load_tensors(path, adapted, saved.sha256)
     return saved, adapted
 
@@ -138,11 +144,11 @@ def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
 
 
 def reload_check(
-    path: Path, adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device
+    path: Path, adapted: Adapted, objective: Objective, encoded: Encoded, batch_size: int, device: torch.device
 ) -> dict[str, Any]:
-    """Return whether the adapter on disk gives the logits that the trained model gives."""
-    few = first_rows(encoded, 2 * batch_size)
-    expected = logits_of(adapted, few, batch_size, device)
+    """Return whether the adapter on disk gives the logits (or likelihoods) that the trained model gives."""
+    few = encoded.first(2 * batch_size)
+    expected = objective.values(adapted, few, batch_size, device)
     total = sum(p.numel() for p in adapted.model.parameters())
     in_place = total > BIG_MODEL_PARAMETERS
     if in_place:
@@ -154,21 +160,8 @@ def reload_check(
     else:
         _, fresh = load(path)
         fresh.model.to(device)
-    difference = float((logits_of(fresh, few, batch_size, device) - expected).abs().max())
+    difference = float((objective.values(fresh, few, batch_size, device) - expected).abs().max())
     return {"passed": difference <= 1e-5, "max_difference": difference, "rows": len(few.ids), "in_place": in_place}
-
-
-def first_rows(encoded: Encoded, count: int) -> Encoded:
-    """Return the first rows of a split."""
-    end = encoded.offsets[min(count, len(encoded.ids))]
-    return dataclasses.replace(
-        encoded,
-        ids=encoded.ids[:count],
-        labels=encoded.labels[:count],
-        tokens=encoded.tokens[:end],
-        types=encoded.types[:end],
-        offsets=encoded.offsets[: count + 1],
-    )
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:

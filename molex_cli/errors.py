@@ -24,6 +24,10 @@ class ModelError(MolexError):
     """A backbone that cannot be loaded."""
 
 
+class TaskError(MolexError):
+    """A task that this model cannot do, or that lacks something a protocol needs."""
+
+
 class MethodError(MolexError):
     """A method that does not fit the backbone it is put into."""
 

@@ -14,8 +14,8 @@ class Metric:
 
     name: str
     function: Callable[[Sequence[Any], Sequence[Any]], float]
-    of_numbers: bool = False
-    """Whether it compares numbers instead of classes."""
+    kinds: tuple[str, ...] = ("classify",)
+    """The kinds of task that it scores."""
     higher_is_better: bool = True
     low: float = 0.0
     high: float = 1.0
@@ -67,11 +67,11 @@ def spearman(predictions: Sequence[float], references: Sequence[float]) -> float
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", accuracy),
+        Metric("accuracy", accuracy, ("classify", "choose")),
         Metric("f1", f1),
         Metric("matthews", matthews, low=-1.0),
-        Metric("pearson", pearson, of_numbers=True, low=-1.0),
-        Metric("spearman", spearman, of_numbers=True, low=-1.0),
+        Metric("pearson", pearson, ("regress",), low=-1.0),
+        Metric("spearman", spearman, ("regress",), low=-1.0),
     )
 }
 

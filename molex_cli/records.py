@@ -55,7 +55,7 @@ class Record:
     data: dict[str, Any] = field(default_factory=dict)
     """By split: rows, rows used, tokens, fingerprint, source."""
     evaluation: dict[str, Any] = field(default_factory=dict)
-    """`batch_size`, `order` of the rows, and `depends_on_batch`: why predictions depend on their batch, or null."""
+    """`protocol`, `batch_size`, `order` of the rows; `depends_on_batch`: why predictions do, or null."""
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss."""
     memory_bytes: dict[str, int] = field(default_factory=dict)

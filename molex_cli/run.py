@@ -13,15 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molex_cli import checkpoint, hardware, metrics, records, schema
+from molex_cli import checkpoint, hardware, records, schema
 from molex_cli.backbones.loading import longest_input
 from molex_cli.backbones.sources import default_cache_dir
 from molex_cli.data import reading
-from molex_cli.data.encoding import Encoded, encode
+from molex_cli.data.encoding import Encoded
 from molex_cli.errors import ConfigError
 from molex_cli.evaluation import Scoring
 from molex_cli.events import Event, Finished, Noted, Started, Step
 from molex_cli.methods.base import Adapted
+from molex_cli.objectives import Objective, objective
 from molex_cli.plan import ledger
 from molex_cli.sinks import Sink, Sinks
 from molex_cli.sinks.console import Console
@@ -80,24 +81,27 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
     splits, labels = reading.read(experiment.task, experiment.data_dir, experiment.train.max_rows)
-    adapted = checkpoint.adapt(experiment, checkpoint.num_outputs(labels))
-    encoded = _encoded(experiment, adapted, splits)
+    protocol = checkpoint.asked(experiment)
+    adapted = checkpoint.adapt(experiment, labels)
+    goal = objective(experiment.task, protocol, labels)
+    encoded = _encoded(experiment, adapted, goal, splits)
     record.data = {split: _about(splits[split], encoded[split]) for split in splits}
     _plan_into(record, adapted, experiment.train.max_length)
     names = experiment.task.metrics
-    majority = metrics.majority(names, encoded["train"].labels, encoded["validation"].labels)
+    majority = goal.baseline(names, encoded["train"], encoded["validation"])
     timetable = Timetable.of(experiment.train, len(splits["train"].ids), accelerator.num_processes)
     sinks.write(_started(experiment, folder, record, timetable, encoded["train"], majority))
 
     flow = GradientFlow.of(adapted)
     batch_size = experiment.train.eval_batch_size
-    record.evaluation = _evaluation(adapted, batch_size)
+    record.evaluation = _evaluation(adapted, goal, batch_size)
     if adapted.batch_dependent:
         sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
-    scoring = Scoring(adapted, encoded["validation"], names, batch_size=batch_size, accelerator=accelerator)
+    scoring = Scoring(adapted, goal, encoded["validation"], names, batch_size=batch_size, accelerator=accelerator)
     started = time.perf_counter()
     trained = steps(
         adapted,
+        goal,
         encoded["train"],
         experiment.train,
         learning_rate=experiment.learning_rate,
@@ -115,29 +119,33 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
     record.routing = scoring.routing
     for which, outcome in (("last", scoring.last), ("best", scoring.best)):
         assert outcome is not None
-        rows = outcome.rows(encoded["validation"], labels)
-        records.write_rows(folder / f"predictions-{which}.jsonl", rows)
+        records.write_rows(folder / f"predictions-{which}.jsonl", outcome.answers.rows)
     assert scoring.last is not None
     record.memory_bytes = hardware.peak_memory_bytes()
     record.checks = {
         "gradient_flow": flow.report(),
         "reload": checkpoint.reload_check(
-            folder / "adapter-last.safetensors", adapted, encoded["validation"], batch_size, accelerator.device
+            folder / "adapter-last.safetensors", adapted, goal, encoded["validation"], batch_size, accelerator.device
         ),
-        "finite": {"passed": all(map(math.isfinite, (record.training["mean_loss"], scoring.last.loss)))},
+        "finite": {"passed": all(map(math.isfinite, (record.training["mean_loss"], scoring.last.answers.loss)))},
     }
     record.degenerate = scoring.degenerate() + _failed_checks(record.checks)
     for reason in record.degenerate:
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
 
 
-def _encoded(experiment: schema.Experiment, adapted: Adapted, splits: dict[str, reading.Split]) -> dict[str, Encoded]:
+def _encoded(
+    experiment: schema.Experiment, adapted: Adapted, goal: Objective, splits: dict[str, reading.Split]
+) -> dict[str, Encoded]:
     most, max_length = longest_input(adapted.backbone), experiment.train.max_length
     if most is not None and max_length > most:
         raise ConfigError(f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}")
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
     tokenizer = adapted.backbone.tokenizer
-    return {name: encode(split, tokenizer, max_length, cache_dir) for name, split in splits.items()}
+    return {
+        name: goal.encode(split, tokenizer, max_length, cache_dir, training=name == "train")
+        for name, split in splits.items()
+    }
 
 
 def _plan_into(record: records.Record, adapted: Adapted, length: int) -> None:
@@ -147,9 +155,13 @@ def _plan_into(record: records.Record, adapted: Adapted, length: int) -> None:
     record.flops_per_token = plan.flops_per_token
 
 
-def _evaluation(adapted: Adapted, batch_size: int) -> dict[str, Any]:
-    order = "by length" if not adapted.batch_dependent else "as in the split"
-    return {"batch_size": batch_size, "order": order, "depends_on_batch": adapted.batch_dependent or None}
+def _evaluation(adapted: Adapted, goal: Objective, batch_size: int) -> dict[str, Any]:
+    return {
+        "protocol": goal.protocol,
+        "batch_size": batch_size,
+        "order": "as in the split" if adapted.batch_dependent else "by length",
+        "depends_on_batch": adapted.batch_dependent or None,
+    }
 
 
 def _about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""A task as data: where its rows come from, which columns are text, how answers are scored."""
+"""A task as data: where its rows come from, which columns are text, how answers are asked for and scored."""
 
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +16,29 @@ class Kind(Enum):
     """Give a row one of a few labels."""
     regress = "regress"
     """Give a row a number."""
+    choose = "choose"
+    """Pick one of a row's choices."""
+    write = "write"
+    """Write a text."""
+
+
+class Protocol(Enum):
+    """How a choice is asked for; `auto` is `likelihood` for a decoder and `head` for an encoder."""
+
+    auto = "auto"
+    head = "head"
+    """One output for each pair of question and choice, the highest wins."""
+    likelihood = "likelihood"
+    """The choice that the language model finds most likely after the prompt."""
+    generate = "generate"
+    """The answer written by greedy generation, which must hold exactly one answer."""
+
+
+class Scored(Enum):
+    """Which tokens a language model is trained on."""
+
+    answer = "answer"
+    all = "all"
 
 
 class Quoting(Enum):
@@ -33,6 +57,9 @@ class Hub:
     subset: str | None = None
     train: str = "train"
     validation: str = "validation"
+    test: str | None = None
+    empty: str | None = None
+    """Keep only rows without a value in this column."""
 
 
 @dataclass(kw_only=True)
@@ -41,12 +68,33 @@ class Files:
 
     train: str | None = None
     validation: str | None = None
+    test: str | None = None
     header: list[str] | None = None
     """Column names of files that have no header line."""
     quoting: Quoting = Quoting.auto
     """Quoting of csv and tsv files."""
     rename: dict[str, str] = field(default_factory=dict)
-    """The task's name of a column, and the file's own."""
+    """The task's name of a column, and the file's own; `a.b` reaches into nested JSON."""
+
+
+@dataclass(kw_only=True)
+class Language:
+    """How a language model is asked and answers; {column} and {options} are replaced in templates."""
+
+    prompt: str = ""
+    """What `likelihood` and kind=write continue."""
+    instruction: str = ""
+    """What `generate` asks, inside a frame that marks instruction and response."""
+    answer: str = "{answer}"
+    """What `generate` is trained to answer; {answer} is the letter or label of the right choice."""
+    pattern: str | None = None
+    """What must be found in a generated answer exactly once; null takes `answer`."""
+    train_on: Scored = Scored.answer
+    max_new_tokens: int = 128
+    beams: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    """Forbid that so many tokens in a row occur twice; 0 forbids nothing."""
 
 
 @dataclass(kw_only=True)
@@ -63,12 +111,17 @@ class Task:
     files: Files = field(default_factory=Files)
     """Your own files, relative to the working directory."""
     columns: list[str] = field(default_factory=list)
-    """One or two columns of text."""
+    """Columns of text; one or two for kind=classify and regress."""
+    choices: str | None = None
+    """The column of a row's choices, for kind=choose; null takes the labels for every row."""
     label: str = "label"
-    """The column of the label."""
+    """The column of the label, of the right choice, or of the text to be written."""
     labels: list[str] | None = None
     """The labels in the order of their class index; null takes them from the training rows."""
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    protocol: Protocol = Protocol.auto
+    """How a choice is asked for."""
+    language: Language = field(default_factory=Language)
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
@@ -76,17 +129,50 @@ class Task:
             yield ".files.train must name a file of training rows, got null"
         if self.files.train and not self.files.validation:
             yield ".files.validation must name a file of validation rows, got null"
-        if not 1 <= len(self.columns) <= 2:
-            yield f".columns must name one or two columns of text, got {list(self.columns)}"
-        if len(set(self.columns)) < len(self.columns) or self.label in self.columns:
-            yield f".columns must be different and leave out the label, got {list(self.columns)} and {self.label}"
+        yield from self._column_problems()
         if not self.metrics:
             yield ".metrics must name at least one metric, got []"
-        fitting = [name for name, metric in METRICS.items() if metric.of_numbers == (self.kind is Kind.regress)]
+        fitting = [name for name, metric in METRICS.items() if self.kind.name in metric.kinds]
         for metric in self.metrics:
             if metric not in fitting:
-                yield f".metrics must be metrics of this task, got {metric}; {nearest(metric, fitting)}"
-        if self.kind is Kind.regress and self.labels is not None:
-            yield f".labels must be null where a number is predicted, got {list(self.labels)}"
+                yield f".metrics must be metrics of kind={self.kind.name}, got {metric}; {nearest(metric, fitting)}"
+        if self.labels is not None and (self.kind in (Kind.regress, Kind.write) or self.choices):
+            yield f".labels must be null where no label of a fixed list is predicted, got {list(self.labels)}"
         elif self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):
             yield f".labels must be two or more different labels, got {list(self.labels)}"
+        yield from self._language_problems()
+
+    def _column_problems(self) -> Iterator[str]:
+        few = self.kind in (Kind.classify, Kind.regress)
+        if few and not 1 <= len(self.columns) <= 2:
+            yield f".columns must name one or two columns of text, got {list(self.columns)}"
+        elif not self.columns:
+            yield ".columns must name the columns of text, got []"
+        if len(set(self.columns)) < len(self.columns) or self.label in self.columns:
+            yield f".columns must be different and leave out the label, got {list(self.columns)} and {self.label}"
+        if self.kind is Kind.choose and not self.choices and self.labels is None:
+            yield ".choices must name the column of the choices, or task.labels be the choices of every row, got null"
+
+    def _language_problems(self) -> Iterator[str]:
+        """Yield what is wrong with the templates of kinds that a language model answers."""
+        if self.kind not in (Kind.choose, Kind.write):
+            return
+        known = {*self.columns, "options"}
+        for name, known_here in (("prompt", known), ("instruction", known), ("answer", {"answer"})):
+            template = getattr(self.language, name)
+            try:
+                used = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
+            except ValueError as error:
+                yield f".language.{name} must be a template with {{column}} in it, got {template!r} ({error})"
+                continue
+            for place in sorted(used - known_here):
+                yield f".language.{name} must use columns of the task, got {{{place}}}; {nearest(place, known_here)}"
+        if self.protocol is Protocol.generate and not self.language.instruction:
+            yield ".language.instruction must say what protocol=generate asks for, got nothing"
+        if self.protocol is Protocol.generate and "{answer}" not in self.language.answer:
+            yield f".language.answer must have {{answer}} in it, got {self.language.answer!r}"
+        if self.kind is Kind.write and not self.language.prompt:
+            yield ".language.prompt must say what is to be continued, got nothing"
+        for name in ("max_new_tokens", "beams"):
+            if getattr(self.language, name) < 1:
+                yield f".language.{name} must be at least 1, got {getattr(self.language, name)}"

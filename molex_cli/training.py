@@ -3,18 +3,19 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from molex_cli.data.batches import collate, epoch_order, parts
+from molex_cli.data.batches import epoch_order, parts
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TrainingError
 from molex_cli.events import Step
 from molex_cli.hardware import stream_seed
 from molex_cli.methods.base import Adapted
+from molex_cli.objectives.base import Batch, Objective, for_model, on
 from molex_cli.schema import Schedule, Train
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class GradientFlow:
 
     waiting: dict[str, Tensor]
     steps: int = 0
-    excused: dict[str, str] = field(default_factory=dict)
+    excused: Callable[[], dict[str, str]] = dict
 
     @classmethod
     def of(cls, adapted: Adapted) -> "GradientFlow":
@@ -101,15 +102,17 @@ class GradientFlow:
 
     def report(self) -> dict[str, Any]:
         """Return the check for the record: passed, and the tensors without a gradient."""
-        dead = sorted(name for name in self.waiting if name not in self.excused)
+        excused = self.excused()
+        dead = sorted(name for name in self.waiting if name not in excused)
         # Until B has moved from zero, the gradient of A and of the router is zero: one step shows nothing.
         judged = self.steps >= 2
-        reasons = {name: why for name, why in self.excused.items() if name in self.waiting}
+        reasons = {name: why for name, why in excused.items() if name in self.waiting}
         return {"passed": not dead if judged else None, "without_gradient": dead, "known": reasons, "steps": self.steps}
 
 
 def steps(
     adapted: Adapted,
+    objective: Objective,
     encoded: Encoded,
     settings: Train,
     *,
@@ -131,7 +134,8 @@ def steps(
         for group in adam.param_groups:
             group["lr"] = group["peak"] * factor
         model.train()
-        losses = _backward(model, adapted, encoded, rows, settings.batch_size, pad_id, accelerator)
+        pieces = [objective.batch(encoded, part, pad_id, adapted.pad_to) for part in parts(rows, settings.batch_size)]
+        losses = _backward(model, adapted, objective, pieces, accelerator)
         if flow is not None:
             flow.observe()
         norm = torch.nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)
@@ -157,21 +161,14 @@ class _Losses:
 
 
 def _backward(
-    model: Callable[..., Any],
-    adapted: Adapted,
-    encoded: Encoded,
-    rows: Sequence[int],
-    size: int,
-    pad_id: int,
-    accelerator: "Accelerator",
+    model: Any, adapted: Adapted, objective: Objective, batches: Sequence[Batch], accelerator: "Accelerator"
 ) -> _Losses:
-    """Add up the gradients of one effective batch; each part weighs as many rows as it has."""
+    """Add up the gradients of one effective batch, so that it does not matter into how many parts it is cut."""
     task_total, balance_total = 0.0, None
-    for part in parts(rows, size):
-        collated = collate(encoded, part, pad_id, adapted.pad_to)
-        batch = {name: tensor.to(accelerator.device) for name, tensor in collated.items()}
-        weight = len(part) / len(rows)
-        loss = model(**batch).loss
+    weights = [objective.weight(batch) for batch in batches]
+    for batch, size in zip(batches, weights, strict=True):
+        weight = size / max(1, sum(weights))
+        loss = objective.loss(model, for_model(adapted, on(accelerator.device, batch)))
         balance = adapted.auxiliary_loss()
         total = loss if balance is None or not adapted.balance else loss + adapted.balance * balance
         accelerator.backward(total * weight)

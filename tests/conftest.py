@@ -53,8 +53,8 @@ def experiment() -> Callable[..., schema.Experiment]:
 def adapted(experiment: Callable[..., schema.Experiment]) -> Callable[..., Adapted]:
     """Return a function from overrides to the adapted model."""
 
-    def make(*settings: str, num_labels: int = 2) -> Adapted:
-        return checkpoint.adapt(experiment(*settings), num_labels)
+    def make(*settings: str) -> Adapted:
+        return checkpoint.adapt(experiment(*settings), ["no", "yes"])
 
     return make
 

@@ -155,8 +155,10 @@ def test_a_bad_setting_is_refused_in_one_line_with_its_key_and_a_way_out(argumen
     method.layers=[1,4] | method.layers must be below 4, the model's layers, got 4
     method.guests=[9] | method.guests must be below 4, the model's layers, got 9
     method.alpha=1.5 | method.alpha must be at least 0 and at most 1, got 1.5
-    method.alpha=1 method.alpha_learned=true | method.alpha must lie between 0 and 1 to be learned | alpha_learned=false
-    method.gate_dim=0 | method.gate_dim must be at least 1, got 0
+    method.alpha=1 | method.alpha must lie between 0 and 1 to be learned | alpha_form=fixed
+    method.alpha_form=fixed method.alpha_per_layer=true | method.alpha_per_layer must go with a learned alpha
+    method.gate_dim=96 | method.gate_dim must go with gate=cosine, got gate=linear
+    method.gate=cosine method.gate_dim=0 | method.gate_dim must be at least 1, got 0
     method.gate_learning_rate=0 | method.gate_learning_rate must be above 0, got 0
     method.gate_weight_decay=-1 | method.gate_weight_decay must be at least 0, got -1
     method.balance=-1 | method.balance must be at least 0, got -1

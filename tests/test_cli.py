@@ -70,7 +70,7 @@ def test_flags_may_stand_anywhere():
     [
         ("molex ", "train plan bench"),
         ("molex pl", "plan"),
-        ("molex train task=glue/", "task=glue/rte"),
+        ("molex train task=glue/r", "task=glue/rte"),
         ("molex train method=mola_in", "method=mola_inverted"),
         ("molex train train.learn", "train.learning_rate="),
     ],

@@ -38,7 +38,7 @@ def test_an_untrained_method_leaves_the_logits_unchanged(experiment, method, mod
     if not settings.method.starts_at_base:
         pytest.skip("this method changes the base model from the start")
     plain = load(settings.model, 2, settings.seed).model.eval()
-    made = checkpoint.adapt(settings, 2).model.eval()
+    made = checkpoint.adapt(settings, ["no", "yes"]).model.eval()
     data = batch()
     torch.testing.assert_close(made(**data).logits, plain(**data).logits, atol=1e-6, rtol=1e-6)
 
@@ -63,7 +63,7 @@ def test_every_trainable_tensor_gets_a_gradient_within_three_steps(adapted, meth
 @every_method
 def test_the_plan_equals_the_built_model(experiment, method, model):
     settings = experiment(f"method={method}", f"model={model}")
-    built = checkpoint.adapt(settings, 2)
+    built = checkpoint.adapt(settings, ["no", "yes"])
     planned = ledger(settings.method.inject(skeleton(settings.model, 2)), 64)
     assert planned.parameters["trainable"] == sum(p.numel() for p in built.model.parameters() if p.requires_grad)
     assert planned.parameters["total"] == sum(p.numel() for p in built.model.parameters())
@@ -73,7 +73,7 @@ def test_the_plan_equals_the_built_model(experiment, method, model):
 @every_method
 def test_saved_and_loaded_it_gives_identical_logits(experiment, tmp_path, method, model):
     settings = experiment(f"method={method}", f"model={model}")
-    made = checkpoint.adapt(settings, 2)
+    made = checkpoint.adapt(settings, ["no", "yes"])
     with torch.no_grad():
         for p in made.trainable().values():
             p.add_(0.05 * torch.randn_like(p))
@@ -89,7 +89,9 @@ def test_saved_and_loaded_it_gives_identical_logits(experiment, tmp_path, method
 @every_method
 def test_the_same_seed_builds_the_same_and_another_seed_another(experiment, method, model):
     def built(seed):
-        return checkpoint.adapt(experiment(f"method={method}", f"model={model}", f"seed={seed}"), 2).trainable()
+        return checkpoint.adapt(
+            experiment(f"method={method}", f"model={model}", f"seed={seed}"), ["no", "yes"]
+        ).trainable()
 
     one, same, other = built(0), built(0), built(1)
     assert all(torch.equal(one[name], same[name]) for name in one)

@@ -1,14 +1,18 @@
 """MoLEx against a plain reading of its equation, and the promises of its two variants."""
 
+import copy
 from collections import Counter
 
 import pytest
 import torch
 from conftest import batch
 from torch import nn
+from transformers import BloomConfig, BloomForSequenceClassification
 
+from molex_cli.backbones.structure import Backbone
 from molex_cli.errors import MethodError
 from molex_cli.hardware import random_stream
+from molex_cli.layers.gates import CosineGate
 from molex_cli.layers.mixing import MixedBlock
 from molex_cli.training import GradientFlow, optimizer
 
@@ -116,7 +120,7 @@ def test_with_alpha_one_or_pinned_to_itself_it_is_its_inner_method_exactly(adapt
         pytest.skip("Llama has no biases")
     plain = adapted(f"method={'head' if inner == 'none' else inner}", f"model={model}")
     alone = adapted(
-        "method=molex", f"model={model}", f"method.inner={inner}", "method.alpha=1", "method.alpha_learned=false"
+        "method=molex", f"model={model}", f"method.inner={inner}", "method.alpha=1", "method.alpha_form=fixed"
     )
     pinned = pin(adapted("method=molex", f"model={model}", f"method.inner={inner}", "method.alpha=0.5"))
     data = batch()
@@ -183,6 +187,51 @@ def test_the_task_loss_reaches_every_gate_of_molex(adapted, model, gate):
         assert all(value > 0 for value in found["alphas"])
 
 
+def test_both_forms_of_a_learned_alpha_learn(adapted):
+    for form, numbers in (("sigmoid", 1), ("softmax", 2)):
+        made = spread(adapted("method=molex", "method.alpha=0.6", f"method.alpha_form={form}"))
+        made.model(**batch()).loss.backward()
+        gradient = made.backbone.blocks[0].host_weight.logits.grad
+        assert gradient.shape == (numbers,)
+        assert gradient.abs().min() > 0
+
+
+def test_a_gate_that_the_task_cannot_reach_is_found_by_the_self_check(adapted):
+    made = spread(adapted("method=molex"))
+    for block in made.backbone.blocks:
+        block.router_gradient = "none"  # what a mistake in the backward pass would do
+    flow = GradientFlow.of(made)
+    for _ in range(2):
+        made.model(**batch()).loss.backward()
+        flow.observe()
+    assert flow.report()["passed"] is False
+    assert all(".gate." in name for name in flow.report()["without_gradient"])
+
+
+def test_a_gate_whose_layers_chose_themselves_is_excused(adapted):
+    made = pin(spread(adapted("method=molex")))
+    flow = GradientFlow.of(made)
+    for _ in range(2):
+        made.model(**batch()).loss.backward()
+        flow.observe()
+    assert flow.report()["passed"] is True
+    assert set(flow.report()["known"].values()) == {"its layers chose nothing but themselves"}
+
+
+@pytest.mark.parametrize("over_tokens", [False, True])
+def test_the_cosine_gate_is_its_formula(over_tokens):
+    torch.manual_seed(0)
+    gate = CosineGate(8, 5, torch.device("cpu"), projected=6, over_tokens=over_tokens)
+    z = torch.randn(2, 7, 8)
+    projected = z @ gate.weight.t() + gate.bias
+    length = projected.norm(dim=1, keepdim=True) if over_tokens else projected.norm(dim=2, keepdim=True)
+    vectors = gate.vectors / gate.vectors.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(gate(z), 2.0 * (projected / length) @ vectors.t())  # exp(log 2) at the start
+    with torch.no_grad():
+        gate.temperature.fill_(9.0)
+    torch.testing.assert_close(gate(z), 100.0 * (projected / length) @ vectors.t())
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_task_loss_reaches_no_gate_of_the_published_variant(adapted, model):
     made = spread(adapted("method=molex_paper", f"model={model}", "method.balance=0"))
@@ -202,7 +251,7 @@ def test_the_task_loss_reaches_no_gate_of_the_published_variant(adapted, model):
 
 def test_a_guest_learns_from_being_one(adapted):
     """With the weight of hosts at 0, only the guest's adapters can learn."""
-    made = pin(spread(adapted("method=molex", "method.alpha=0", "method.alpha_learned=false")), layer=2)
+    made = pin(spread(adapted("method=molex", "method.alpha=0", "method.alpha_form=fixed")), layer=2)
     made.model.zero_grad()
     made.model(**batch()).loss.backward()
     reached = {
@@ -233,10 +282,11 @@ def test_rows_of_one_guest_are_computed_together(adapted):
 
 
 def test_alpha_starts_at_what_is_configured(adapted):
-    for softmax in ("false", "true"):
+    for form in ("sigmoid", "softmax", "fixed"):
         for alpha in (0.95, 0.5, 0.1):
-            made = adapted("method=molex", f"method.alpha={alpha}", f"method.alpha_softmax={softmax}")
-            assert float(made.backbone.blocks[0].host_weight().detach()) == pytest.approx(alpha, abs=1e-6)
+            made = adapted("method=molex", f"method.alpha={alpha}", f"method.alpha_form={form}")
+            started = torch.as_tensor(made.backbone.blocks[0].host_weight()).item()
+            assert started == pytest.approx(alpha, abs=1e-6)
     # The two numbers of the published scripts, which start at 0.5 each.
     paper = adapted("method=molex_paper")
     assert paper.backbone.blocks[0].host_weight.logits.tolist() == [0.5, 0.5]
@@ -310,6 +360,10 @@ def test_balance_of_molex_counts_sequences_and_of_the_published_variant_is_one_h
         usage = {layer: figures["usage"] for layer, figures in made.take_routing().items()}
         one_hot = all(max(shares) == 1.0 for shares in usage.values())
         assert one_hot == (method == "molex_paper")
+    parts = [spread(adapted("method=molex_paper", f"method.balance_sum={each}")) for each in ("true", "false")]
+    for made in parts:
+        made.model(**data)
+    assert float(parts[0].auxiliary_loss().detach()) == pytest.approx(4 * float(parts[1].auxiliary_loss().detach()))
     # One-hot f: the loss of a layer is L times the mean probability of the layer voted for.
     made = spread(adapted("method=molex_paper", "method.layers=[2]"))
     block, seen = made.backbone.blocks[2], {}
@@ -321,7 +375,7 @@ def test_balance_of_molex_counts_sequences_and_of_the_published_variant_is_one_h
 
 
 def test_token_level_gives_every_token_its_own_guest(adapted):
-    made = spread(adapted("method=molex", "method.level=token", "method.alpha=0.5", "method.alpha_learned=false"))
+    made = spread(adapted("method=molex", "method.level=token", "method.alpha=0.5", "method.alpha_form=fixed"))
     data = batch(num_rows=4, length=12)
     block, seen = made.backbone.blocks[1], {}
     handle = block.register_forward_hook(lambda _, args, output: seen.update(z=args[0], args=args, out=output))
@@ -376,3 +430,72 @@ def test_activation_checkpointing_gives_equal_gradients_with_dropout_on(adapted,
 def balanced_gradients(made, data):
     (made.model(**data).loss + 0.01 * made.auxiliary_loss()).backward()
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in made.trainable().items()}
+
+
+def test_a_model_cast_to_bfloat16_still_counts_every_vote(adapted):
+    """256 and 257 are the same number in bfloat16."""
+    made = adapted("method=molex", "method.layers=[0]").model
+    block = made.bert.encoder.layer[0].bfloat16()
+    with torch.no_grad():
+        block.gate.weight.zero_()
+        block.gate.weight[0, 0] = block.gate.weight[1, 1] = 1.0
+    z = torch.zeros(1, 513, 32, dtype=torch.bfloat16)
+    z[:, :256, 0] = z[:, 256:, 1] = 1.0
+    assert block.choice.choose(block.gate(z)).guest.tolist() == [[1]]
+
+
+@pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2"])
+def test_a_copy_of_a_model_leaves_padding_out_by_itself(adapted, model):
+    made = spread(adapted("method=molex", f"model={model}", "method.alpha=0.5"), 0.1)
+    made.model(**batch()).loss.backward()  # a copy must be possible after a training step too
+    other = copy.deepcopy(made.model)
+    data = {name: tensor for name, tensor in batch(num_rows=8, length=20).items() if name != "labels"}
+    wider = {name: nn.functional.pad(tensor, (0, 25)) for name, tensor in data.items()}
+    expected = made.model(**data).logits
+    with torch.no_grad():
+        for p in made.model.parameters():
+            p.zero_()
+    torch.testing.assert_close(other(**data).logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(other(**wider).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["tiny_bert", "tiny_llama"])
+def test_padding_has_no_vote_in_the_base_model_called_alone(adapted, model):
+    base = spread(adapted("method=molex", f"model={model}", "method.alpha=0.5"), 0.1).model.base_model
+    data = {name: tensor for name, tensor in batch(num_rows=8, length=20).items() if name != "labels"}
+    wider = {name: nn.functional.pad(tensor, (0, 25)) for name, tensor in data.items()}
+    real = data["attention_mask"].bool()
+    narrow, wide = base(**data).last_hidden_state, base(**wider).last_hidden_state[:, :20]
+    torch.testing.assert_close(wide[real], narrow[real], atol=1e-5, rtol=1e-4)
+
+
+def test_hidden_states_that_would_mix_up_hosts_and_guests_are_refused(adapted):
+    made = adapted("method=molex")
+    with pytest.raises(MethodError, match="output_hidden_states must be off for MoLEx"):
+        made.model(**batch(), output_hidden_states=True)
+    with pytest.raises(MethodError, match="output_attentions must be off for MoLEx"):
+        made.model(**batch(), output_attentions=True)
+    made.model.config.output_hidden_states = True
+    with pytest.raises(MethodError, match="output_hidden_states must be off for MoLEx"):
+        made.model(**batch())
+
+
+def test_a_mask_that_fits_no_tokens_is_refused(adapted):
+    made = adapted("method=molex")
+    data = batch(num_rows=8)
+    with pytest.raises(MethodError, match=r"attention_mask must be \[8, 12\] for MoLEx, got \[1, 12\]"):
+        made.model(input_ids=data["input_ids"], attention_mask=data["attention_mask"][:1])
+
+
+def test_a_model_with_molex_in_it_is_not_mixed_again(adapted, experiment):
+    made = adapted("method=molex")
+    with pytest.raises(MethodError, match="must be put into a plain model, got MoLEx in tiny_bert"):
+        experiment("method=molex").method.inject(made.backbone)
+
+
+def test_a_family_whose_rows_cannot_be_told_is_refused(experiment):
+    model = BloomForSequenceClassification(BloomConfig(vocab_size=60, hidden_size=32, n_layer=4, n_head=4))
+    made = spread(experiment("method=molex").method.inject(Backbone(model, None, "bloom")))
+    model.config.pad_token_id = 0
+    with pytest.raises(MethodError, match="this model's family cannot be mixed"):
+        made.model(**batch(num_rows=5, vocabulary=60))

@@ -1,5 +1,7 @@
 """MoLEx in decoders: the prompt chooses, and generating with a cache says what the whole forward pass says."""
 
+import copy
+
 import pytest
 import torch
 from test_molex import spread
@@ -141,23 +143,66 @@ def test_what_follows_the_prompt_never_changes_the_choice(language_model, shape)
     assert chosen(made) == seen[0]
 
 
+@every_shape
+def test_labels_that_leave_no_prompt_are_refused_with_padding_too(language_model, shape):
+    made = language_model(shape)
+    given = prompts()
+    labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
+    with pytest.raises(MethodError, match="every row must have a prompt to choose layers from"):
+        made.model(**given, labels=labels)
+
+
+def test_a_prompt_mask_of_another_shape_is_refused(language_model):
+    made = language_model("llama")
+    with pytest.raises(MethodError, match=r"prompt_mask must be \[5, 9\], got \[5, 4\]"):
+        made.model(**prompts(), prompt_mask=torch.ones(5, 4))
+
+
+def test_a_prompt_in_chunks_is_refused(language_model):
+    made = language_model("llama")
+    with pytest.raises(MethodError, match="prefill_chunk_size must be null for MoLEx"):
+        made.model.generate(**prompts(), max_new_tokens=3, prefill_chunk_size=4)
+
+
+@every_shape
+def test_generation_from_nothing_is_the_same_with_and_without_a_cache(language_model, shape):
+    made = language_model(shape)
+    said = [made.model.generate(max_new_tokens=15, do_sample=False, use_cache=use_cache) for use_cache in (True, False)]
+    assert torch.equal(*said)
+
+
+def test_a_copy_of_a_model_generates_with_its_own_weights(language_model):
+    made = language_model("gpt2")
+    other = copy.deepcopy(made.model)
+    expected = made.model.generate(**prompts(), max_new_tokens=6, do_sample=False)
+    with torch.no_grad():
+        for p in made.model.parameters():
+            p.zero_()
+    assert torch.equal(other.generate(**prompts(), max_new_tokens=6, do_sample=False), expected)
+    assert not torch.equal(made.model.generate(**prompts(), max_new_tokens=6, do_sample=False), expected)
+
+
 def test_a_cache_that_cannot_hold_the_guests_is_refused(language_model):
     made = language_model("llama")
-    with pytest.raises(MethodError, match=r"attention_mask must be .*; a static cache makes such masks"):
+    with pytest.raises(MethodError, match=r"attention_mask must be \[5, 9\] for MoLEx, got .* static caches"):
         made.model.generate(**prompts(), max_new_tokens=3, cache_implementation="static")
 
 
-def test_rows_of_a_cache_can_be_repeated_selected_and_cropped(language_model):
-    made = language_model("gpt2")
-    given = prompts((6, 6, 6))
+@every_shape
+def test_rows_of_a_cache_can_be_repeated_selected_and_cropped(language_model, shape):
+    made = language_model(shape)
+    given = prompts((9, 9, 9))
+    rows = torch.tensor([2, 0, 1])
     with torch.no_grad():
-        cache = DynamicCache()
-        made.model(**given, past_key_values=cache, use_cache=True)
+        cache = DynamicCache(config=made.model.config)
+        made.model(**{name: tensor[:, :7] for name, tensor in given.items()}, past_key_values=cache, use_cache=True)
+        for layer in cache.layers:
+            if hasattr(layer, "activate_past_recording"):
+                layer.activate_past_recording()
         cache.batch_repeat_interleave(2)
         cache.batch_select_indices(torch.tensor([5, 0, 3]))
+        ahead = {"input_ids": given["input_ids"][rows, 7:], "attention_mask": given["attention_mask"][rows]}
+        expected = made.model(**ahead, past_key_values=cache, use_cache=True).logits
         cache.crop(-2)
-        rows = torch.tensor([2, 0, 1])
-        step = {"input_ids": given["input_ids"][rows, 4:6], "attention_mask": given["attention_mask"][rows]}
-        again = made.model(**step, past_key_values=cache, use_cache=True).logits
-        expected = made.model(**{name: tensor[rows] for name, tensor in given.items()}).logits[:, 4:]
+        again = made.model(**ahead, past_key_values=cache, use_cache=True).logits
     torch.testing.assert_close(again, expected, atol=1e-5, rtol=1e-5)

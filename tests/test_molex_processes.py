@@ -37,7 +37,7 @@ def test_a_fresh_process_loads_identical_logits_without_any_setting(experiment, 
         "method.alpha_per_layer=true",
         "method.router_gradient=gate",
     )
-    made = spread(checkpoint.adapt(settings, 2))
+    made = spread(checkpoint.adapt(settings, ["no", "yes"]))
     data = {name: tensor for name, tensor in batch(num_rows=6).items() if name != "labels"}
     checkpoint.save(tmp_path / "adapter.safetensors", made, settings, ["no", "yes"], step=1)
     torch.save(data, tmp_path / "batch.pt")

@@ -13,7 +13,7 @@ peft = pytest.importorskip("peft")
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2", "tiny_llama"])
 def test_lora_equals_pefts_lora(experiment, model):
     settings = experiment("method=lora", f"model={model}", "method.rank=4", "method.alpha=12", "method.dropout=0")
-    ours = checkpoint.adapt(settings, 2)
+    ours = checkpoint.adapt(settings, ["no", "yes"])
     backbone = load(settings.model, 2, seed=0)
     names = [linear.name for linear in backbone.targets(["all-linear"])]
     config = peft.LoraConfig(

@@ -64,7 +64,7 @@ def test_a_learned_alpha_for_each_layer_is_counted(capsys):
         (["method=molex", "method.layers=first_half"], 1.5, 1.5),
         (["method=molex", "method.guests=later"], 1 + 11 / 12, 1 + 11 / 12),
         (["method=molex", "method.level=token"], 2, 13),
-        (["method=molex", "method.alpha=1", "method.alpha_learned=false"], 1, 1),
+        (["method=molex", "method.alpha=1", "method.alpha_form=fixed"], 1, 1),
     ],
 )
 def test_a_mixing_layer_costs_two(capsys, settings, active, computed):

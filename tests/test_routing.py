@@ -1,9 +1,20 @@
 """Gates, balance loss and usage, by their closed forms."""
 
+import math
+
 import pytest
 import torch
 
-from molex_cli.routing import balance_loss, importance_and_load, probabilities, top_k_gates
+from molex_cli.routing import (
+    balance_loss,
+    ballots,
+    entropy,
+    importance_and_load,
+    majority,
+    probabilities,
+    top_k_gates,
+    vote_margin,
+)
 
 
 def layer_balance(logits: torch.Tensor, top_k: int, weights: torch.Tensor | None = None) -> float:
@@ -56,3 +67,20 @@ def test_the_balance_loss_trains_the_router_through_probability_only():
     balance_loss(load / load.sum(), importance / importance.sum()).backward()
     assert logits.grad.abs().sum() > 0
     assert not load.requires_grad
+
+
+def test_votes_are_counted_for_each_sequence_without_padding_and_the_first_of_equals_wins():
+    first = torch.tensor([[0, 2, 2, 1, 1], [1, 1, 2, 0, 0]])
+    logits = torch.nn.functional.one_hot(first, 3).float()
+    counted = torch.tensor([[1.0, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    found = ballots(logits, counted)
+    assert found.tolist() == [[1, 2, 2], [0, 2, 1]]
+    assert majority(found).tolist() == [1, 1]
+    torch.testing.assert_close(vote_margin(found), torch.tensor([0.0, 1 / 3]))
+    assert vote_margin(torch.tensor([[4.0, 0, 0], [0, 0, 0]])).tolist() == [1.0, 0.0]
+    assert vote_margin(torch.tensor([[3.0]])).tolist() == [1.0]
+
+
+def test_entropy_is_zero_when_certain_and_log_n_when_uniform():
+    assert float(entropy(torch.tensor([1.0, 0, 0]))) == 0.0
+    assert float(entropy(torch.full((5,), 0.2))) == pytest.approx(math.log(5))

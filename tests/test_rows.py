@@ -6,11 +6,11 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "molex_cli"
 ROWS = [
     {"errors", "events", "metrics"},
-    {"allocation", "routing", "records", "hardware", "hub", "tasks"},
+    {"allocation", "routing", "records", "hardware", "hub", "tasks", "writing"},
     {"backbones", "data"},
     {"layers"},
     {"methods"},
-    {"schema", "plan"},
+    {"objectives", "schema", "plan"},
     {"training", "evaluation", "checkpoint", "sinks"},
     {"run", "bench"},
     {"cli"},

@@ -66,7 +66,12 @@ def test_a_run_leaves_a_complete_record(capsys):
 def test_the_record_of_molex_tells_what_each_layer_chose():
     assert main(["train", *SMOKE, "method=molex"]) == 0
     record, _ = only_record()
-    assert record["evaluation"] == {"batch_size": 64, "order": "by length", "depends_on_batch": None}
+    assert record["evaluation"] == {
+        "protocol": "head",
+        "batch_size": 64,
+        "order": "by length",
+        "depends_on_batch": None,
+    }
     assert set(record["routing"]) == {"0", "1", "2", "3"}
     for figures in record["routing"].values():
         assert sum(figures["usage"]) == pytest.approx(1.0)
@@ -81,7 +86,12 @@ def test_the_record_of_published_molex_pins_the_evaluation_batch_that_its_scores
     assert main(["train", *SMOKE, "method=molex_paper", "method.balance=0", "train.eval_batch_size=16"]) == 0
     record, _ = only_record()
     reason = "the sequences of a batch choose one guest together"
-    assert record["evaluation"] == {"batch_size": 16, "order": "as in the split", "depends_on_batch": reason}
+    assert record["evaluation"] == {
+        "protocol": "head",
+        "batch_size": 16,
+        "order": "as in the split",
+        "depends_on_batch": reason,
+    }
     assert f"scores depend on the evaluation batch of 16: {reason}" in capsys.readouterr().out
     assert record["settings"]["method"]["pad_to"] == record["settings"]["train"]["max_length"]
     flow = record["checks"]["gradient_flow"]

@@ -12,6 +12,7 @@ from molex_cli.data.reading import Split
 from molex_cli.errors import TrainingError
 from molex_cli.hardware import Device, Hardware, accelerator, random_stream, stream_seed
 from molex_cli.methods.base import Group
+from molex_cli.objectives.labels import Labels
 from molex_cli.schema import Schedule, Train
 from molex_cli.training import GradientFlow, Timetable, optimizer, rate_factor, steps
 
@@ -34,7 +35,17 @@ def trained(adapted, tmp_path, *arguments, seed=0, **settings):
         if hasattr(module, "dropout_prob"):
             module.dropout_prob = 0.0
     train = Train(batch_size=8, epochs=2, **settings) if "batch_size" not in settings else Train(epochs=2, **settings)
-    events = list(steps(made, encoded(tmp_path), train, learning_rate=1e-3, seed=seed, accelerator=accelerator(CPU)))
+    events = list(
+        steps(
+            made,
+            Labels(["no", "yes"]),
+            encoded(tmp_path),
+            train,
+            learning_rate=1e-3,
+            seed=seed,
+            accelerator=accelerator(CPU),
+        )
+    )
     return made, events
 
 
@@ -58,7 +69,15 @@ def test_two_methods_with_the_same_seed_see_the_same_batches(adapted, tmp_path):
     tokens = []
     for method in ("mola_inverted", "lora", "head"):
         made = adapted(f"method={method}")
-        loop = steps(made, rows, Train(batch_size=4), learning_rate=1e-3, seed=3, accelerator=accelerator(CPU))
+        loop = steps(
+            made,
+            Labels(["no", "yes"]),
+            rows,
+            Train(batch_size=4),
+            learning_rate=1e-3,
+            seed=3,
+            accelerator=accelerator(CPU),
+        )
         tokens.append([step.tokens for step in loop])
     assert tokens[0] == tokens[1] == tokens[2]
 
@@ -75,7 +94,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_way_out(adapted, 
     made = adapted("method=lora")
     with torch.no_grad():
         made.model.classifier.bias.fill_(float("nan"))
-    loop = steps(made, encoded(tmp_path), Train(), learning_rate=1e-3, seed=0, accelerator=accelerator(CPU))
+    loop = steps(
+        made,
+        Labels(["no", "yes"]),
+        encoded(tmp_path),
+        Train(),
+        learning_rate=1e-3,
+        seed=0,
+        accelerator=accelerator(CPU),
+    )
     with pytest.raises(TrainingError, match=r"loss must be finite, got nan at step 1; lower train\.learning_rate"):
         next(loop)
 
@@ -99,8 +126,8 @@ def test_the_learning_rate_rises_to_its_peak_and_never_wastes_a_step(schedule):
 
 def test_each_group_keeps_its_own_rate_and_decay(adapted):
     made = adapted("method=mola_inverted")
-    made.groups.append(Group(name="gates", parameters={}, learning_rate_scale=2.0))
-    made.groups[1].learning_rate_scale, made.groups[1].weight_decay = 0.5, 0.3
+    made.groups.append(Group(name="gates", parameters={}, learning_rate=2.0))
+    made.groups[1].learning_rate, made.groups[1].weight_decay = 5e-3, 0.3
     groups = {
         group["name"]: (group["peak"], group["weight_decay"]) for group in optimizer(made, 1e-2, 0.1).param_groups
     }

@@ -17,7 +17,7 @@ SIZE = {"num_rows": 8, "length": 20}
 
 def built(method):
     line = arguments.CommandLine(overrides=["experiment=smoke", f"method={method}", "method.alpha=0.6"])
-    return spread(checkpoint.adapt(overrides.checked(line), 2), scale=0.1)
+    return spread(checkpoint.adapt(overrides.checked(line), ["no", "yes"]), scale=0.1)
 
 
 def measured(made, model, data):

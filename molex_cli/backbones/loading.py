@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from molex_cli import hub
 from molex_cli.backbones.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
@@ -21,32 +21,51 @@ from molex_cli.errors import ModelError, nearest
 from molex_cli.hardware import random_stream
 
 
-def load(settings: Model, num_labels: int, seed: int, cache_dir: Path | None = None) -> Backbone:
-    """Load the model with a classification head; only the head's weights depend on the seed."""
+def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None = None) -> Backbone:
+    """Load the model with a head of so many outputs, or as a language model if None.
+
+    Only the head's weights depend on the seed.
+    """
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if settings.random:
-        return _random(settings, num_labels, seed)
+        return _random(settings, outputs, seed)
     folder = local_folder(settings, cache_dir or default_cache_dir())
     source = {"pretrained_model_name_or_path": str(folder or settings.hub), "revision": settings.revision or "main"}
     online = folder is None and hub.go_offline_if_unreachable()
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
         with random_stream(seed, "head"):
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                **source, num_labels=num_labels, dtype=torch.float32, output_loading_info=True
+            model, report = _auto_class(outputs).from_pretrained(
+                **source, **_head(outputs), dtype=torch.float32, output_loading_info=True
             )
     except (OSError, ValueError) as error:
         raise _unloadable(settings, folder, online, error) from error
-    return _prepared(Backbone(model, tokenizer, settings.name, frozenset(report["missing_keys"])))
+    fresh = frozenset(report["missing_keys"])
+    return _prepared(Backbone(model, tokenizer, settings.name, fresh, is_language_model=outputs is None))
 
 
-def skeleton(settings: Model, num_labels: int) -> Backbone:
+def skeleton(settings: Model, outputs: int | None) -> Backbone:
     """Build the model on the meta device: every shape and name, no weights, no tokenizer."""
-    config = _architecture(settings, num_labels)
+    config = _architecture(settings, outputs)
     with torch.device("meta"), _possible(settings):
-        model = AutoModelForSequenceClassification.from_config(config)
-    return Backbone(model, None, settings.name)
+        model = _auto_class(outputs).from_config(config)
+        if outputs is None:
+            model.tie_weights()
+    return Backbone(model, None, settings.name, is_language_model=outputs is None)
+
+
+def family(settings: Model) -> str:
+    """Return the model's family, as transformers names it, without loading weights."""
+    return str(_architecture(settings, None).model_type)
+
+
+def _auto_class(outputs: int | None) -> Any:
+    return AutoModelForCausalLM if outputs is None else AutoModelForSequenceClassification
+
+
+def _head(outputs: int | None) -> dict[str, int]:
+    return {} if outputs is None else {"num_labels": outputs}
 
 
 def longest_input(backbone: Backbone) -> int | None:
@@ -58,18 +77,19 @@ def longest_input(backbone: Backbone) -> int | None:
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
-def _random(settings: Model, num_labels: int, seed: int) -> Backbone:
-    config = _architecture(settings, num_labels)
+def _random(settings: Model, outputs: int | None, seed: int) -> Backbone:
+    config = _architecture(settings, outputs)
     with random_stream(0, "backbone"), _possible(settings):
-        base = AutoModelForSequenceClassification.from_config(config)
-    with random_stream(seed, "head"):
-        model = AutoModelForSequenceClassification.from_config(config)
-    model.base_model.load_state_dict(base.base_model.state_dict())
+        model = base = _auto_class(outputs).from_config(config)
+    if outputs is not None:
+        with random_stream(seed, "head"):
+            model = _auto_class(outputs).from_config(config)
+        model.base_model.load_state_dict(base.base_model.state_dict())
     tokenizer = byte_tokenizer(getattr(config, "max_position_embeddings", 512))
-    return _prepared(Backbone(model, tokenizer, settings.name))
+    return _prepared(Backbone(model, tokenizer, settings.name, is_language_model=outputs is None))
 
 
-def _architecture(settings: Model, num_labels: int) -> Any:
+def _architecture(settings: Model, outputs: int | None) -> Any:
     if settings.config:
         values = dict(settings.config)
         model_type = values.pop("model_type", None)
@@ -84,12 +104,12 @@ def _architecture(settings: Model, num_labels: int) -> Any:
         if settings.random:
             values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values
         with _possible(settings):
-            return AutoConfig.for_model(model_type, num_labels=num_labels, **values)
+            return AutoConfig.for_model(model_type, **_head(outputs), **values)
     folder = settings.folder or (package_folder(settings) if settings.package else None)
     if folder is None:
         hub.go_offline_if_unreachable()
     try:
-        return AutoConfig.from_pretrained(folder or settings.hub, num_labels=num_labels)
+        return AutoConfig.from_pretrained(folder or settings.hub, **_head(outputs))
     except (OSError, ValueError) as error:
         raise _unloadable(settings, folder, False, error) from error
 

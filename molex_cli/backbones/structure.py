@@ -52,6 +52,8 @@ class Backbone:
     name: str = ""
     fresh: frozenset[str] = frozenset()
     """Names of parameters of the base model that no checkpoint gave: they train with the head."""
+    is_language_model: bool = False
+    """Whether it predicts tokens; its output layer is part of what was pretrained."""
     blocks_name: str = field(init=False)
     blocks: nn.ModuleList = field(init=False)
 
@@ -65,13 +67,12 @@ class Backbone:
 
     @property
     def is_decoder(self) -> bool:
-        """Return whether a token sees only those before it: a family with causal and no masked language models."""
-        kind = self.model.config.model_type
-        return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        """Return whether a token sees only those before it."""
+        return is_decoder(self.model.config.model_type)
 
     def head(self) -> dict[str, nn.Parameter]:
         """Return the parameters of the task's head: all outside the base model, and the fresh ones."""
-        inside = f"{self.model.base_model_prefix}."
+        inside = "" if self.is_language_model else f"{self.model.base_model_prefix}."
         return {
             name: parameter
             for name, parameter in self.model.named_parameters()
@@ -105,6 +106,11 @@ class Backbone:
     def replace(self, linear: Linear, module: nn.Module) -> None:
         """Put a module where the linear was."""
         setattr(self.model.get_submodule(linear.parent), linear.last_name, module)
+
+
+def is_decoder(model_type: str) -> bool:
+    """Return whether a family is one of decoders: it has causal language models and no masked ones."""
+    return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -26,11 +26,12 @@ def main(argv: list[str]) -> int:
     experiment = overrides.checked(arguments.CommandLine(overrides=options.overrides))
 
     from molex_cli.backbones.loading import skeleton
+    from molex_cli.checkpoint import asked
+    from molex_cli.objectives import head_outputs
     from molex_cli.plan import ledger
-    from molex_cli.tasks import Kind
 
-    num_labels = 1 if experiment.task.kind is Kind.regress else len(experiment.task.labels or ("", ""))
-    adapted = experiment.method.inject(skeleton(experiment.model, num_labels))
+    outputs = head_outputs(experiment.task, asked(experiment), experiment.task.labels or ("", ""))
+    adapted = experiment.method.inject(skeleton(experiment.model, outputs))
     plan = ledger(adapted, experiment.train.max_length)
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:

@@ -39,14 +39,13 @@ def parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def collate(encoded: Encoded, rows: Sequence[int], pad_id: int, pad_to: int | None = None) -> dict[str, Tensor]:
-    """Return the rows as tensors: input_ids, attention_mask, labels, ... [B, T], T the longest or at least `pad_to`."""
+    """Return rows of tokens as tensors: input_ids, attention_mask, ... [B, T], T the longest or at least `pad_to`."""
     pieces = [encoded.row(row) for row in rows]
     width = max(pad_to or 0, *(len(tokens) for tokens, _ in pieces))
     shape = (len(rows), width)
     batch = {
         "input_ids": torch.full(shape, pad_id, dtype=torch.long),
         "attention_mask": torch.zeros(shape, dtype=torch.long),
-        "labels": torch.tensor([encoded.labels[row] for row in rows]),
     }
     if encoded.types.size:
         batch["token_type_ids"] = torch.zeros(shape, dtype=torch.long)

@@ -1,9 +1,11 @@
 """Texts to token ids, once: cached by the content of texts and tokenizer."""
 
+import dataclasses
 import hashlib
 import json
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,15 @@ from molex_cli.data.reading import Split
 FORMAT = 1
 
 
+NONE = np.array([], dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a split, one after the other; row i is ids[offsets[i]:offsets[i+1]]."""
+    """Token ids of a split, one row after the other; row i is tokens[offsets[i]:offsets[i+1]].
+
+    An example is one row, or, where `groups` says so, several: one for each choice.
+    """
 
     ids: list[str]
     """Example ids."""
@@ -25,16 +33,53 @@ class Encoded:
     types: np.ndarray
     """Token type of each token, 0 or 1; empty for models without types."""
     offsets: np.ndarray
+    starts: np.ndarray = field(default_factory=lambda: NONE)
+    """For language models, by row: the place of the first token that is an answer."""
+    groups: np.ndarray = field(default_factory=lambda: NONE)
+    """Example i has the rows from groups[i] to groups[i+1]; empty where each has one."""
 
     @property
     def lengths(self) -> list[int]:
-        """Return the number of tokens of each row."""
-        return np.diff(self.offsets).tolist()
+        """Return the number of tokens of each example, all its rows together."""
+        return np.diff(self.offsets[self.groups] if self.groups.size else self.offsets).tolist()
 
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return token ids and types of one row."""
         span = slice(self.offsets[index], self.offsets[index + 1])
         return self.tokens[span], self.types[span]
+
+    def rows_of(self, examples: Sequence[int]) -> list[int]:
+        """Return the rows of some examples."""
+        if not self.groups.size:
+            return list(examples)
+        return [row for example in examples for row in range(self.groups[example], self.groups[example + 1])]
+
+    def first(self, count: int) -> "Encoded":
+        """Return the first examples."""
+        count = min(count, len(self.ids))
+        rows = int(self.groups[count]) if self.groups.size else count
+        end = self.offsets[rows]
+        return Encoded(
+            ids=self.ids[:count],
+            labels=self.labels[:count],
+            tokens=self.tokens[:end],
+            types=self.types[:end],
+            offsets=self.offsets[: rows + 1],
+            starts=self.starts[:rows],
+            groups=self.groups[: count + 1],
+        )
+
+
+def encode_pairs(split: Split, tokenizer: Any, max_length: int, cache_dir: Path) -> Encoded:
+    """Return a row for each question and choice: the columns as one text, then the choice."""
+    texts: list[tuple[str, ...]] = [
+        (" ".join(filter(None, text)), choice)
+        for text, choices in zip(split.texts, split.choices, strict=True)
+        for choice in choices
+    ]
+    rows = encode(dataclasses.replace(split, texts=texts), tokenizer, max_length, cache_dir)
+    sizes = [len(choices) for choices in split.choices]
+    return dataclasses.replace(rows, groups=np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def encode(split: Split, tokenizer: Any, max_length: int, cache_dir: Path) -> Encoded:

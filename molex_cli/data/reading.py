@@ -27,9 +27,12 @@ class Split:
     ids: list[str]
     """`<split>:<row index>`, the same from the hub and from the official files."""
     texts: list[tuple[str, ...]]
+    """The task's columns."""
     labels: list[Any]
-    """The class index, or the number where one is predicted."""
-    source: str
+    """The class index, the number, the index of the right choice, or the texts that may be written."""
+    choices: list[tuple[str, ...]] = field(default_factory=list)
+    """For kind=choose: the choices of each row."""
+    source: str = ""
     num_rows: int = 0
     """Rows of the source, before train.max_rows."""
     fingerprint: str = field(default="")
@@ -45,36 +48,91 @@ class _Table:
 def read(task: Task, data_dir: str | None, max_rows: int | None = None) -> tuple[dict[str, Split], list[str]]:
     """Return the task's splits and its labels; `max_rows` keeps a fixed sample of each split."""
     tables = {split: _table(task, split, data_dir) for split in SPLITS}
-    for split, table in tables.items():
-        if not table.rows:
-            raise DataError(f"the {split} split must have rows, got none in {table.source}")
-    labels = [] if task.kind is Kind.regress else task.labels or _labels(task, tables["train"])
+    classes = task.kind is Kind.classify or (task.kind is Kind.choose and not task.choices)
+    labels = (task.labels or _labels(task, tables["train"])) if classes else []
     return {split: _split(task, split, table, labels, max_rows) for split, table in tables.items()}, list(labels)
 
 
+def read_split(
+    task: Task, split: str, data_dir: str | None, labels: Sequence[str], max_rows: int | None = None
+) -> Split:
+    """Return one split, with the labels that a model was trained on."""
+    return _split(task, split, _table(task, split, data_dir), labels, max_rows)
+
+
 def _split(task: Task, split: str, table: _Table, labels: Sequence[str], max_rows: int | None) -> Split:
-    index = {label: number for number, label in enumerate(labels)}
-    ids, texts, classes = [], [], []
-    for number, row in enumerate(table.rows):
-        ids.append(f"{split}:{number}")
-        texts.append(tuple(_text(row, column, table.source, number) for column in task.columns))
-        label = _text(row, task.label, table.source, number)
-        where = f"{table.source}, row {number + 1}"
-        classes.append(_class(label, index, where) if labels else _number(label, task.label, where))
-    chosen = list(range(len(ids)))
-    if max_rows is not None and max_rows < len(ids):
-        chosen = sorted(random.Random(0).sample(range(len(ids)), max_rows))
-    ids, texts, classes = [ids[i] for i in chosen], [texts[i] for i in chosen], [classes[i] for i in chosen]
-    content = json.dumps([ids, texts, classes], ensure_ascii=False)
-    return Split(ids, texts, classes, table.source, len(table.rows), hashlib.sha256(content.encode()).hexdigest())
+    rows = [_row(task, row, labels, table.source, number) for number, row in enumerate(table.rows)]
+    named = [(f"{split}:{number}", *row) for number, row in enumerate(rows)]
+    if task.kind is Kind.write and split != "train":
+        named = _with_all_references(named)
+    if max_rows is not None and max_rows < len(named):
+        named = [named[i] for i in sorted(random.Random(0).sample(range(len(named)), max_rows))]
+    ids, texts, choices, targets = map(list, zip(*named, strict=True))
+    content = json.dumps([ids, texts, targets, *([choices] if any(choices) else [])], ensure_ascii=False)
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()
+    return Split(ids, texts, targets, choices if any(choices) else [], table.source, len(rows), fingerprint)
+
+
+def _row(task: Task, row: Mapping[str, Any], labels: Sequence[str], source: str, number: int) -> tuple[Any, Any, Any]:
+    """Return the texts, choices and target of one row."""
+    where = f"{source}, row {number + 1}"
+    texts = tuple(_text(row, column, source, number) for column in task.columns)
+    label = _text(row, task.label, source, number)
+    match task.kind:
+        case Kind.regress:
+            return texts, (), _number(label, task.label, where)
+        case Kind.write:
+            return texts, (), (label,)
+        case Kind.choose if task.choices:
+            names, choices = _choices(row.get(task.choices), task.choices, where)
+            return texts, choices, _class(label, {name: i for i, name in enumerate(names)}, where)
+        case _:
+            target = _class(label, {name: i for i, name in enumerate(labels)}, where)
+            return texts, tuple(labels) if task.kind is Kind.choose else (), target
+
+
+def _with_all_references(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return one row for each text, with all that may be written for it; its id is that of the first."""
+    merged: dict[Any, tuple[Any, ...]] = {}
+    for key, texts, _, written in rows:
+        first, references = merged.get(texts, (key, ()))
+        merged[texts] = first, references + written
+    return [(key, texts, (), references) for texts, (key, references) in merged.items()]
+
+
+def _choices(value: Any, column: str, where: str) -> tuple[list[str], tuple[str, ...]]:
+    """Return names and texts of choices, written as texts, as {label, text} each, or as {labels, texts}."""
+    if isinstance(value, Mapping) and {"label", "text"} <= set(value):
+        value = [{"label": label, "text": text} for label, text in zip(value["label"], value["text"], strict=True)]
+    try:
+        if all(isinstance(each, str) for each in value):
+            names, texts = [chr(ord("A") + i) for i in range(len(value))], list(value)
+        else:
+            names, texts = [str(each["label"]) for each in value], [str(each["text"]) for each in value]
+    except (TypeError, KeyError):
+        raise DataError(f"{where} must have choices in {column}, got {str(value)[:60]!r}") from None
+    if not 2 <= len(texts) <= 26 or len(set(names)) < len(names):
+        raise DataError(f"{where} must have 2 to 26 choices of different names in {column}, got {', '.join(names)}")
+    return names, tuple(texts)
 
 
 def _table(task: Task, split: str, data_dir: str | None) -> _Table:
+    table = _source(task, split, data_dir)
+    if not table.rows:
+        raise DataError(f"the {split} split must have rows, got none in {table.source}")
+    return table
+
+
+def _source(task: Task, split: str, data_dir: str | None) -> _Table:
     if task.builtin:
         return _builtin(task, split)
     if task.files.train:
+        if not getattr(task.files, split):
+            raise DataError(f"task.files.{split} must name a file, got null")
         return _file(task, task.files, Path(getattr(task.files, split) or ""), f"task.files.{split}")
     official = getattr(task.official, split)
+    if not (official if data_dir is not None and task.official.train else getattr(task.hub, split)):
+        raise DataError(f"task={task.name} must have a {split} split, got none; choose train or validation")
     if data_dir is not None and official:
         if not Path(data_dir).is_dir():
             reason = "is no folder" if Path(data_dir).exists() else "does not exist"
@@ -109,6 +167,8 @@ def _hub(task: Task, split: str, official: str | None) -> _Table:
         reason = "no connection to the hub and no cached copy"
         raise DataError(f"task={task.name} must get {where} from the hub, got {reason}; {way_out}") from error
     _require_columns(task, rows.column_names, where, "task.columns")
+    if task.hub.empty:
+        rows = rows.filter(lambda row: row[task.hub.empty] is None).remove_columns(task.hub.empty)
     return _Table(where, rows.to_list())
 
 
@@ -125,18 +185,24 @@ def _file(task: Task, files: Files, path: Path, key: str) -> _Table:
         raise DataError(f"{path} must be UTF-8, got byte 0x{byte:02x} in line {line}; save it as UTF-8") from None
     except (csv.Error, json.JSONDecodeError, OSError, ValueError) as error:
         raise DataError(f"{path} must be a {path.suffix[1:]} file, got: {_first_line(error)}") from error
-    own = {theirs: ours for ours, theirs in files.rename.items()}
+    if files.rename:
+        rows = [_renamed(row, files.rename) for row in rows]
+        columns = sorted({column for row in rows for column in row})
     if rows or columns:
-        named = [own.get(column, column) for column in columns if column not in files.rename or column in own]
-        _require_columns(task, named, str(path), "task.columns and task.label")
-    if own:
-        rows = [{own.get(column, column): value for column, value in _first(row, own)} for row in rows]
+        _require_columns(task, columns, str(path), "task.columns and task.label")
     return _Table(str(path), rows)
 
 
-def _first(row: Mapping[str, Any], own: Mapping[str, str]) -> list[tuple[str, Any]]:
-    """Return the cells with those to be renamed last, so that they win over a column that had their new name."""
-    return sorted(row.items(), key=lambda cell: cell[0] in own)
+def _renamed(row: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, Any]:
+    """Return the row under the task's names; a column whose old name is taken by another is gone."""
+    found = {}
+    for ours, theirs in rename.items():
+        value: Any = row
+        for part in [theirs] if theirs in row else theirs.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            found[ours] = value
+    return {column: value for column, value in row.items() if column not in rename.values()} | found
 
 
 def _parsed(path: Path, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
@@ -204,7 +270,7 @@ def _cells(text: str, delimiter: str, quoting: Quoting) -> Iterator[list[str]]:
 
 
 def _require_columns(task: Task, found: Sequence[str], where: str, key: str) -> None:
-    wanted = [*task.columns, task.label]
+    wanted = [*task.columns, *([task.choices] if task.choices else []), task.label]
     missing = [column for column in wanted if column not in found]
     if missing:
         hint = nearest(missing[0], found)

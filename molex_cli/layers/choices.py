@@ -32,35 +32,41 @@ class GuestChoice:
     vote, for measurements.
     """
 
-    def __init__(self, layer: int, guests: Sequence[int], num_layers: int, level: str, tokens: TokenWeights) -> None:
+    def __init__(
+        self, layer: int, guests: Sequence[int], num_layers: int, level: str, tokens: TokenWeights, *, balanced: bool
+    ) -> None:
         self.layer, self.guests, self.num_layers, self.level = layer, list(guests), num_layers, level
         self.pinned: int | None = None
-        self._tokens = tokens
+        self.has_mixed = False
+        """Whether the layer ever chose another one."""
+        self._tokens, self._balanced = tokens, balanced
         self._balance: Tensor | None = None
         self._sums: dict[str, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the last forward pass out of copies: it hangs on the graph of the original."""
+        return {**self.__dict__, "_balance": None}
 
     def choose(self, logits_BTL: Tensor) -> Choice:
         """Return the guests that the gate's logits choose; the probability carries the gradient."""
         logits_BTE = logits_BTL if len(self.guests) == self.num_layers else logits_BTL[..., self.guests]
-        counted_BT = self._tokens.of(logits_BTE.shape[:2], logits_BTE).view(logits_BTE.shape[:2])
+        size, width = logits_BTE.shape[:2]
+        counted_BT = self._tokens.of(logits_BTE.shape[:2], logits_BTE).view(size, width)
         probability_BTE = logits_BTE.softmax(-1)
         ballots_UE, mean_UE, weight_U = self._counted(logits_BTE, probability_BTE, counted_BT)
         won_U = majority(ballots_UE)
-        if self._tokens.is_open:
-            entropies_BT = entropy(probability_BTE.detach()) * counted_BT
-            self._observe(won_U, ballots_UE, mean_UE, weight_U, entropies_BT.sum() / counted_BT.sum().clamp(min=1))
         if self.pinned is not None:
             won_U = torch.full_like(won_U, self.guests.index(self.pinned))
-        guest_U = torch.tensor(self.guests, device=won_U.device)[won_U]
+        entropy_BT = entropy(probability_BTE.detach()) * counted_BT
+        self._observe(won_U, ballots_UE, mean_UE, weight_U, entropy_BT.sum() / counted_BT.sum().clamp(min=1))
         probability_U = mean_UE.gather(-1, won_U[:, None])[:, 0]
-        size, width = logits_BTE.shape[:2]
-        shape = (size, width if self.level == TOKEN else 1)
+        guest_U = won_U if len(self.guests) == self.num_layers else won_U.new_tensor(self.guests)[won_U]
         if self.level == BATCH:
-            return Choice(guest_U.expand(shape), probability_U.expand(shape))
-        guest = guest_U.view(shape)
-        if self.level == TOKEN:  # padding needs no guest
-            guest = torch.where(counted_BT > 0, guest, self.layer)
-        return Choice(guest, probability_U.view(shape))
+            return Choice(guest_U.expand(size)[:, None], probability_U.expand(size)[:, None])
+        if self.level == SEQUENCE:
+            return Choice(guest_U[:, None], probability_U[:, None])
+        guest_BT = guest_U.view(size, width)
+        return Choice(torch.where(counted_BT > 0, guest_BT, self.layer), probability_U.view(size, width))
 
     def _counted(
         self, logits_BTE: Tensor, probability_BTE: Tensor, counted_BT: Tensor
@@ -83,7 +89,8 @@ class GuestChoice:
         """Keep the balance loss of this forward pass and add to the figures."""
         units = weight_U.sum().clamp(min=1)
         chosen_E = weight_U @ torch.nn.functional.one_hot(won_U, mean_UE.shape[-1]).to(weight_U.dtype)
-        self._balance = balance_loss(chosen_E / units, weight_U @ mean_UE / units)
+        importance_E = weight_U @ (mean_UE if self._balanced else mean_UE.detach()) / units
+        self._balance = balance_loss(chosen_E / units, importance_E)
         margin = (vote_margin(ballots_UE) * weight_U).sum()
         added = {"usage": chosen_E, "margin": margin, "entropy": entropy_now * units, "units": weight_U.sum()}
         self._sums = {name: self._sums.get(name, 0) + value.detach() for name, value in added.items()}

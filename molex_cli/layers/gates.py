@@ -22,8 +22,8 @@ class LinearGate(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_layers, device=device))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return a logit for each layer in the dtype of its own weights: [B, T, D] to [B, T, L]."""
-        return nn.functional.linear(z.to(self.weight.dtype), self.weight, self.bias)
+        """Return a logit for each layer, in float32 or better: [B, T, D] to [B, T, L]."""
+        return _linear(z, self.weight, self.bias)
 
     def flops_per_token(self) -> float:
         """Return the forward FLOPs."""
@@ -48,15 +48,21 @@ class CosineGate(nn.Module):
         self.temperature = nn.Parameter(torch.full((), math.log(FIRST_TEMPERATURE), device=device))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return a logit for each layer in the dtype of its own weights: [B, T, D] to [B, T, L]."""
-        projected_BTP = nn.functional.linear(z.to(self.weight.dtype), self.weight, self.bias)
+        """Return a logit for each layer, in float32 or better: [B, T, D] to [B, T, L]."""
+        projected_BTP = _linear(z, self.weight, self.bias)
         unit_BTP = nn.functional.normalize(projected_BTP, dim=-2 if self.over_tokens else -1)
-        cosine_BTL = unit_BTP @ nn.functional.normalize(self.vectors, dim=-1).t()
+        cosine_BTL = unit_BTP @ nn.functional.normalize(self.vectors.to(unit_BTP.dtype), dim=-1).t()
         return cosine_BTL * self.temperature.clamp(max=math.log(HIGHEST_TEMPERATURE)).exp()
 
     def flops_per_token(self) -> float:
         """Return the forward FLOPs."""
         return 2.0 * (self.weight.numel() + self.vectors.numel())
+
+
+def _linear(z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return W z + b in float32 even where a model was cast to less: votes are counted from it."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return nn.functional.linear(z.to(dtype), weight.to(dtype), bias.to(dtype))
 
 
 class HostWeight(nn.Module):

@@ -57,6 +57,12 @@ class GuestLayer(CacheLayerMixin):
         """Forget choice, keys and values."""
         self.choice, self._parts = None, {}
 
+    def activate_past_recording(self) -> None:
+        """Let sliding windows keep what a later crop may bring back."""
+        for layer in (self._empty, *self._parts.values()):
+            if hasattr(layer, "activate_past_recording"):
+                layer.activate_past_recording()
+
     def crop(self, tokens_to_remove: int) -> None:
         """Remove the last tokens."""
         for part in self._parts.values():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from molex_cli.errors import MethodError
 from molex_cli.layers.choices import TOKEN, Choice, GuestChoice
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
 from molex_cli.layers.guest_cache import GuestLayer, guest_layer
@@ -109,13 +110,14 @@ class MixedBlock(nn.Module):
 
     def _groups(self, choice: Choice) -> Iterator[tuple[int, Tensor | None]]:
         """Yield each guest that must be computed with the rows that chose it; None stands for all rows."""
-        guests_of_rows = [set(row) for row in choice.guest.tolist()]
-        for guest in sorted(set().union(*guests_of_rows)):
-            if guest == self.layer and not self.compute_self:
+        layers_L = torch.arange(len(self._blocks), device=choice.guest.device)
+        chose_LB = (choice.guest.unsqueeze(-1) == layers_L).any(1).t().tolist()  # the one wait for the device
+        for guest, chose_B in enumerate(chose_LB):
+            if not any(chose_B) or (guest == self.layer and not self.compute_self):
                 continue
-            rows = [row for row, guests in enumerate(guests_of_rows) if guest in guests]
-            every = len(rows) == len(guests_of_rows)
-            yield guest, None if every else torch.tensor(rows, device=choice.guest.device)
+            self.choice.has_mixed |= guest != self.layer
+            rows = [row for row, chose in enumerate(chose_B) if chose]
+            yield guest, None if all(chose_B) else torch.tensor(rows, device=choice.guest.device)
 
     def _guest_output(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], cached: GuestLayer | None, guest: int, rows: Tensor | None
@@ -129,7 +131,14 @@ class MixedBlock(nn.Module):
                 return cached.view(guest)
             if isinstance(value, tuple):
                 return tuple(own(each) for each in value)
-            if rows is None or not isinstance(value, Tensor) or value.ndim < 2 or value.shape[0] != size:
+            if rows is None or not isinstance(value, Tensor) or value.ndim < 2:
+                return value
+            if value.shape[0] != size:
+                if value.ndim > 2 and value.shape[0] > 1:
+                    raise MethodError(
+                        f"MoLEx must know the rows of what a block is given, got a tensor of {list(value.shape)} for "
+                        f"{size} rows; this model's family cannot be mixed"
+                    )
                 return value
             return value.index_select(0, rows)
 

@@ -1,13 +1,11 @@
 """What the routers of a model did: sums over real tokens, kept while a forward pass runs."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from molex_cli.errors import MethodError
 from molex_cli.routing import balance_loss, importance_and_load
 
 
@@ -35,6 +33,7 @@ class TokenWeights:
         self.count_padding = count_padding
         self.is_open = False
         self._mask: Tensor | None = None
+        self._routings: list[Routing] = []
 
     def of(self, shape: torch.Size, like: Tensor) -> Tensor:
         """Return the weights of tokens of this shape, flattened; zeros for tensors that are no tokens."""
@@ -47,91 +46,27 @@ class TokenWeights:
 
     def watch(self, model: nn.Module, routings: "Sequence[Routing]") -> None:
         """Open at each forward pass of the model and take the mask from its arguments."""
+        self._routings = list(routings)
+        # Bound methods, so that a copy of the model has hooks of its own.
+        model.register_forward_pre_hook(self.before, with_kwargs=True)
+        model.register_forward_hook(self.after, always_call=True)
 
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-            kwargs = self.read(args, kwargs)
-            self.is_open = True
-            for routing in routings:
-                routing.clear()
-            return args, kwargs
+    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Open; return the arguments that the model shall get."""
+        kwargs = self.read(args, kwargs)
+        self.is_open = True
+        for routing in self._routings:
+            routing.clear()
+        return args, kwargs
 
-        def after(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-            self.is_open, self._mask = False, None
-
-        model.register_forward_pre_hook(before, with_kwargs=True)
-        model.register_forward_hook(after, always_call=True)
+    def after(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        """Close."""
+        self.is_open, self._mask = False, None
 
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take the mask from the model's arguments and return the keyword arguments that the model shall get."""
         self._mask = None if self.count_padding else kwargs.get("attention_mask")
         return kwargs
-
-
-class PromptTokens(TokenWeights):
-    """The tokens that may choose a layer: real ones and, for decoders, of the prompt only.
-
-    What a decoder generates must not change the choice that was made before it was known. The prompt is
-    where the model's extra argument `prompt_mask` [B, T] is 1; else, during `generate`, what that was
-    given; else, with labels for every token, what stands before the first label that is not -100;
-    else everything.
-    """
-
-    def __init__(self, model: nn.Module, *, count_padding: bool, is_decoder: bool) -> None:
-        super().__init__(count_padding)
-        self.is_decoder = is_decoder
-        self._names = list(inspect.signature(model.forward).parameters)
-        self._prompt_width: int | None = None
-        if is_decoder and hasattr(model, "generate"):
-            self._follow_generation(model)
-
-    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Take the masks from the model's arguments; `prompt_mask` does not reach the model."""
-        given = dict(zip(self._names, args, strict=False)) | kwargs
-        mask = None if self.count_padding else given.get("attention_mask")
-        if mask is not None and mask.ndim != 2:
-            raise MethodError(
-                f"attention_mask must be [rows, tokens] for MoLEx, got {list(mask.shape)}; "
-                "a static cache makes such masks, use a dynamic one"
-            )
-        prompt = self._prompt(given)
-        if prompt is not None:
-            if not bool(prompt.any(-1).all()):
-                raise MethodError(
-                    "every row must have a prompt to choose layers from, got labels on its first token; "
-                    "set the labels of the prompt to -100 or give the model a prompt_mask"
-                )
-            mask = prompt if mask is None else mask[:, -prompt.shape[1] :] * prompt
-        self._mask = mask
-        return {name: value for name, value in kwargs.items() if name != "prompt_mask"}
-
-    def _prompt(self, given: dict[str, Any]) -> Tensor | None:
-        """Return the mask of the prompt [B, T] if it is a part of what the model is given."""
-        if not self.is_decoder:
-            return None
-        if given.get("prompt_mask") is not None:
-            return given["prompt_mask"]
-        inputs = given["input_ids"] if given.get("input_ids") is not None else given["inputs_embeds"]
-        if self._prompt_width is not None:
-            return (torch.arange(inputs.shape[1], device=inputs.device) < self._prompt_width).expand(inputs.shape[:2])
-        labels = given.get("labels")
-        if labels is None or labels.shape != inputs.shape[:2] or self.count_padding:
-            return None
-        return (labels != -100).cumsum(-1) == 0
-
-    def _follow_generation(self, model: Any) -> None:
-        """Remember how wide the prompt is while the model generates."""
-        generate = model.generate
-
-        def generate_from_prompt(*args: Any, **kwargs: Any) -> Any:
-            given = [*args[:1], *(kwargs.get(name) for name in ("inputs", "input_ids", "inputs_embeds"))]
-            inputs = next((each for each in given if each is not None), None)
-            self._prompt_width = None if inputs is None else inputs.shape[1]
-            try:
-                return generate(*args, **kwargs)
-            finally:
-                self._prompt_width = None
-
-        model.generate = generate_from_prompt
 
 
 class LayerRouting:
@@ -143,6 +78,10 @@ class LayerRouting:
         self._importance: list[Tensor] = []
         self._load: list[Tensor] = []
         self._total: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the last forward pass out of copies: it hangs on the graph of the original."""
+        return {**self.__dict__, "_importance": [], "_load": []}
 
     def observe(self, probability_TGE: Tensor, gates_TGE: Tensor, shape: torch.Size) -> None:
         """Add the routing of some linears for tokens of the given shape."""

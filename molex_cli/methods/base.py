@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hydra.core.config_store import ConfigStore
 
+from molex_cli.errors import MethodError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -80,12 +82,14 @@ class Adapted:
     balance_sum: bool = False
     """Sum the balance loss over layers instead of averaging it."""
     experts_per_layer: tuple[int, ...] | None = None
-    unused: dict[str, str] = field(default_factory=dict)
-    """Trainable tensors that need no gradient in every run, and why."""
+    unused: Callable[[], dict[str, str]] = dict
+    """Trainable tensors that needed no gradient so far, and why."""
     added_flops: Callable[[float, bool], float] = lambda base, active: 0.0
     """Forward FLOPs a token that the method adds to the base's; of the chosen experts only if `active`."""
     pad_to: int | None = None
     """Tokens that every batch is padded to; None pads to its longest row."""
+    reads_prompt: bool = False
+    """Whether the model takes the extra argument `prompt_mask`."""
     batch_dependent: str = ""
     """Why a prediction depends on what else is in its batch; such a model is scored in the order of the rows."""
 
@@ -114,7 +118,10 @@ class Adapted:
 
 def freeze(backbone: "Backbone", *groups: Group) -> list[Group]:
     """Freeze all but the groups' parameters and the head; return the groups with the head's added."""
-    all_groups = [*(group for group in groups if group.parameters), Group(name="head", parameters=backbone.head())]
+    head = Group(name="head", parameters=backbone.head())
+    if not head.parameters and not any(group.parameters for group in groups):
+        raise MethodError(f"method must train something, got nothing in {backbone.name}, which has no head of its own")
+    all_groups = [*(group for group in groups if group.parameters), head]
     for parameter in backbone.model.parameters():
         parameter.requires_grad_(False)
     for group in all_groups:

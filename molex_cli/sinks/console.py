@@ -91,8 +91,9 @@ class Console:
         say = self._terminal.print
         if event.scores:
             for name, value in event.scores["last"]["scores"].items():
-                best, floor = event.scores["best"]["scores"][name], event.scores["majority"][name]
-                say(f"[bold]{name} {value:.4f}[/bold] at the end  best {best:.4f}  majority baseline {floor:.4f}")
+                best, floor = event.scores["best"]["scores"][name], event.scores["majority"].get(name)
+                baseline = "" if floor is None else f"  majority baseline {floor:.4f}"
+                say(f"[bold]{name} {value:.4f}[/bold] at the end  best {best:.4f}{baseline}")
         if event.error and event.status != "interrupted":
             say(f"failed: {event.error}", markup=False)
         say(f"{event.status}  {event.folder}/record.json", markup=False)
