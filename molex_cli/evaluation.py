@@ -101,7 +101,7 @@ class Scoring:
         """Return the reasons not to trust the last outcome."""
         assert self.last is not None
         answers = self.last.answers
-        undefined = [name for name in self.names if math.isnan(answers.scores.get(name, math.nan))]
+        undefined = [name for name, value in answers.scores.items() if math.isnan(value)]
         reasons = [f"{name} is undefined" for name in undefined]
         said = {str(row["prediction"]) for row in answers.rows}
         if len(said) == 1 and len(answers.rows) > 1:

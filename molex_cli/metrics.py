@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from molex_cli import writing
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -70,6 +72,10 @@ METRICS = {
         Metric("accuracy", accuracy, ("classify", "choose")),
         Metric("f1", f1),
         Metric("matthews", matthews, low=-1.0),
+        Metric("bleu", writing.bleu, ("write",), high=100.0),
+        Metric("nist", writing.nist, ("write",), high=math.inf),
+        Metric("rouge_l", writing.rouge_l, ("write",), high=100.0),
+        *(Metric(name, writing.not_computed, ("write",), high=math.inf) for name in writing.NOT_COMPUTED),
         Metric("pearson", pearson, ("regress",), low=-1.0),
         Metric("spearman", spearman, ("regress",), low=-1.0),
     )
@@ -78,7 +84,8 @@ METRICS = {
 
 def scores(names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
     """Return each named score of the predictions."""
-    return {name: METRICS[name].function(predictions, references) for name in names}
+    computed = [name for name in names if name not in writing.NOT_COMPUTED]
+    return {name: METRICS[name].function(predictions, references) for name in computed}
 
 
 def majority(names: Sequence[str], train: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:

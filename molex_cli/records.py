@@ -55,7 +55,8 @@ class Record:
     data: dict[str, Any] = field(default_factory=dict)
     """By split: rows, rows used, tokens, fingerprint, source."""
     evaluation: dict[str, Any] = field(default_factory=dict)
-    """`protocol`, `batch_size`, `order` of the rows; `depends_on_batch`: why predictions do, or null."""
+    """`protocol`; what computed the scores, or why they are `not_computed`; `batch_size` and `order` of the rows;
+    `depends_on_batch`: why predictions do, or null."""
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss."""
     memory_bytes: dict[str, int] = field(default_factory=dict)

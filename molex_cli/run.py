@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molex_cli import checkpoint, hardware, records, schema
+from molex_cli import checkpoint, hardware, records, schema, writing
 from molex_cli.backbones.loading import longest_input
 from molex_cli.backbones.sources import default_cache_dir
 from molex_cli.data import reading
@@ -94,7 +94,9 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
 
     flow = GradientFlow.of(adapted)
     batch_size = experiment.train.eval_batch_size
-    record.evaluation = _evaluation(adapted, goal, batch_size)
+    record.evaluation = _evaluation(experiment, adapted, goal, batch_size)
+    for reason in record.evaluation["not_computed"].values():
+        sinks.write(Noted(message=reason))
     if adapted.batch_dependent:
         sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
     scoring = Scoring(adapted, goal, encoded["validation"], names, batch_size=batch_size, accelerator=accelerator)
@@ -155,9 +157,12 @@ def _plan_into(record: records.Record, adapted: Adapted, length: int) -> None:
     record.flops_per_token = plan.flops_per_token
 
 
-def _evaluation(adapted: Adapted, goal: Objective, batch_size: int) -> dict[str, Any]:
+def _evaluation(experiment: schema.Experiment, adapted: Adapted, goal: Objective, batch_size: int) -> dict[str, Any]:
+    names = experiment.task.metrics
     return {
         "protocol": goal.protocol,
+        "implementations": writing.implementations(names),
+        "not_computed": {name: writing.NOT_COMPUTED[name] for name in names if name in writing.NOT_COMPUTED},
         "batch_size": batch_size,
         "order": "as in the split" if adapted.batch_dependent else "by length",
         "depends_on_batch": adapted.batch_dependent or None,

@@ -7,6 +7,7 @@ from enum import Enum
 
 from molex_cli.errors import nearest
 from molex_cli.metrics import METRICS
+from molex_cli.writing import NOT_COMPUTED
 
 
 class Kind(Enum):
@@ -136,6 +137,8 @@ class Task:
         for metric in self.metrics:
             if metric not in fitting:
                 yield f".metrics must be metrics of kind={self.kind.name}, got {metric}; {nearest(metric, fitting)}"
+        if self.metrics and self.metrics[0] in NOT_COMPUTED:
+            yield f".metrics must begin with a score that is computed, got {self.metrics[0]}"
         if self.labels is not None and (self.kind in (Kind.regress, Kind.write) or self.choices):
             yield f".labels must be null where no label of a fixed list is predicted, got {list(self.labels)}"
         elif self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "molex_cli"
 ROWS = [
-    {"errors", "events", "metrics"},
-    {"allocation", "routing", "records", "hardware", "hub", "tasks", "writing"},
+    {"errors", "events", "metrics", "writing"},
+    {"allocation", "routing", "records", "hardware", "hub", "tasks"},
     {"backbones", "data"},
     {"layers"},
     {"methods"},
@@ -17,7 +17,7 @@ ROWS = [
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 # Within a row: training yields what evaluation adds to and checkpoint keeps.
-WITHIN = {("evaluation", "training"), ("checkpoint", "evaluation")}
+WITHIN = {("metrics", "writing"), ("evaluation", "training"), ("checkpoint", "evaluation")}
 
 
 def imported(path: Path) -> set[str]:

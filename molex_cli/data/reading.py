@@ -88,7 +88,12 @@ def _row(task: Task, row: Mapping[str, Any], labels: Sequence[str], source: str,
             return texts, choices, _class(label, {name: i for i, name in enumerate(names)}, where)
         case _:
             target = _class(label, {name: i for i, name in enumerate(labels)}, where)
-            return texts, tuple(labels) if task.kind is Kind.choose else (), target
+            return texts, tuple(map(spoken, labels)) if task.kind is Kind.choose else (), target
+
+
+def spoken(label: str) -> str:
+    """Return a label as words: not_equivalent is not equivalent."""
+    return label.replace("_", " ")
 
 
 def _with_all_references(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -17,12 +17,11 @@ from molex_cli import metrics
 from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.language import encode_questions, letter, questions
-from molex_cli.data.reading import Split
+from molex_cli.data.reading import Split, spoken
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives.base import Answers, Batch, for_model, in_order, on, scoring_batches
 from molex_cli.objectives.choices import by_question, sizes_of
 from molex_cli.tasks import Kind, Protocol, Scored, Task
-from molex_cli.writing import score_texts
 
 IGNORED = -100
 
@@ -119,7 +118,7 @@ class Language:
 
     def _found(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Answers:
         """Look for exactly one answer in each text; a text with none or several is wrong."""
-        answers = [found_answer(text, self.task.language, self.labels) for text in texts]
+        answers = [found_answer(text, self.task.language, list(map(spoken, self.labels))) for text in texts]
         predictions = [-1 if answer is None else answer for answer in answers]
         rows = [
             {
@@ -139,7 +138,7 @@ class Language:
             {"id": key, "label": list(references), "prediction": text}
             for key, references, text in zip(encoded.ids, encoded.labels, texts, strict=True)
         ]
-        return Answers(rows, score_texts(names, texts, encoded.labels), loss)
+        return Answers(rows, metrics.scores(names, texts, encoded.labels), loss)
 
     def _shown(self, index: int) -> str:
         return self.labels[index] if self.labels else letter(index)
