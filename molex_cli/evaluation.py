@@ -12,6 +12,7 @@ from molex_cli.errors import TrainingError
 from molex_cli.events import Evaluated, Event, Step
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives.base import Answers, Objective
+from molex_cli.schema import Train
 from molex_cli.training import Timetable
 
 if TYPE_CHECKING:
@@ -48,35 +49,42 @@ class Scoring:
     ) -> None:
         self.adapted, self.objective, self.encoded, self.names = adapted, objective, encoded, list(names)
         self.batch_size, self.device = batch_size, accelerator.device
+        self.first: Outcome | None = None
+        """Before the first step, if that was scored."""
         self.last: Outcome | None = None
         self.best: Outcome | None = None
         self.routing: dict[str, dict[str, Any]] = {}
 
-    def after_each(self, steps: Iterator[Step], timetable: Timetable, every: int | None) -> Iterator[Event]:
+    def after_each(self, steps: Iterator[Step], timetable: Timetable, settings: Train) -> Iterator[Event]:
         """Pass on each step, and an `Evaluated` after every so many, each epoch, and the last."""
+        every = settings.evaluate_every
+        if settings.evaluate_at_start:
+            yield self.evaluated(0, 0.0)
         for step in steps:
             yield step
             if step.step % (every or timetable.steps_per_epoch) == 0 or step.step == timetable.total_steps:
-                yield self.evaluated(step)
+                yield self.evaluated(step.step, step.epoch)
 
-    def evaluated(self, at: Step) -> Evaluated:
-        """Score the split now."""
+    def evaluated(self, step: int, epoch: float) -> Evaluated:
+        """Score the split now; what was scored before the first step is no candidate for the best."""
         started = time.perf_counter()
         self.adapted.take_routing()
         answers = self.objective.answers(self.adapted, self.encoded, self.names, self.batch_size, self.device)
-        self.last = Outcome(at.step, at.epoch, answers)
+        self.last = Outcome(step, epoch, answers)
         if not math.isfinite(answers.loss):
             way_out = "lower train.learning_rate"
-            raise TrainingError(f"validation loss must be finite, got {answers.loss} at step {at.step}; {way_out}")
+            raise TrainingError(f"validation loss must be finite, got {answers.loss} at step {step}; {way_out}")
         self.routing = self.adapted.take_routing()
         chosen = metrics.METRICS[self.names[0]]
         before = self.best.answers.scores[chosen.name] if self.best else None
-        is_best = self.best is None or chosen.better(answers.scores[chosen.name], before)
+        is_best = step > 0 and (self.best is None or chosen.better(answers.scores[chosen.name], before))
+        if step == 0:
+            self.first = self.last
         if is_best:
             self.best = self.last
         return Evaluated(
-            step=at.step,
-            epoch=at.epoch,
+            step=step,
+            epoch=epoch,
             split="validation",
             loss=answers.loss,
             scores=answers.scores,
@@ -91,6 +99,7 @@ class Scoring:
         assert self.best is not None
         return {
             "metric": self.names[0],
+            **({"first": self.first.summary()} if self.first else {}),
             "last": self.last.summary(),
             "best": self.best.summary(),
             "selection": self.selection.format(metric=self.names[0]),

@@ -111,7 +111,7 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
         accelerator=accelerator,
         flow=flow,
     )
-    events = scoring.after_each(trained, timetable, experiment.train.evaluate_every)
+    events = scoring.after_each(trained, timetable, experiment.train)
     events = checkpoint.along(events, folder, adapted, experiment, labels)
     summary = _Summary(timetable, experiment)
     for event in sinks.told(events):

@@ -63,6 +63,8 @@ class Train:
     """Tokens of one row at most; longer rows are cut."""
     max_rows: int | None = None
     """Rows of each split at most, a fixed sample; null takes all."""
+    evaluate_at_start: bool = False
+    """Score the untrained model too; it is never the best."""
     evaluate_every: int | None = None
     """Optimizer steps between evaluations; null evaluates after each epoch."""
 
