@@ -44,7 +44,7 @@ class Record:
     """ISO 8601, UTC."""
     command: list[str] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
-    """`last`, `best` and, if the untrained model was scored, `first` {step, epoch, loss, scores}, `selection` (the rule of best), `majority`."""
+    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores}; `selection` (rule of best); `majority`."""
     degenerate: list[str] = field(default_factory=list)
     """Reasons not to trust the score: a constant prediction, an undefined metric."""
     parameters: dict[str, int] = field(default_factory=dict)
