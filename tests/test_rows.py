@@ -12,7 +12,7 @@ ROWS = [
     {"methods"},
     {"objectives", "schema", "plan"},
     {"training", "evaluation", "checkpoint", "sinks"},
-    {"run", "bench"},
+    {"run", "bench", "saved"},
     {"cli"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}

@@ -11,6 +11,9 @@ from molex_cli.errors import MolexError
 COMMANDS = {
     "train": "fine-tune one model with one method on one task, and record the run; -m sweeps",
     "plan": "experts per layer, exact parameters and FLOPs of a method on a model; loads no weights",
+    "eval": "score a saved run on any task or split, with mistakes or noise in its input if you like",
+    "predict": "ask a saved run about lines of a file or of standard input",
+    "list": "what there is: tasks with sizes, metrics and places, methods, models",
     "bench": "step time and memory of methods as ratios to BitFit, to PEFT's LoRA and to a loop over experts",
 }
 
@@ -64,7 +67,9 @@ def help_text() -> str:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    command: Callable[[list[str]], int] = import_module(f"molex_cli.cli.{name}").main
+    # A module called list or eval would hide the built-in function of that name in this package.
+    module = {"list": "listing", "eval": "evaluate"}.get(name, name)
+    command: Callable[[list[str]], int] = import_module(f"molex_cli.cli.{module}").main
     return command
 
 

@@ -21,8 +21,10 @@ class Labels:
 
     protocol = "head"
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], places: Sequence[int] | None = None) -> None:
+        """Take the labels and, for a model trained on others, the place of the label that each of its outputs means."""
         self.labels = list(labels)
+        self.places = None if places is None else list(places)
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
         """Return a row of tokens for each example."""
@@ -49,7 +51,7 @@ class Labels:
         self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
     ) -> Answers:
         """Score a split: the most probable label, or the number itself."""
-        logits = self.values(adapted, encoded, batch_size, device)
+        logits = self._merged(self.values(adapted, encoded, batch_size, device))
         predictions = logits.argmax(dim=-1).tolist() if self.labels else logits[:, 0].tolist()
         target = torch.tensor(encoded.labels)
         loss = functional.cross_entropy(logits, target) if self.labels else functional.mse_loss(logits[:, 0], target)
@@ -68,6 +70,15 @@ class Labels:
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
         """Return the scores of the most frequent training label."""
         return metrics.majority(names, train.labels, encoded.labels)
+
+    def _merged(self, logits: Tensor) -> Tensor:
+        """Return log-probabilities of our labels: outputs of one meaning are added up."""
+        if self.places is None:
+            return logits
+        known = logits.log_softmax(-1)
+        groups = [[i for i, place in enumerate(self.places) if place == label] for label in range(len(self.labels))]
+        lowest = known.new_full((len(known),), float("-inf"))
+        return torch.stack([known[:, group].logsumexp(-1) if group else lowest for group in groups], dim=1)
 
     def _shown(self, value: Any) -> Any:
         return self.labels[value] if self.labels else value

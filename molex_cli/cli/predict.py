@@ -1,0 +1,66 @@
+"""`molex predict`: a saved run, asked about new rows."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from molex_cli.cli import arguments, overrides, saved
+from molex_cli.errors import ConfigError, DataError
+
+
+@dataclass(kw_only=True)
+class Settings(saved.Opened):
+    """Which run."""
+
+
+def main(argv: list[str]) -> int:
+    """Print a line of JSON for each line of the input."""
+    parser = argparse.ArgumentParser(
+        prog="molex predict",
+        description="Ask a saved run about lines: the task's columns separated by tabs, or JSON objects with them.",
+        epilog="example: printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="run=PATH, which=last|best, hardware=...")
+    parser.add_argument("--file", default="-", help="file of lines; - is standard input (default)")
+    parser.error = arguments.refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(argv)
+    settings, left = saved.split_settings(Settings, options.overrides)
+    experiment = overrides.checked(arguments.CommandLine(overrides=left))
+
+    from molex_cli import saved as runs
+
+    run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
+    rows = _rows(_lines(options.file), run.experiment.task.columns)
+    for answer in runs.asked(run, rows) if rows else []:
+        print(json.dumps(answer, ensure_ascii=False))
+    return 0
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--file must be a file of lines, got {file} ({error.strerror})") from None
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _rows(lines: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if line.lstrip().startswith("{"):
+            try:
+                rows.append(json.loads(line))
+                continue
+            except json.JSONDecodeError as error:
+                raise DataError(f"line {number} must be a JSON object, got: {error.msg}") from None
+        cells = line.split("\t")
+        if len(cells) != len(columns):
+            raise ConfigError(
+                f"line {number} must be {' and '.join(columns)} separated by tabs, got {len(cells)} cells"
+            )
+        rows.append(dict(zip(columns, cells, strict=True)))
+    return rows

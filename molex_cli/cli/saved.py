@@ -1,0 +1,46 @@
+"""What the commands that open a saved run share: run=PATH and their own key=value settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from molex_cli.cli import overrides
+from molex_cli.errors import ConfigError
+
+
+@dataclass(kw_only=True)
+class Opened:
+    """Settings of every command that opens a run."""
+
+    run: str = ""
+    """Folder of a run, or an adapter file."""
+    which: str = "last"
+    """last or best."""
+
+
+S = TypeVar("S", bound=Opened)
+
+
+def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:
+    """Return the command's own settings and the overrides that are left for Hydra."""
+    own: Any = OmegaConf.structured(kind)
+    parser, left = OverridesParser.create(), []
+    for text in arguments:
+        key = text.partition("=")[0]
+        if "=" not in text or key not in own:
+            left.append(text)
+            continue
+        try:
+            OmegaConf.update(own, key, parser.parse_override(text).value())
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(f"{key} must fit its type, got {text}: {overrides.one_line(error)}") from None
+    if not own.run:
+        raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
+    settings = OmegaConf.to_object(own)
+    assert isinstance(settings, kind)
+    return settings, left
