@@ -1,6 +1,5 @@
 """One run, read from top to bottom: settings in, a record out."""
 
-import json
 import math
 import signal
 import sys
@@ -11,27 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from molex_cli import checkpoint, hardware, records, schema, writing
-from molex_cli.backbones.loading import longest_input
-from molex_cli.backbones.sources import default_cache_dir
+from molex_cli import checkpoint, continual, hardware, records, schema
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import ConfigError
 from molex_cli.evaluation import Scoring
-from molex_cli.events import Event, Finished, Noted, Started, Step
-from molex_cli.methods.base import Adapted
-from molex_cli.objectives import Objective, objective
-from molex_cli.plan import ledger
+from molex_cli.events import Finished, Noted, Started
+from molex_cli.objectives import objective
+from molex_cli.recording import Summary, about, encoded_splits, evaluation, failed_checks, plan_into
 from molex_cli.sinks import Sink, Sinks
 from molex_cli.sinks.console import Console
 from molex_cli.sinks.jsonl import Jsonl
 from molex_cli.sinks.wandb import WandbSink
 from molex_cli.training import GradientFlow, Timetable, steps
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(experiment: schema.Experiment, extra_sinks: tuple[Sink, ...] = ()) -> records.Record:
@@ -57,7 +48,7 @@ def run(experiment: schema.Experiment, extra_sinks: tuple[Sink, ...] = ()) -> re
         sinks = Sinks([Console(), Jsonl(folder / "events.jsonl", experiment.log.every), *extra_sinks, log])
     try:
         with _terminated_as_interrupt():
-            _train(experiment, folder, record, sinks)
+            (continual.train if experiment.stages else _train)(experiment, folder, record, sinks)
         record.status = "finished"
     except BaseException as error:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -84,9 +75,9 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
     protocol = checkpoint.asked(experiment)
     adapted = checkpoint.adapt(experiment, labels)
     goal = objective(experiment.task, protocol, labels)
-    encoded = _encoded(experiment, adapted, goal, splits)
-    record.data = {split: _about(splits[split], encoded[split]) for split in splits}
-    _plan_into(record, adapted, experiment.train.max_length)
+    encoded = encoded_splits(experiment, adapted, goal, splits)
+    record.data = {split: about(splits[split], encoded[split]) for split in splits}
+    plan_into(record, adapted, experiment.train.max_length)
     names = experiment.task.metrics
     majority = goal.baseline(names, encoded["train"], encoded["validation"])
     timetable = Timetable.of(experiment.train, len(splits["train"].ids), accelerator.num_processes)
@@ -94,11 +85,7 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
 
     flow = GradientFlow.of(adapted)
     batch_size = experiment.train.eval_batch_size
-    record.evaluation = _evaluation(experiment, adapted, goal, batch_size)
-    for reason in record.evaluation["not_computed"].values():
-        sinks.write(Noted(message=reason))
-    if adapted.batch_dependent:
-        sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
+    record.evaluation = evaluation(experiment, adapted, goal, sinks)
     scoring = Scoring(adapted, goal, encoded["validation"], names, batch_size=batch_size, accelerator=accelerator)
     started = time.perf_counter()
     trained = steps(
@@ -113,7 +100,7 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
     )
     events = scoring.after_each(trained, timetable, experiment.train)
     events = checkpoint.along(events, folder, adapted, experiment, labels)
-    summary = _Summary(timetable, experiment)
+    summary = Summary(timetable, experiment)
     for event in sinks.told(events):
         summary.add(event)
     record.training = summary.as_data(time.perf_counter() - started)
@@ -131,52 +118,9 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
         ),
         "finite": {"passed": all(map(math.isfinite, (record.training["mean_loss"], scoring.last.answers.loss)))},
     }
-    record.degenerate = scoring.degenerate() + _failed_checks(record.checks)
+    record.degenerate = scoring.degenerate() + failed_checks(record.checks)
     for reason in record.degenerate:
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
-
-
-def _encoded(
-    experiment: schema.Experiment, adapted: Adapted, goal: Objective, splits: dict[str, reading.Split]
-) -> dict[str, Encoded]:
-    most, max_length = longest_input(adapted.backbone), experiment.train.max_length
-    if most is not None and max_length > most:
-        raise ConfigError(f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}")
-    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
-    tokenizer = adapted.backbone.tokenizer
-    return {
-        name: goal.encode(split, tokenizer, max_length, cache_dir, training=name == "train")
-        for name, split in splits.items()
-    }
-
-
-def _plan_into(record: records.Record, adapted: Adapted, length: int) -> None:
-    plan = ledger(adapted, length)
-    record.parameters = plan.parameters
-    record.experts_per_layer = plan.experts_per_layer
-    record.flops_per_token = plan.flops_per_token
-
-
-def _evaluation(experiment: schema.Experiment, adapted: Adapted, goal: Objective, batch_size: int) -> dict[str, Any]:
-    names = experiment.task.metrics
-    return {
-        "protocol": goal.protocol,
-        "implementations": writing.implementations(names),
-        "not_computed": {name: writing.NOT_COMPUTED[name] for name in names if name in writing.NOT_COMPUTED},
-        "batch_size": batch_size,
-        "order": "as in the split" if adapted.batch_dependent else "by length",
-        "depends_on_batch": adapted.batch_dependent or None,
-    }
-
-
-def _about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:
-    return {
-        "source": split.source,
-        "rows": split.num_rows,
-        "rows_used": len(split.ids),
-        "tokens": int(encoded.offsets[-1]),
-        "fingerprint": split.fingerprint,
-    }
 
 
 def _started(
@@ -201,46 +145,6 @@ def _started(
         majority=majority,
         settings=record.settings,
     )
-
-
-class _Summary:
-    """Adds up what the steps say, for the record."""
-
-    def __init__(self, timetable: Timetable, experiment: schema.Experiment) -> None:
-        self._timetable, self._learning_rate = timetable, experiment.learning_rate
-        self._steps: list[Step] = []
-
-    def add(self, event: Event) -> None:
-        if isinstance(event, Step):
-            self._steps.append(event)
-
-    def as_data(self, seconds: float) -> dict[str, Any]:
-        tokens = sum(step.tokens for step in self._steps)
-        step_seconds = sum(step.seconds for step in self._steps)
-        tenth = max(1, len(self._steps) // 10)
-        losses = [step.loss for step in self._steps]
-        return {
-            "steps": len(self._steps),
-            "effective_batch": self._timetable.effective_batch,
-            "learning_rate": self._learning_rate,
-            "tokens": tokens,
-            "seconds": seconds,
-            "step_seconds": step_seconds,
-            "tokens_per_second": tokens / step_seconds,
-            "first_loss": sum(losses[:tenth]) / tenth,
-            "last_loss": sum(losses[-tenth:]) / tenth,
-            "mean_loss": sum(losses) / len(losses),
-        }
-
-
-def _failed_checks(checks: dict[str, Any]) -> list[str]:
-    reasons = []
-    if checks["gradient_flow"]["passed"] is False:
-        dead = checks["gradient_flow"]["without_gradient"]
-        reasons.append(f"{len(dead)} trainable tensors got no gradient: {', '.join(dead[:3])}")
-    if not checks["reload"]["passed"]:
-        reasons.append(f"the saved adapter scores differently ({json.dumps(checks['reload']['max_difference'])})")
-    return reasons
 
 
 @contextmanager

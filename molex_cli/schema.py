@@ -110,6 +110,8 @@ class Experiment:
     method: Method = MISSING
     task: Task = MISSING
     hardware: Hardware = MISSING
+    stages: dict[str, Task] = field(default_factory=dict)
+    """Tasks to learn one after the other, in this order; none trains `task` alone."""
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)
     seed: int = 0
@@ -157,6 +159,10 @@ def problems(experiment: Experiment) -> Iterator[str]:
     """Yield what is wrong with the settings, each with its full key."""
     for section in ("model", "method", "task", "hardware", "train", "log"):
         yield from (f"{section}{problem}" for problem in getattr(experiment, section).problems())
+    for name, stage in experiment.stages.items():
+        yield from (f"stages.{name}{problem}" for problem in stage.problems())
+    if len(experiment.stages) == 1:
+        yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
     if experiment.seed < 0:
         yield f"seed must be at least 0, got {experiment.seed}"
     num_layers = experiment.model.config.get("num_hidden_layers") or experiment.model.config.get("n_layer")

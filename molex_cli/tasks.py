@@ -120,6 +120,8 @@ class Task:
     labels: list[str] | None = None
     """The labels in the order of their class index; null takes them from the training rows."""
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    where: dict[str, str] = field(default_factory=dict)
+    """Keep only rows with these values in these columns."""
     protocol: Protocol = Protocol.auto
     """How a choice is asked for."""
     language: Language = field(default_factory=Language)

@@ -12,12 +12,13 @@ ROWS = [
     {"methods"},
     {"objectives", "schema", "plan"},
     {"training", "evaluation", "checkpoint", "sinks"},
-    {"run", "bench", "saved"},
+    {"recording"},
+    {"run", "continual", "bench", "saved"},
     {"cli"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 # Within a row: training yields what evaluation adds to and checkpoint keeps.
-WITHIN = {("metrics", "writing"), ("evaluation", "training"), ("checkpoint", "evaluation")}
+WITHIN = {("run", "continual"), ("metrics", "writing"), ("evaluation", "training"), ("checkpoint", "evaluation")}
 
 
 def imported(path: Path) -> set[str]:

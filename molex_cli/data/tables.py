@@ -27,9 +27,11 @@ class Table:
 def table(task: Task, split: str, data_dir: str | None) -> Table:
     """Return the rows of a split; one without rows is an error."""
     found = _source(task, split, data_dir)
-    if not found.rows:
-        raise DataError(f"the {split} split must have rows, got none in {found.source}")
-    return found
+    rows = [row for row in found.rows if all(str(row.get(name)) == value for name, value in task.where.items())]
+    if not rows:
+        wanted = "".join(f" with {name}={value}" for name, value in task.where.items())
+        raise DataError(f"the {split} split must have rows{wanted}, got none in {found.source}")
+    return Table(found.source, rows)
 
 
 def _source(task: Task, split: str, data_dir: str | None) -> Table:

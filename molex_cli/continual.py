@@ -1,0 +1,208 @@
+"""Continual learning: stages one after the other, the adapters carried on, every stage's task scored after each.
+
+The optimizer and its schedule start anew with every stage (MoLA, appendix C).
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molex_cli import checkpoint, hardware, metrics, records, schema
+from molex_cli.data import reading
+from molex_cli.data.encoding import Encoded
+from molex_cli.errors import TaskError
+from molex_cli.events import Evaluated, Noted, Started
+from molex_cli.methods.base import Adapted
+from molex_cli.objectives import Answers, Objective, objective
+from molex_cli.recording import Summary, about, encoded_splits, evaluation, failed_checks, plan_into
+from molex_cli.sinks import Sinks
+from molex_cli.training import GradientFlow, Timetable, steps
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One task of the sequence, ready to be learned and scored."""
+
+    name: str
+    experiment: schema.Experiment
+    goal: Objective
+    splits: dict[str, reading.Split]
+    encoded: dict[str, Encoded]
+    timetable: Timetable
+
+
+def train(experiment: schema.Experiment, folder: Path, record: records.Record, sinks: Sinks) -> None:
+    """Learn the stages in order and fill the record: the matrix, OP, PD and BWT."""
+    accelerator = hardware.accelerator(experiment.hardware)
+    record.environment["hardware"] = hardware.description()
+    adapted, labels, stages = _prepared(experiment, accelerator)
+    record.data = {
+        f"{stage.name}/{split}": about(stage.splits[split], stage.encoded[split])
+        for stage in stages
+        for split in stage.splits
+    }
+    plan_into(record, adapted, experiment.train.max_length)
+    metric = stages[0].experiment.task.metrics[0]
+    record.evaluation = evaluation(stages[0].experiment, adapted, stages[0].goal, sinks)
+    sinks.write(_started(record, folder, stages))
+    flow, summary, started = GradientFlow.of(adapted), Summary(stages[0].timetable, experiment), time.perf_counter()
+    matrix: list[list[float]] = []
+    found: list[Answers] = []
+    step = 0
+    for stage in stages:
+        sinks.write(Noted(message=f"stage {len(matrix) + 1} of {len(stages)}: {stage.name}"))
+        step = _learn(stage, adapted, accelerator, flow, (step, summary), sinks)
+        checkpoint.save(folder / "adapter-last.safetensors", adapted, stage.experiment, labels, step)
+        found = [_scored(other, adapted, step, len(matrix) + 1, sinks, accelerator) for other in stages]
+        matrix.append([answers.scores[metric] for answers in found])
+    record.training = summary.as_data(time.perf_counter() - started)
+    record.scores = _scores(metric, stages, matrix, step, found)
+    rows = [{"stage": s.name, **row} for s, answers in zip(stages, found, strict=True) for row in answers.rows]
+    records.write_rows(folder / "predictions-last.jsonl", rows)
+    record.memory_bytes = hardware.peak_memory_bytes()
+    last, size = stages[-1], experiment.train.eval_batch_size
+    file = folder / "adapter-last.safetensors"
+    record.checks = {
+        "gradient_flow": flow.report(),
+        "reload": checkpoint.reload_check(
+            file, adapted, last.goal, last.encoded["validation"], size, accelerator.device
+        ),
+        "finite": {"passed": all(math.isfinite(answers.loss) for answers in found)},
+    }
+    constant = [s.name for s, a in zip(stages, found, strict=True) if len({str(r["prediction"]) for r in a.rows}) == 1]
+    record.degenerate = [f"all predictions are the same in {name}" for name in constant] + failed_checks(record.checks)
+    for reason in record.degenerate:
+        sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
+
+
+def _prepared(experiment: schema.Experiment, accelerator: "Accelerator") -> tuple[Adapted, list[str], list[Stage]]:
+    """Read every stage and load the model that can do them all."""
+    experiments = {name: dataclasses.replace(experiment, task=task) for name, task in experiment.stages.items()}
+    read = {name: reading.read(each.task, each.data_dir, each.train.max_rows) for name, each in experiments.items()}
+    first = next(iter(experiments))
+    labels = read[first][1]
+    for name, each in experiments.items():
+        own = (each.task.kind.name, checkpoint.asked(each).name, read[name][1])
+        wanted = (experiments[first].task.kind.name, checkpoint.asked(experiments[first]).name, labels)
+        if own != wanted:
+            found = f"{_kind(wanted)} in {first} and {_kind(own)} in {name}"
+            raise TaskError(f"stages must be of one kind with the same labels, got {found}")
+    adapted = checkpoint.adapt(experiments[first], labels)
+    stages = []
+    for name, each in experiments.items():
+        goal = objective(each.task, checkpoint.asked(each), labels)
+        splits = read[name][0]
+        encoded = encoded_splits(each, adapted, goal, splits)
+        timetable = Timetable.of(each.train, len(splits["train"].ids), accelerator.num_processes)
+        stages.append(Stage(name, each, goal, splits, encoded, timetable))
+    return adapted, labels, stages
+
+
+def _kind(kind: tuple[str, str, list[str]]) -> str:
+    """Return kind, protocol and labels in words."""
+    labels = f" of {', '.join(kind[2])}" if kind[2] else ""
+    return f"{kind[0]} by {kind[1]}{labels}"
+
+
+def _learn(
+    stage: Stage,
+    adapted: Adapted,
+    accelerator: "Accelerator",
+    flow: GradientFlow,
+    so_far: tuple[int, Summary],
+    sinks: Sinks,
+) -> int:
+    """Train one stage and return the number of steps so far."""
+    before, summary = so_far
+    events = steps(
+        adapted,
+        stage.goal,
+        stage.encoded["train"],
+        stage.experiment.train,
+        learning_rate=stage.experiment.learning_rate,
+        seed=stage.experiment.seed,
+        accelerator=accelerator,
+        flow=flow,
+    )
+    for event in sinks.told(dataclasses.replace(event, step=before + event.step) for event in events):
+        summary.add(event)
+    return before + stage.timetable.total_steps
+
+
+def _scored(
+    stage: Stage, adapted: Adapted, step: int, learned: int, sinks: Sinks, accelerator: "Accelerator"
+) -> Answers:
+    """Score one stage's task now."""
+    started = time.perf_counter()
+    adapted.take_routing()
+    names, size = stage.experiment.task.metrics, stage.experiment.train.eval_batch_size
+    answers = stage.goal.answers(adapted, stage.encoded["validation"], names, size, accelerator.device)
+    sinks.write(
+        Evaluated(
+            step=step,
+            epoch=float(learned),
+            split=f"{stage.name}/validation",
+            loss=answers.loss,
+            scores=answers.scores,
+            seconds=time.perf_counter() - started,
+            best=False,
+            routing=adapted.take_routing(),
+        )
+    )
+    return answers
+
+
+def _scores(
+    metric: str, stages: Sequence[Stage], matrix: list[list[float]], step: int, found: Sequence[Answers]
+) -> dict[str, Any]:
+    """Return the record's scores: OP under the metric's own name, PD and BWT beside it."""
+    scores = {
+        metric: metrics.overall_performance(matrix),
+        "performance_drop": metrics.performance_drop(matrix),
+        "backward_transfer": metrics.backward_transfer(matrix),
+    }
+    end = {
+        "step": step,
+        "epoch": float(len(stages)),
+        "loss": sum(answers.loss for answers in found) / len(found),
+        "scores": scores,
+    }
+    baselines = [s.goal.baseline([metric], s.encoded["train"], s.encoded["validation"]) for s in stages]
+    known = [baseline[metric] for baseline in baselines if metric in baseline]
+    return {
+        "metric": metric,
+        "stages": [stage.name for stage in stages],
+        "matrix": matrix,
+        "last": end,
+        "best": end,
+        "selection": f"none: after the last stage; {metric} is the mean over the stages (OP)",
+        "majority": {metric: sum(known) / len(known)} if known else {},
+    }
+
+
+def _started(record: records.Record, folder: Path, stages: Sequence[Stage]) -> Started:
+    tokens = sum(
+        stage.encoded["train"].lengths[row]
+        for stage in stages
+        for rows in stage.timetable.batches(stage.encoded["train"].lengths, record.seed)
+        for row in rows
+    )
+    return Started(
+        name=record.name,
+        variant=record.variant,
+        seed=record.seed,
+        folder=str(folder),
+        total_steps=sum(stage.timetable.total_steps for stage in stages),
+        total_tokens=tokens,
+        parameters=record.parameters,
+        experts_per_layer=record.experts_per_layer,
+        majority={},
+        settings=record.settings,
+    )

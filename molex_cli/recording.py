@@ -1,0 +1,114 @@
+"""What a run puts into its record: data, cost, how it was scored, what the training did, what failed a check."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from molex_cli import records, schema, writing
+from molex_cli.backbones.loading import longest_input
+from molex_cli.backbones.sources import default_cache_dir
+from molex_cli.data import reading
+from molex_cli.data.encoding import Encoded
+from molex_cli.errors import ConfigError
+from molex_cli.events import Event, Noted, Step
+from molex_cli.methods.base import Adapted
+from molex_cli.objectives import Objective
+from molex_cli.plan import ledger
+from molex_cli.sinks import Sinks
+from molex_cli.training import Timetable
+
+
+def encoded_splits(
+    experiment: schema.Experiment, adapted: Adapted, goal: Objective, splits: dict[str, reading.Split]
+) -> dict[str, Encoded]:
+    """Return the splits as tokens; raise ConfigError where the model's positions do not reach."""
+    most, max_length = longest_input(adapted.backbone), experiment.train.max_length
+    if most is not None and max_length > most:
+        raise ConfigError(f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}")
+    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
+    tokenizer = adapted.backbone.tokenizer
+    return {
+        name: goal.encode(split, tokenizer, max_length, cache_dir, training=name == "train")
+        for name, split in splits.items()
+    }
+
+
+def plan_into(record: records.Record, adapted: Adapted, length: int) -> None:
+    """Fill in parameters, experts and FLOPs."""
+    plan = ledger(adapted, length)
+    record.parameters = plan.parameters
+    record.experts_per_layer = plan.experts_per_layer
+    record.flops_per_token = plan.flops_per_token
+
+
+def evaluation(experiment: schema.Experiment, adapted: Adapted, goal: Objective, sinks: Sinks) -> dict[str, Any]:
+    """Return how the run is scored, and tell what its scores depend on or lack."""
+    batch_size = experiment.train.eval_batch_size
+    names = experiment.task.metrics
+    missing = {name: writing.NOT_COMPUTED[name] for name in names if name in writing.NOT_COMPUTED}
+    for reason in missing.values():
+        sinks.write(Noted(message=reason))
+    if adapted.batch_dependent:
+        sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
+    return {
+        "protocol": goal.protocol,
+        "implementations": writing.implementations(names),
+        "not_computed": missing,
+        "batch_size": batch_size,
+        "order": "as in the split" if adapted.batch_dependent else "by length",
+        "depends_on_batch": adapted.batch_dependent or None,
+    }
+
+
+def about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:
+    """Return what the record keeps of a split."""
+    return {
+        "source": split.source,
+        "rows": split.num_rows,
+        "rows_used": len(split.ids),
+        "tokens": int(encoded.offsets[-1]),
+        "fingerprint": split.fingerprint,
+    }
+
+
+class Summary:
+    """Adds up what the steps say, for the record."""
+
+    def __init__(self, timetable: Timetable, experiment: schema.Experiment) -> None:
+        self._timetable, self._learning_rate = timetable, experiment.learning_rate
+        self._steps: list[Step] = []
+
+    def add(self, event: Event) -> None:
+        """Take one event."""
+        if isinstance(event, Step):
+            self._steps.append(event)
+
+    def as_data(self, seconds: float) -> dict[str, Any]:
+        """Return the sums, means and rates."""
+        tokens = sum(step.tokens for step in self._steps)
+        step_seconds = sum(step.seconds for step in self._steps)
+        tenth = max(1, len(self._steps) // 10)
+        losses = [step.loss for step in self._steps]
+        return {
+            "steps": len(self._steps),
+            "effective_batch": self._timetable.effective_batch,
+            "learning_rate": self._learning_rate,
+            "tokens": tokens,
+            "seconds": seconds,
+            "step_seconds": step_seconds,
+            "tokens_per_second": tokens / step_seconds,
+            "first_loss": sum(losses[:tenth]) / tenth,
+            "last_loss": sum(losses[-tenth:]) / tenth,
+            "mean_loss": sum(losses) / len(losses),
+        }
+
+
+def failed_checks(checks: dict[str, Any]) -> list[str]:
+    """Return why the run is not to be trusted, if a check failed."""
+    reasons = []
+    if checks["gradient_flow"]["passed"] is False:
+        dead = checks["gradient_flow"]["without_gradient"]
+        reasons.append(f"{len(dead)} trainable tensors got no gradient: {', '.join(dead[:3])}")
+    if not checks["reload"]["passed"]:
+        reasons.append(f"the saved adapter scores differently ({json.dumps(checks['reload']['max_difference'])})")
+    return reasons
