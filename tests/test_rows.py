@@ -13,12 +13,24 @@ ROWS = [
     {"objectives", "schema", "plan"},
     {"training", "evaluation", "checkpoint", "sinks"},
     {"recording"},
-    {"run", "continual", "bench", "saved"},
+    {"run", "continual", "bench", "saved", "probe"},
     {"cli"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 # Within a row: training yields what evaluation adds to and checkpoint keeps.
-WITHIN = {("run", "continual"), ("metrics", "writing"), ("evaluation", "training"), ("checkpoint", "evaluation")}
+WITHIN = {
+    ("evaluation", "training"),
+    ("checkpoint", "evaluation"),
+    ("metrics", "writing"),
+    ("run", "continual"),
+    ("probe", "saved"),
+}
+    ("probe", "saved"),
+    ("run", "continual"),
+    ("metrics", "writing"),
+    ("evaluation", "training"),
+    ("checkpoint", "evaluation"),
+}
 
 
 def imported(path: Path) -> set[str]:

@@ -230,3 +230,46 @@ def test_the_list_of_tasks_tells_sizes_metrics_and_places(official_data, capsys)
         assert main(["list", what]) == 0
         assert expected in capsys.readouterr().out
     assert "got task; did you mean tasks?" in refusal(capsys, "list", "task")
+
+
+@pytest.mark.parametrize("settings", [["model=tiny_bert", "method=molex"], ["model=tiny_gpt2", "method=lora"]])
+def test_a_probe_scores_every_layer_and_the_input_of_the_first(trained, capsys, settings):
+    pytest.importorskip("sklearn")
+    folder, _ = trained(*settings)
+    capsys.readouterr()
+    assert main(["probe", "--json", f"run={folder}", "token=mean", f"plot={folder}/layers.svg"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["scores"]) == len(found["training"]) == 5
+    assert all(0 <= scores["accuracy"] <= 1 for scores in found["scores"])
+    # Training and validation rows are the same here, so both scores must be too.
+    assert [scores["accuracy"] for scores in found["scores"]] == pytest.approx(found["training"])
+    assert json.loads((folder / "probes/files-mean.json").read_text()) == found
+    assert "<svg" in (folder / "layers.svg").read_text()
+
+
+def test_a_probe_reads_what_the_blocks_put_out(trained):
+    from molex_cli import probe, saved
+    from molex_cli.data.encoding import encode
+    from molex_cli.data.reading import read
+    from molex_cli.hardware import Device, Hardware
+
+    folder, _ = trained()
+    run = saved.opened(folder, "last", Hardware(device=Device.cpu))
+    split = read(run.experiment.task, None)[0]["validation"]
+    encoded = encode(split, run.adapted.backbone.tokenizer, 64, Path("cache"))
+    found = {token: probe.features(run, encoded, token) for token in ("first", "last", "mean")}
+    ids, types = (torch.from_numpy(part).long()[None] for part in encoded.row(3))
+    with torch.no_grad():
+        output = run.adapted.model.base_model(ids, token_type_ids=types, output_hidden_states=True)
+    for layer, hidden in enumerate(output.hidden_states):
+        for token, expected in (("first", hidden[0, 0]), ("last", hidden[0, -1]), ("mean", hidden[0].mean(0))):
+            torch.testing.assert_close(torch.from_numpy(found[token][3, layer]), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_cannot_be_probed_is_said_in_one_line(trained, capsys, official_data):
+    folder, _ = trained()
+    run = [f"run={folder}", f"data_dir={official_data}"]
+    said = refusal(capsys, "probe", *run, "task=commonsense_qa")
+    assert "task=commonsense_qa must have labels or numbers to be probed for, got kind=choose" in said
+    assert "token must be one of auto, mean, first, last, got middle" in refusal(capsys, "probe", *run, "token=middle")
+    assert "plot must be a file to write" in refusal(capsys, "probe", *run, "plot=layers.doc")

@@ -13,6 +13,7 @@ COMMANDS = {
     "plan": "experts per layer, exact parameters and FLOPs of a method on a model; loads no weights",
     "eval": "score a saved run on any task or split, with mistakes or noise in its input if you like",
     "predict": "ask a saved run about lines of a file or of standard input",
+    "probe": "what each layer of a saved run knows of a task, by a linear model on its output",
     "list": "what there is: tasks with sizes, metrics and places, methods, models",
     "bench": "step time and memory of methods as ratios to BitFit, to PEFT's LoRA and to a loop over experts",
 }

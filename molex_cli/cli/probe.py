@@ -1,0 +1,83 @@
+"""`molex probe`: what each layer of a saved run knows of a task."""
+
+import argparse
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molex_cli.cli import arguments, overrides, saved
+
+if TYPE_CHECKING:
+    from molex_cli.probe import Probe
+
+KEYS = """\
+settings of its own
+  run=PATH              folder of a run, or an adapter file
+  which=last|best       which of its adapters
+  token=mean|first|last what of a layer's output is read (auto: first for encoders, last for decoders)
+  plot=FILE             draw the first metric against the layer (png, svg, pdf)
+and task=..., data_dir=..., train.max_rows=..., hardware=... as for molex train
+"""
+
+
+@dataclass(kw_only=True)
+class Settings(saved.Opened):
+    """What is read."""
+
+    token: str = "auto"
+    plot: str | None = None
+
+
+def main(argv: list[str]) -> int:
+    """Print one score a layer."""
+    parser = argparse.ArgumentParser(
+        prog="molex probe",
+        description="Train a linear model on the frozen output of each layer of a saved run, and score it.",
+        epilog=KEYS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    parser.error = arguments.refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(argv)
+    settings, left = saved.split_settings(Settings, options.overrides)
+    experiment = overrides.checked(arguments.CommandLine(overrides=left))
+
+    from molex_cli import probe
+    from molex_cli import saved as runs
+    from molex_cli.records import write_text
+
+    run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
+    own = not any(text.split("=")[0].split(".")[0] == "task" for text in left)
+    task = run.experiment.task if own else experiment.task
+    found = probe.probed(run, task, experiment.data_dir, experiment.train.max_rows, settings.token)
+    folder = run.folder / "probes"
+    folder.mkdir(exist_ok=True)
+    about = {"task": task.name, "which": settings.which, "step": run.step, **dataclasses.asdict(found)}
+    path = folder / f"{task.name.replace('/', '-')}-{found.token}.json"
+    write_text(path, json.dumps(about, indent=2) + "\n")
+    if settings.plot:
+        probe.drawn(found, task.metrics[0], f"{run.experiment.name}, probed on {task.name}", Path(settings.plot))
+    if options.json:
+        print(json.dumps(about))
+    else:
+        _print(found, f"{run.experiment.name}, probed on {task.name} ({found.token} token)", str(path))
+    return 0
+
+
+def _print(found: "Probe", title: str, path: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(found.scores[0])
+    table = Table("layer", title=title, box=None, pad_edge=False)
+    for name in [*names, f"{names[0]} on training rows"]:
+        table.add_column(name, justify="right")
+    for layer, (scores, training) in enumerate(zip(found.scores, found.training, strict=True)):
+        table.add_row(str(layer), *(f"{value:.4f}" for value in scores.values()), f"{training:.4f}")
+    table.add_row("majority", *(f"{found.majority[name]:.4f}" for name in names), "")
+    terminal = Console(highlight=False)
+    terminal.print(table)
+    terminal.print(f"written to {path}", soft_wrap=True)
