@@ -255,3 +255,28 @@ def test_an_encoder_on_a_writing_task_is_told_in_one_line(official_data, capsys)
     assert main(["train", "model=tiny_bert", "task=e2e", f"data_dir={official_data}", "log.wandb=disabled"]) == 2
     assert "task=e2e must be answered by a decoder, got the encoder tiny_bert" in "".join(capsys.readouterr())
     assert json.loads(next(Path("outputs").glob("*/record.json")).read_text())["status"] == "failed"
+
+
+SMOLLM2 = [
+    ("commonsense_qa", ["method=lora"]),
+    ("openbook_qa", ["method=mola_inverted"]),
+    ("science_qa", ["method=molex", "task.protocol=generate", "task.language.max_new_tokens=8"]),
+    ("instruct/mrpc", ["method=lora"]),
+    ("instruct/cola", ["method=mola_paper", "task.language.train_on=all"]),
+    ("instruct/rte", ["method=molex"]),
+    ("e2e", ["method=lora", "task.language.beams=2", "task.language.max_new_tokens=16"]),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "settings"), SMOLLM2, ids=[name for name, _ in SMOLLM2])
+def test_smollm2_trains_a_few_steps_of_every_task(official_data, tmp_path_factory, name, settings):
+    pytest.importorskip("gguf")
+    cache = tmp_path_factory.getbasetemp() / "smollm2"  # converted once for all
+    arguments = ["model=smollm2_135m", f"task={name}", *settings, f"data_dir={official_data}", f"cache_dir={cache}"]
+    short = ["train.max_rows=4", "train.max_steps=2", "train.batch_size=2", "train.max_length=192"]
+    assert main(["train", *arguments, *short, "hardware=cpu", "log.wandb=disabled"]) == 0
+    record, _ = only_record()
+    assert record["status"] == "finished"
+    assert record["checks"]["reload"]["passed"] is True
+    assert record["training"]["mean_loss"] > 0

@@ -25,12 +25,6 @@ WITHIN = {
     ("run", "continual"),
     ("probe", "saved"),
 }
-    ("probe", "saved"),
-    ("run", "continual"),
-    ("metrics", "writing"),
-    ("evaluation", "training"),
-    ("checkpoint", "evaluation"),
-}
 
 
 def imported(path: Path) -> set[str]:

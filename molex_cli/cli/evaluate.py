@@ -84,7 +84,9 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
     from rich.table import Table
 
     first = results[0]
-    table = Table(title=f"{run.experiment.name}, on {first['task']} {first['split']}", box=None, pad_edge=False)
+    terminal = Console(highlight=False)
+    terminal.print(f"[bold]{run.experiment.name}[/bold], on {first['task']} {first['split']}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     table.add_column("input")
     for name in first["scores"]:
         table.add_column(name, justify="right")
@@ -92,6 +94,5 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
         changed = result["perturbation"]
         shown = f"{changed['kind']} {changed['strength']:g}" if changed else "as it is"
         table.add_row(shown, *(f"{value:.4f}" for value in result["scores"].values()))
-    terminal = Console(highlight=False)
     terminal.print(table)
     terminal.print(f"{first['rows_used']} rows; written to {run.folder}/evaluations", soft_wrap=True)

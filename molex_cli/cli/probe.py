@@ -72,12 +72,13 @@ def _print(found: "Probe", title: str, path: str) -> None:
     from rich.table import Table
 
     names = list(found.scores[0])
-    table = Table("layer", title=title, box=None, pad_edge=False)
+    terminal = Console(highlight=False)
+    terminal.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    table = Table("layer", box=None, pad_edge=False)
     for name in [*names, f"{names[0]} on training rows"]:
         table.add_column(name, justify="right")
     for layer, (scores, training) in enumerate(zip(found.scores, found.training, strict=True)):
         table.add_row(str(layer), *(f"{value:.4f}" for value in scores.values()), f"{training:.4f}")
     table.add_row("majority", *(f"{found.majority[name]:.4f}" for name in names), "")
-    terminal = Console(highlight=False)
     terminal.print(table)
     terminal.print(f"written to {path}", soft_wrap=True)
