@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import GenerationConfig
 
 from molex_cli import metrics
-from molex_cli.data.batches import collate
+from molex_cli.data.batches import collate, parts
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.language import encode_questions, letter, questions
 from molex_cli.data.reading import Split, spoken
@@ -62,8 +62,9 @@ class Language:
         adapted.model.eval()
         rows: list[int] = []
         found: list[Tensor] = []
-        for examples in scoring_batches(adapted, encoded, batch_size):
-            part = encoded.rows_of(examples)
+        batches = (encoded.rows_of(examples) for examples in scoring_batches(adapted, encoded, batch_size))
+        # A question has a row for each choice, and a row of logits is as wide as the vocabulary.
+        for part in (part for rows_of_batch in batches for part in parts(rows_of_batch, batch_size)):
             pad_id = adapted.backbone.tokenizer.pad_token_id
             batch = on(device, _collated(encoded, part, pad_id, adapted.pad_to, Scored.answer))
             labels_BT = batch["labels"][:, 1:]
