@@ -20,6 +20,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.objectives import Answers, Objective, objective
 from molex_cli.recording import Summary, about, encoded_splits, evaluation, failed_checks, plan_into
 from molex_cli.sinks import Sinks
+from molex_cli.tasks import Protocol
 from molex_cli.training import GradientFlow, Timetable, steps
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def train(experiment: schema.Experiment, folder: Path, record: records.Record, s
     for stage in stages:
         sinks.write(Noted(message=f"stage {len(matrix) + 1} of {len(stages)}: {stage.name}"))
         step = _learn(stage, adapted, accelerator, flow, (step, summary), sinks)
-        checkpoint.save(folder / "adapter-last.safetensors", adapted, stage.experiment, labels, step)
+        checkpoint.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step)
         found = [_scored(other, adapted, step, len(matrix) + 1, sinks, accelerator) for other in stages]
         matrix.append([answers.scores[metric] for answers in found])
     record.training = summary.as_data(time.perf_counter() - started)
@@ -76,8 +77,8 @@ def train(experiment: schema.Experiment, folder: Path, record: records.Record, s
         ),
         "finite": {"passed": all(math.isfinite(answers.loss) for answers in found)},
     }
-    constant = [s.name for s, a in zip(stages, found, strict=True) if len({str(r["prediction"]) for r in a.rows}) == 1]
-    record.degenerate = [f"all predictions are the same in {name}" for name in constant] + failed_checks(record.checks)
+    doubts = [f"{reason} in {s.name}" for s, answers in zip(stages, found, strict=True) for reason in answers.doubts()]
+    record.degenerate = doubts + failed_checks(record.checks)
     for reason in record.degenerate:
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
 
@@ -88,27 +89,26 @@ def _prepared(experiment: schema.Experiment, accelerator: "Accelerator") -> tupl
     read = {name: reading.read(each.task, each.data_dir, each.train.max_rows) for name, each in experiments.items()}
     first = next(iter(experiments))
     labels = read[first][1]
-    for name, each in experiments.items():
-        own = (each.task.kind.name, checkpoint.asked(each).name, read[name][1])
-        wanted = (experiments[first].task.kind.name, checkpoint.asked(experiments[first]).name, labels)
-        if own != wanted:
-            found = f"{_kind(wanted)} in {first} and {_kind(own)} in {name}"
-            raise TaskError(f"stages must be of one kind with the same labels, got {found}")
+    kinds = {name: _kind(each, read[name][1]) for name, each in experiments.items()}
+    for name, kind in kinds.items():
+        if kind != kinds[first]:
+            raise TaskError(f"stages must be of one kind, got {kinds[first]} in {first} and {kind} in {name}")
     adapted = checkpoint.adapt(experiments[first], labels)
     stages = []
     for name, each in experiments.items():
-        goal = objective(each.task, checkpoint.asked(each), labels)
-        splits = read[name][0]
+        splits, own = read[name]
+        goal = objective(each.task, checkpoint.asked(each), own)
         encoded = encoded_splits(each, adapted, goal, splits)
         timetable = Timetable.of(each.train, len(splits["train"].ids), accelerator.num_processes)
         stages.append(Stage(name, each, goal, splits, encoded, timetable))
     return adapted, labels, stages
 
 
-def _kind(kind: tuple[str, str, list[str]]) -> str:
-    """Return kind, protocol and labels in words."""
-    labels = f" of {', '.join(kind[2])}" if kind[2] else ""
-    return f"{kind[0]} by {kind[1]}{labels}"
+def _kind(experiment: schema.Experiment, labels: Sequence[str]) -> str:
+    """Return in words what stages must have in common; labels only where a head is trained on them."""
+    protocol = checkpoint.asked(experiment)
+    shared = f" of {', '.join(labels)}" if labels and protocol is Protocol.head else ""
+    return f"{experiment.task.kind.name} by {protocol.name}{shared}, scored by {experiment.task.metrics[0]}"
 
 
 def _learn(
@@ -121,6 +121,7 @@ def _learn(
 ) -> int:
     """Train one stage and return the number of steps so far."""
     before, summary = so_far
+    accelerator.free_memory()  # the optimizer of the stage before
     events = steps(
         adapted,
         stage.goal,

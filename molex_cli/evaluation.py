@@ -109,10 +109,4 @@ class Scoring:
     def degenerate(self) -> list[str]:
         """Return the reasons not to trust the last outcome."""
         assert self.last is not None
-        answers = self.last.answers
-        undefined = [name for name, value in answers.scores.items() if math.isnan(value)]
-        reasons = [f"{name} is undefined" for name in undefined]
-        said = {str(row["prediction"]) for row in answers.rows}
-        if len(said) == 1 and len(answers.rows) > 1:
-            reasons.append("all predictions are the same")
-        return [*reasons, *answers.reasons]
+        return self.last.answers.doubts()

@@ -19,7 +19,7 @@ from molex_cli.backbones.sources import default_cache_dir
 from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import read
-from molex_cli.errors import ConfigError, TaskError
+from molex_cli.errors import ConfigError, DataError, TaskError
 from molex_cli.objectives.base import on, scoring_batches
 from molex_cli.saved import SavedRun
 from molex_cli.tasks import Kind, Task
@@ -118,6 +118,8 @@ def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
     except ImportError:
         raise ConfigError("molex probe must have scikit-learn, got none; pip install 'molex[analysis]'") from None
     model = Ridge() if kind is Kind.regress else LogisticRegression(max_iter=FITS)
+    if kind is Kind.classify and len(set(targets)) < 2:
+        raise DataError("a probe must have training rows of two or more labels, got one; raise train.max_rows")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a constant feature, a fit that stops early: the scores show it
         return make_pipeline(StandardScaler(), model).fit(features_ND, targets)

@@ -15,6 +15,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.objectives import Objective
 from molex_cli.plan import ledger
 from molex_cli.sinks import Sinks
+from molex_cli.tasks import Protocol, Task
 from molex_cli.training import Timetable
 
 
@@ -25,6 +26,12 @@ def encoded_splits(
     most, max_length = longest_input(adapted.backbone), experiment.train.max_length
     if most is not None and max_length > most:
         raise ConfigError(f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}")
+    written = experiment.task.language.max_new_tokens if goal.protocol == Protocol.generate.name else 0
+    if most is not None and max_length + written > most:
+        raise ConfigError(
+            f"train.max_length and task.language.max_new_tokens must fit {experiment.model.name} together, at most "
+            f"{most}, got {max_length} and {written}"
+        )
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
     tokenizer = adapted.backbone.tokenizer
     return {
@@ -44,16 +51,21 @@ def plan_into(record: records.Record, adapted: Adapted, length: int) -> None:
 def evaluation(experiment: schema.Experiment, adapted: Adapted, goal: Objective, sinks: Sinks) -> dict[str, Any]:
     """Return how the run is scored, and tell what its scores depend on or lack."""
     batch_size = experiment.train.eval_batch_size
-    names = experiment.task.metrics
-    missing = {name: writing.NOT_COMPUTED[name] for name in names if name in writing.NOT_COMPUTED}
-    for reason in missing.values():
+    found = how_scored(experiment.task, adapted, goal, batch_size)
+    for reason in found["not_computed"].values():
         sinks.write(Noted(message=reason))
     if adapted.batch_dependent:
         sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
+    return found
+
+
+def how_scored(task: Task, adapted: Adapted, goal: Objective, batch_size: int) -> dict[str, Any]:
+    """Return protocol, what computes each score or why it is not computed, and what the scores depend on."""
+    names = task.metrics
     return {
         "protocol": goal.protocol,
         "implementations": writing.implementations(names),
-        "not_computed": missing,
+        "not_computed": {name: writing.NOT_COMPUTED[name] for name in names if name in writing.NOT_COMPUTED},
         "batch_size": batch_size,
         "order": "as in the split" if adapted.batch_dependent else "by length",
         "depends_on_batch": adapted.batch_dependent or None,
@@ -68,6 +80,7 @@ def about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:
         "rows_used": len(split.ids),
         "tokens": int(encoded.offsets[-1]),
         "fingerprint": split.fingerprint,
+        **({} if encoded.cut is None else {"prompts_cut": encoded.cut}),
     }
 
 

@@ -85,7 +85,7 @@ def write_text(path: Path, text: str) -> None:
 def write_record(folder: Path, record: Record) -> Path:
     """Write record.json into the run's folder and return its path."""
     path = folder / "record.json"
-    write_text(path, json.dumps(_without_nan(asdict(record)), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, as_json(asdict(record), indent=2) + "\n")
     return path
 
 
@@ -103,9 +103,14 @@ def read_record(folder: Path) -> Record:
         raise RecordError(f"{path} must be the record of a run, got a broken file: {error}") from None
 
 
+def as_json(content: Any, indent: int | None = None) -> str:
+    """Return content as JSON that every reader takes: numbers that are none become null."""
+    return json.dumps(_without_nan(content), indent=indent, ensure_ascii=False)
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSON lines, at once."""
-    write_text(path, "".join(json.dumps(_without_nan(dict(row)), ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(as_json(dict(row)) + "\n" for row in rows))
 
 
 def variant_id(settings: Mapping[str, Any]) -> str:

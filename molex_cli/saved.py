@@ -1,7 +1,11 @@
 """A saved run, opened again: scored on any task and split, or asked about new rows."""
 
 import contextlib
+import dataclasses
+import hashlib
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +14,17 @@ from typing import Any
 import torch
 
 from molex_cli import checkpoint, hardware, objectives, records
-from molex_cli.backbones.sources import default_cache_dir
 from molex_cli.data.perturb import KINDS, perturbed
-from molex_cli.data.reading import Split, read_split
+from molex_cli.data.reading import Split, inputs, read_split
+from molex_cli.data.tables import renamed_row
 from molex_cli.errors import CheckpointError, ConfigError, TaskError
 from molex_cli.layers.noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives import Answers, Objective
 from molex_cli.objectives.labels import Labels
+from molex_cli.recording import encoded_splits, how_scored
 from molex_cli.schema import Experiment
 from molex_cli.tasks import Kind, Protocol, Task
-
-NOISE = "noise"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class SavedRun:
     """An adapted model with what its file says of it."""
 
     folder: Path
+    file: Path
+    """The adapter file."""
     experiment: Experiment
     labels: list[str]
     step: int
@@ -64,7 +69,8 @@ class Question:
     mapping: Mapping[str, str] = field(default_factory=dict)
     """Label of the run to label of the task."""
     batch_size: int | None = None
-    """None takes the run's own."""
+    max_length: int | None = None
+    """None takes the run's own, here and above."""
     seed: int = 0
 
 
@@ -73,67 +79,79 @@ def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
     file = path / f"adapter-{which}.safetensors" if path.is_dir() else path
     if which not in ("last", "best"):
         raise ConfigError(f"which must be last or best, got {which}")
+    if path.is_file() and which != "last":
+        raise ConfigError(f"which must be left out where run is an adapter file, got {which}")
     if not path.exists():
         raise CheckpointError(f"run must be the folder of a run or an adapter file, got no such path: {path}")
     device = hardware.accelerator(settings).device
     saved, adapted = checkpoint.load(file)
     adapted.model.to(device)
-    return SavedRun(file.parent, saved.experiment, saved.labels, saved.step, adapted, device)
+    return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, device)
 
 
 def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | None = None) -> dict[str, Any]:
     """Score the run, write scores and predictions into its folder, and return the scores."""
     task = question.task
-    labels = task.labels or (run.labels if task.name == run.experiment.task.name else [])
+    own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}
+    labels = task.labels or (run.labels if own else [])
     split = read_split(task, question.split, question.data_dir, labels, question.max_rows)
     goal = run.objective(task, labels, question.mapping)
     batch_size = question.batch_size or run.experiment.train.eval_batch_size
-    answers = _answers(run, goal, split, task.metrics, batch_size, perturbation, question.seed)
+    answers = _answers(run, goal, split, question, batch_size, perturbation)
     result = {
         "task": task.name,
+        "where": dict(task.where),
         "split": question.split,
+        "adapter": run.file.name,
+        "step": run.step,
         "perturbation": {"kind": perturbation[0], "strength": perturbation[1]} if perturbation else None,
         "seed": question.seed,
+        "mapping": dict(question.mapping),
         "scores": answers.scores,
         "loss": answers.loss,
-        "degenerate": list(answers.reasons),
+        "degenerate": answers.doubts(),
         "rows": split.num_rows,
         "rows_used": len(split.ids),
         "fingerprint": split.fingerprint,
         "source": split.source,
-        "mapping": dict(question.mapping),
-        "step": run.step,
-        "evaluation": {
-            "protocol": goal.protocol,
-            "batch_size": batch_size,
-            "depends_on_batch": run.adapted.batch_dependent or None,
-        },
+        "evaluation": how_scored(task, run.adapted, goal, batch_size),
         "environment": records.environment(),
+        "command": sys.argv[1:],
     }
-    folder = run.folder / "evaluations"
-    folder.mkdir(exist_ok=True)
-    name = "-".join([task.name.replace("/", "-"), question.split, *(map(str, perturbation) if perturbation else ())])
-    records.write_text(folder / f"{name}.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    asked_for = [task.name, dict(task.where), question.split, run.file.name, perturbation, question.seed]
+    asked_for += [dict(question.mapping), question.max_rows, batch_size, goal.protocol]
+    name = f"{task.name.replace('/', '-')}-{question.split}-{digest(asked_for)}"
+    folder = subfolder(run.folder, "evaluations")
+    records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
     records.write_rows(folder / f"{name}-predictions.jsonl", answers.rows)
     return result
 
 
+def digest(content: Any) -> str:
+    """Return eight letters that tell one question from another in a file's name."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """Return a folder inside the run's, made if need be."""
+    path = folder / name
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise records.unwritable(str(path), error) from None
+    return path
+
+
 def asked(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the run says of rows that have the columns (and choices) of its task."""
+    """Return what the run says of rows that have the columns (and choices) of its task, or of its official files."""
     task = run.experiment.task
     dummy: Any = {Kind.regress: 0.0, Kind.write: ("",)}.get(task.kind, 0)
-    texts, choices = [], []
-    for number, row in enumerate(rows, start=1):
-        missing = [name for name in (*task.columns, *([task.choices] if task.choices else [])) if name not in row]
-        if missing:
-            raise ConfigError(f"row {number} must have {', '.join(task.columns)}, got no {missing[0]}")
-        texts.append(tuple(str(row[column]) for column in task.columns))
-        choices.append(tuple(row[task.choices]) if task.choices else ())
-    if task.kind is Kind.choose and not task.choices:
-        choices = [tuple(label.replace("_", " ") for label in run.labels)] * len(texts)
+    renamed = [renamed_row(row, task.official.rename) for row in rows]
+    given = [inputs(task, row, run.labels, f"row {number}") for number, row in enumerate(renamed, start=1)]
+    texts, choices = [each[0] for each in given], [each[2] for each in given]
     split = Split([str(i) for i in range(len(texts))], texts, [dummy] * len(texts), choices if any(choices) else [])
     goal = run.objective(task, run.labels, {})
-    answers = _answers(run, goal, split, [], run.experiment.train.eval_batch_size, None, 0)
+    answers = _answers(run, goal, split, Question(task=task), run.experiment.train.eval_batch_size, None, scored_by=())
     return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in answers.rows]
 
 
@@ -141,21 +159,25 @@ def _answers(
     run: SavedRun,
     goal: Objective,
     split: Split,
-    names: Sequence[str],
+    question: Question,
     batch_size: int,
     perturbation: tuple[str, float] | None,
-    seed: int,
+    *,
+    scored_by: Sequence[str] | None = None,
 ) -> Answers:
-    tokenizer = run.adapted.backbone.tokenizer
+    tokenizer, seed = run.adapted.backbone.tokenizer, question.seed
     noise: Any = contextlib.nullcontext()
     if perturbation is not None and perturbation[0] in KINDS:
         split = perturbed(split, *perturbation, seed)
     elif perturbation is not None:
-        if perturbation[1] < 0:
+        if not 0 <= perturbation[1] < math.inf:
             raise ConfigError(f"noise must be lengths from 0, got {perturbation[1]}")
         noise = embedding_noise(run.adapted.model, perturbation[1], seed, tokenizer.pad_token_id)
-    cache = Path(run.experiment.cache_dir) if run.experiment.cache_dir else default_cache_dir()
-    encoded = goal.encode(split, tokenizer, run.experiment.train.max_length, cache, training=False)
+    changed: Any = {"max_length": question.max_length} if question.max_length else {}
+    train = dataclasses.replace(run.experiment.train, **changed)
+    experiment = dataclasses.replace(run.experiment, task=question.task, train=train)
+    encoded = encoded_splits(experiment, run.adapted, goal, {"validation": split})["validation"]
+    names = question.task.metrics if scored_by is None else scored_by
     with noise:
         return goal.answers(run.adapted, encoded, names, batch_size, run.device)
 

@@ -161,6 +161,8 @@ def problems(experiment: Experiment) -> Iterator[str]:
         yield from (f"{section}{problem}" for problem in getattr(experiment, section).problems())
     for name, stage in experiment.stages.items():
         yield from (f"stages.{name}{problem}" for problem in stage.problems())
+    if experiment.stages and (experiment.train.evaluate_every or experiment.train.evaluate_at_start):
+        yield "train.evaluate_every and train.evaluate_at_start must be left out with stages, got one of them"
     if len(experiment.stages) == 1:
         yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
     if experiment.seed < 0:

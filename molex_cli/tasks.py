@@ -145,6 +145,7 @@ class Task:
             yield f".labels must be null where no label of a fixed list is predicted, got {list(self.labels)}"
         elif self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):
             yield f".labels must be two or more different labels, got {list(self.labels)}"
+        yield from self._protocol_problems()
         yield from self._language_problems()
 
     def _column_problems(self) -> Iterator[str]:
@@ -158,20 +159,37 @@ class Task:
         if self.kind is Kind.choose and not self.choices and self.labels is None:
             yield ".choices must name the column of the choices, or task.labels be the choices of every row, got null"
 
+    def _protocol_problems(self) -> Iterator[str]:
+        possible = {Kind.choose: list(Protocol), Kind.write: [Protocol.auto, Protocol.generate]}
+        allowed = possible.get(self.kind, [Protocol.auto, Protocol.head])
+        if self.protocol not in allowed:
+            named = ", ".join(each.name for each in allowed)
+            yield f".protocol must be {named} for kind={self.kind.name}, got {self.protocol.name}"
+
+    def _template_problems(self, name: str, known: set[str]) -> Iterator[str]:
+        """Yield what is wrong with one template."""
+        template = getattr(self.language, name)
+        try:
+            used = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
+            if used <= known:
+                template.format(**dict.fromkeys(known, ""))
+        except (ValueError, IndexError, KeyError, AttributeError) as error:
+            yield f".language.{name} must be a template with {{column}} in it, got {template!r} ({error})"
+            return
+        for place in sorted(used - known):
+            yield f".language.{name} must use columns of the task, got {{{place}}}; {nearest(place, known)}"
+
     def _language_problems(self) -> Iterator[str]:
         """Yield what is wrong with the templates of kinds that a language model answers."""
         if self.kind not in (Kind.choose, Kind.write):
             return
+        if "options" in self.columns:
+            yield ".columns must leave the name options to the list of choices, got a column of that name"
         known = {*self.columns, "options"}
         for name, known_here in (("prompt", known), ("instruction", known), ("answer", {"answer"})):
-            template = getattr(self.language, name)
-            try:
-                used = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
-            except ValueError as error:
-                yield f".language.{name} must be a template with {{column}} in it, got {template!r} ({error})"
-                continue
-            for place in sorted(used - known_here):
-                yield f".language.{name} must use columns of the task, got {{{place}}}; {nearest(place, known_here)}"
+            yield from self._template_problems(name, known_here)
+        if self.language.pattern is not None and "{answer}" not in self.language.pattern:
+            yield f".language.pattern must have {{answer}} in it, got {self.language.pattern!r}"
         if self.protocol is Protocol.generate and not self.language.instruction:
             yield ".language.instruction must say what protocol=generate asks for, got nothing"
         if self.protocol is Protocol.generate and "{answer}" not in self.language.answer:

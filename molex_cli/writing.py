@@ -23,7 +23,7 @@ def bleu(texts: Sequence[str], references: References) -> float:
 
     most = max(map(len, references))
     streams = [[each[i] if i < len(each) else None for each in references] for i in range(most)]
-    return float(BLEU(lowercase=True, tokenize="13a").corpus_score(list(texts), streams).score)
+    return float(BLEU(lowercase=True, tokenize="13a", smooth_method="none").corpus_score(list(texts), streams).score)
 
 
 def nist(texts: Sequence[str], references: References) -> float:
@@ -50,6 +50,8 @@ def nist(texts: Sequence[str], references: References) -> float:
             counted[n - 1] += max(0, len(words) - n + 1)
     length = sum(len(words) for words, _ in tokenised)
     expected = sum(sum(map(len, some)) / len(some) for _, some in tokenised)
+    if not length or not expected:
+        return 0.0
     return _brevity(length / expected) * sum(t / c for t, c in zip(told, counted, strict=True) if c)
 
 
@@ -86,7 +88,7 @@ def implementations(names: Sequence[str]) -> dict[str, str]:
     """Return what computes each of the named scores."""
     ours = f"molex {importlib.metadata.version('molex')}"
     known = {
-        "bleu": lambda: f"{_version('sacrebleu')}, tokenize=13a, lowercase, all references",
+        "bleu": lambda: f"{_version('sacrebleu')}, tokenize=13a, lowercase, no smoothing, all references",
         "nist": lambda: f"{ours}, NIST-5 on tokens of {_version('sacrebleu')} 13a, lowercase, all references",
         "rouge_l": lambda: f"{_version('rouge-score')}, rougeL F1, no stemmer, best reference",
     }
@@ -99,6 +101,6 @@ def _version(package: str) -> str:
 
 def _brevity(ratio: float) -> float:
     """Return the NIST penalty: 1/2 where the texts have two thirds of the words they should have."""
-    if ratio >= 1 or ratio == 0:
-        return float(ratio >= 1)
+    if ratio >= 1:
+        return 1.0
     return math.exp(math.log(0.5) / math.log(1.5) ** 2 * math.log(ratio) ** 2)

@@ -76,6 +76,10 @@ def test_science_qa_is_learned_topic_by_topic(official_data, capsys, settings):
     assert record["data"]["chemistry/train"]["rows"] == 31
     rows = [json.loads(line) for line in (folder / "predictions-last.jsonl").read_text().splitlines()]
     assert [row["stage"] for row in rows] == [topic for topic in topics for _ in range(4)]
+    assert main(["eval", "--json", f"run={folder}", "train.max_rows=4"]) == 0
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [each["where"]["topic"].replace("-", "_") for each in again] == topics
+    assert [each["scores"]["accuracy"] for each in again] == scores["matrix"][-1]
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events if event["event"] == "step"] == list(range(1, 11))
     assert sum(event["event"] == "evaluated" for event in events) == 25
@@ -111,8 +115,8 @@ def test_any_list_of_tasks_is_a_sequence_of_stages_and_adapters_are_carried_on()
 def test_stages_of_unequal_labels_are_refused(capsys):
     assert main(sequence("one", "two", labels=("no yes", "false true"))) == 2
     said = "".join(capsys.readouterr())
-    assert "stages must be of one kind with the same labels, got classify by head of no, yes in one" in said
-    assert "classify by head of false, true in two" in said
+    assert "stages must be of one kind, got classify by head of no, yes, scored by accuracy in one" in said
+    assert "classify by head of false, true, scored by accuracy in two" in said
 
 
 def test_one_stage_alone_is_refused_before_anything_runs(capsys):

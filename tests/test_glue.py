@@ -124,11 +124,14 @@ def test_a_split_without_labels_or_with_others_is_refused(experiment, tmp_path, 
         read(experiment("task=glue/rte").task, str(tmp_path))
 
 
-def test_hub_rows_and_official_rows_are_the_same(experiment, official_data, monkeypatch):
-    """The hub gives class indices and its own column names; the rows and ids must come out alike."""
+@pytest.mark.parametrize("name", ["mrpc", "stsb"])
+def test_hub_rows_and_official_rows_are_the_same(experiment, official_data, monkeypatch, name):
+    """The hub gives class indices, 32-bit numbers and its own column names; rows and ids must come out alike."""
     import datasets
 
-    task = experiment("task=glue/mrpc").task
+    task = experiment(f"task=glue/{name}").task
+    kind = datasets.Value("float32" if name == "stsb" else "int64")
+    types = {"sentence1": datasets.Value("string"), "sentence2": datasets.Value("string"), "label": kind}
     official, _ = read(task, official_data)
 
     def load_dataset(path, subset, split):
@@ -137,7 +140,8 @@ def test_hub_rows_and_official_rows_are_the_same(experiment, official_data, monk
             [
                 {"sentence1": a, "sentence2": b, "label": label, "idx": i}
                 for i, ((a, b), label) in enumerate(zip(rows.texts, rows.labels, strict=True))
-            ]
+            ],
+            features=datasets.Features({**types, "idx": datasets.Value("int64")}),
         )
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)

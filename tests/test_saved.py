@@ -59,8 +59,8 @@ def test_a_fresh_process_gives_the_scores_and_predictions_of_the_run(trained, me
     assert result["scores"] == record["scores"]["last"]["scores"]
     assert result["loss"] == record["scores"]["last"]["loss"]
     assert result["evaluation"]["batch_size"] == record["evaluation"]["batch_size"]
-    again = (folder / "evaluations/files-validation-predictions.jsonl").read_text()
-    assert again == (folder / "predictions-last.jsonl").read_text()
+    (again,) = (folder / "evaluations").glob("files-validation-*-predictions.jsonl")
+    assert again.read_text() == (folder / "predictions-last.jsonl").read_text()
 
 
 def test_the_best_adapter_and_another_split_can_be_scored(trained, capsys):
@@ -70,10 +70,9 @@ def test_the_best_adapter_and_another_split_can_be_scored(trained, capsys):
     assert best["step"] == record["scores"]["best"]["step"]
     (train,) = evaluate(capsys, f"run={folder}", "split=train")
     assert train["rows"] == 24
-    assert {path.name for path in (folder / "evaluations").glob("*.json")} == {
-        "files-validation.json",
-        "files-train.json",
-    }
+    (last,) = evaluate(capsys, f"run={folder}")
+    assert (best["adapter"], last["adapter"]) == ("adapter-best.safetensors", "adapter-last.safetensors")
+    assert len(list((folder / "evaluations").glob("*.json"))) == 3  # none writes over another
 
 
 def test_the_batch_size_is_free_where_predictions_do_not_depend_on_it(trained, capsys):
@@ -120,6 +119,11 @@ def test_outputs_of_one_meaning_are_added_up():
         (["run=RUN", "noise=[-1]"], "noise must be lengths from 0, got -1.0"),
         (["run=RUN", "noise=much"], "noise must fit its type, got noise=much"),
         (["run=RUN", "splt=train"], "splt is no setting"),
+        (["run=RUN", "noise=[nan]"], "noise must be lengths from 0, got nan"),
+        (["run=RUN", "task.metrics=[f1]"], "task.metrics must come with task=NAME, got it alone"),
+        (["run=RUN", "method=molex"], "method must be one of task, data_dir, train.max_rows"),
+        (["run=RUN/adapter-last.safetensors", "which=best"], "which must be left out where run is an adapter file"),
+        (["run=RUN", *FILES[:4], "task.label=b", "task.columns=[a]"], "must have a label of no, yes, got"),
     ],
 )
 def test_what_cannot_be_scored_is_said_in_one_line(trained, capsys, official_data, arguments, said):
@@ -197,12 +201,65 @@ def test_lines_that_do_not_fit_are_refused(trained, capsys, monkeypatch):
     folder, _ = trained()
     for text, said in (
         ("one cell\n", "line 1 must be a and b separated by tabs, got 1 cells"),
-        ('{"a": "x"}\n', "row 1 must have a, b, got no b"),
+        ('{"a": "x"}\n', "row 1 must have a value in b, got nothing"),
+        ('{"a": "x", "b": ["y"]}\n', "row 1 must have a text in b, got"),
         ("{broken\n", "line 1 must be a JSON object"),
     ):
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
         assert said in refusal(capsys, "predict", f"run={folder}")
     assert "--file must be a file of lines, got no.txt" in refusal(capsys, "predict", f"run={folder}", "--file=no.txt")
+    Path("latin.txt").write_bytes("caf\xe9\tx\n".encode("latin-1"))
+    said = refusal(capsys, "predict", f"run={folder}", "--file=latin.txt")
+    assert "latin.txt must be UTF-8, got byte 0xe9" in said
+    said = refusal(capsys, "predict", f"run={folder}", "task=glue/cola")
+    assert "task must be one of hardware here, got a setting that is not read" in said
+
+
+def test_lines_are_split_at_line_ends_only(trained, capsys):
+    folder, _ = trained()
+    Path("odd.txt").write_bytes("\ufeffone \u2028 two\tthree\x0bfour\r\n".encode())
+    capsys.readouterr()
+    assert main(["predict", f"run={folder}", "--file=odd.txt"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_choices_in_lines_are_read_as_in_the_official_files(official_data, capsys, monkeypatch):
+    short = ["train.max_rows=12", "train.max_steps=2", "train.max_length=120", "train.batch_size=4"]
+    arguments = ["model=tiny_llama", "method=lora", "task=commonsense_qa", "hardware=cpu", f"data_dir={official_data}"]
+    assert main(["train", *arguments, *short, "log.wandb=disabled"]) == 0
+    (folder,) = Path("outputs").glob("*-s0")
+    known = [json.loads(line) for line in (folder / "predictions-last.jsonl").read_text().splitlines()]
+    official = (Path(official_data) / "commonsense_qa/dev.jsonl").read_text().splitlines()
+    lines = "".join(official[int(row["id"].split(":")[1])] + "\n" for row in known)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    capsys.readouterr()
+    assert main(["predict", f"run={folder}"]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["prediction"] for each in said] == [each["prediction"] for each in known]
+    assert [each["log_likelihoods"] for each in said] == [each["log_likelihoods"] for each in known]
+
+
+def test_an_evaluation_names_what_scored_it_and_what_to_distrust(trained, capsys):
+    folder, record = trained("train.learning_rate=1e-9")
+    (result,) = evaluate(capsys, f"run={folder}", "train.max_rows=3")
+    assert result["evaluation"]["protocol"] == "head"
+    assert record["degenerate"] == ["all predictions are the same"]
+    assert "all predictions are the same" in result["degenerate"]
+    assert main(["eval", f"run={folder}"]) == 0
+    assert "note: degenerate: all predictions are the same" in capsys.readouterr().out
+
+
+def test_the_data_folder_of_the_run_is_taken_again(official_data, capsys):
+    short = ["train.max_rows=8", "train.max_steps=1", "hardware=cpu", "log.wandb=disabled"]
+    assert main(["train", "model=tiny_bert", "method=lora", "task=glue/rte", f"data_dir={official_data}", *short]) == 0
+    (folder,) = Path("outputs").glob("*-s0")
+    (result,) = evaluate(capsys, f"run={folder}", "train.max_rows=8")
+    assert result["source"].startswith(official_data)
+    line = refusal(capsys, "probe", f"run={folder}", "train.max_rows=1")
+    assert "a probe must have training rows of two or more labels" in line
+    meant = "map={entailment: entailment, not_entailment: neutral}"
+    (mapped,) = evaluate(capsys, f"run={folder}", "task=glue/mnli", meant, "train.max_rows=8")
+    assert mapped["loss"] is None  # infinite: contradiction has no probability
 
 
 def test_a_language_model_answers_lines(official_data, capsys, monkeypatch):
@@ -230,6 +287,7 @@ def test_the_list_of_tasks_tells_sizes_metrics_and_places(official_data, capsys)
         assert main(["list", what]) == 0
         assert expected in capsys.readouterr().out
     assert "got task; did you mean tasks?" in refusal(capsys, "list", "task")
+    assert "train.epoch is no setting" in refusal(capsys, "list", "tasks", "train.epoch=3")
 
 
 @pytest.mark.parametrize("settings", [["model=tiny_bert", "method=molex"], ["model=tiny_gpt2", "method=lora"]])
@@ -243,7 +301,8 @@ def test_a_probe_scores_every_layer_and_the_input_of_the_first(trained, capsys, 
     assert all(0 <= scores["accuracy"] <= 1 for scores in found["scores"])
     # Training and validation rows are the same here, so both scores must be too.
     assert [scores["accuracy"] for scores in found["scores"]] == pytest.approx(found["training"])
-    assert json.loads((folder / "probes/files-mean.json").read_text()) == found
+    (kept,) = (folder / "probes").glob("files-mean-*.json")
+    assert json.loads(kept.read_text()) == found
     assert "<svg" in (folder / "layers.svg").read_text()
 
 

@@ -81,3 +81,42 @@ def test_a_perfect_text_has_the_highest_scores_and_every_score_names_its_impleme
 def test_empty_texts_are_scored_and_not_an_error():
     assert bleu(["", "a b c d"], [["x"], ["a b c d"]]) >= 0
     assert nist(["", ""], [["x y"], ["z"]]) == 0.0
+    assert nist(["a b"], [[""]]) == 0.0
+
+
+def test_bleu_is_not_smoothed_as_the_official_score_is_not():
+    assert bleu(["a c b d"], [["a b c d"]]) == 0.0
+
+
+def plain_nist(texts, references):
+    """Information from all references, hits clipped by the largest count in one, lengths against the mean reference."""
+    seen, words_seen, expected = defaultdict(int), 0, 0.0
+    for some in references:
+        others = [tokens(each) for each in some]
+        expected += sum(map(len, others)) / len(others)
+        words_seen += sum(map(len, others))
+        for each in others:
+            for n in range(1, 6):
+                for gram, times in counts(each, n).items():
+                    seen[gram] += times
+    total, length = 0.0, 0
+    for n in range(1, 6):
+        told = grams = 0
+        for text, some in zip(texts, references, strict=True):
+            own, others = counts(tokens(text), n), [counts(tokens(each), n) for each in some]
+            grams += sum(own.values())
+            length += sum(own.values()) if n == 1 else 0
+            for gram, times in own.items():
+                hits = min(times, max(each[gram] for each in others))
+                before = words_seen if n == 1 else seen[gram.rpartition(" ")[0]]
+                told += hits * math.log2(before / seen[gram]) if hits else 0
+        total += told / grams
+    ratio = min(1.0, length / expected)
+    return total * math.exp(math.log(0.5) * (math.log(ratio) / math.log(1.5)) ** 2)
+
+
+def test_nist_is_its_definition_to_four_decimals_with_many_references(meanings):
+    texts, references = meanings
+    assert nist(texts, references) == pytest.approx(plain_nist(texts, references), abs=5e-5)
+    shorter = [" ".join(text.split()[:9]) for text in texts]
+    assert nist(shorter, references) == pytest.approx(plain_nist(shorter, references), abs=5e-5)

@@ -1,7 +1,6 @@
 """`molex eval`: a saved run, scored again in a fresh process."""
 
 import argparse
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ settings of its own
   characters=[0,0.1]  shares of letters with a mistake
   words=[0,0.1]       shares of words dropped, doubled or swapped
   seed=0              of noise and mistakes
-and task=..., data_dir=..., train.max_rows=..., train.eval_batch_size=..., hardware=... as for molex train
+and task=..., data_dir=..., train.max_rows=..., train.max_length=..., train.eval_batch_size=..., hardware=... as for
+molex train
 """
+READ = ("task", "data_dir", "train.max_rows", "train.max_length", "train.eval_batch_size", "hardware")
 
 
 @dataclass(kw_only=True)
@@ -57,23 +58,34 @@ def main(argv: list[str]) -> int:
     if settings.split not in ("train", "validation", "test"):
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
     experiment = overrides.checked(arguments.CommandLine(overrides=left))
+    given = saved.require_known(left, READ)
 
     from molex_cli import saved as runs
+    from molex_cli.records import as_json
 
     run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
-    given = {text.partition("=")[0] for text in left}
-    question = runs.Question(
-        task=experiment.task if any(key.split(".")[0] == "task" for key in given) else run.experiment.task,
-        split=settings.split,
-        data_dir=experiment.data_dir,
-        max_rows=experiment.train.max_rows,
-        mapping=settings.map,
-        batch_size=experiment.train.eval_batch_size if "train.eval_batch_size" in given else None,
-        seed=settings.seed,
-    )
-    results = [runs.scored(run, question, perturbation) for perturbation in settings.perturbations()]
+    chosen = experiment if "task" in given else run.experiment
+    tasks = list(chosen.stages.values()) or [chosen.task]
+    results = [
+        runs.scored(
+            run,
+            runs.Question(
+                task=task,
+                split=settings.split,
+                data_dir=experiment.data_dir if "data_dir" in given else run.experiment.data_dir or experiment.data_dir,
+                max_rows=experiment.train.max_rows,
+                mapping=settings.map,
+                batch_size=experiment.train.eval_batch_size if "train.eval_batch_size" in given else None,
+                max_length=experiment.train.max_length if "train.max_length" in given else None,
+                seed=settings.seed,
+            ),
+            perturbation,
+        )
+        for task in tasks
+        for perturbation in settings.perturbations()
+    ]
     if options.json:
-        print(json.dumps(results))
+        print(as_json(results))
     else:
         _print(results, run)
     return 0
@@ -85,14 +97,17 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
 
     first = results[0]
     terminal = Console(highlight=False)
-    terminal.print(f"[bold]{run.experiment.name}[/bold], on {first['task']} {first['split']}", soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("input")
+    terminal.print(f"[bold]{run.experiment.name}[/bold], on {first['split']}", soft_wrap=True)
+    table = Table("task", "input", box=None, pad_edge=False)
     for name in first["scores"]:
         table.add_column(name, justify="right")
     for result in results:
         changed = result["perturbation"]
         shown = f"{changed['kind']} {changed['strength']:g}" if changed else "as it is"
-        table.add_row(shown, *(f"{value:.4f}" for value in result["scores"].values()))
+        where = " ".join(result["where"].values())
+        scores = (f"{result['scores'][name]:.4f}" for name in first["scores"])
+        table.add_row(f"{result['task']} {where}".strip(), shown, *scores)
     terminal.print(table)
-    terminal.print(f"{first['rows_used']} rows; written to {run.folder}/evaluations", soft_wrap=True)
+    for reason in dict.fromkeys(reason for result in results for reason in result["degenerate"]):
+        terminal.print(f"note: degenerate: {reason}", markup=False)
+    terminal.print(f"written to {run.folder}/evaluations", soft_wrap=True)

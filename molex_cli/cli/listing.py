@@ -28,6 +28,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             f"molex list must be given {', '.join(GROUPS)}, got {options.what}; {nearest(options.what, GROUPS)}"
         )
+    overrides.checked(arguments.CommandLine(overrides=options.overrides))
     _print(options.what, options.overrides)
     return 0
 

@@ -30,6 +30,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     settings, left = saved.split_settings(Settings, options.overrides)
     experiment = overrides.checked(arguments.CommandLine(overrides=left))
+    saved.require_known(left, ("hardware",))
 
     from molex_cli import saved as runs
 
@@ -42,10 +43,12 @@ def main(argv: list[str]) -> int:
 
 def _lines(file: str) -> list[str]:
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"--file must be a file of lines, got {file} ({error.strerror})") from None
-    return [line for line in text.splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} must be UTF-8, got byte 0x{error.object[error.start]:02x}; save it as UTF-8") from None
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
 def _rows(lines: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:

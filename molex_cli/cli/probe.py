@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,24 +43,26 @@ def main(argv: list[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     settings, left = saved.split_settings(Settings, options.overrides)
     experiment = overrides.checked(arguments.CommandLine(overrides=left))
+    given = saved.require_known(left, ("task", "data_dir", "train.max_rows", "hardware"))
 
     from molex_cli import probe
     from molex_cli import saved as runs
-    from molex_cli.records import write_text
+    from molex_cli.records import as_json, write_text
 
     run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
-    own = not any(text.split("=")[0].split(".")[0] == "task" for text in left)
-    task = run.experiment.task if own else experiment.task
-    found = probe.probed(run, task, experiment.data_dir, experiment.train.max_rows, settings.token)
-    folder = run.folder / "probes"
-    folder.mkdir(exist_ok=True)
-    about = {"task": task.name, "which": settings.which, "step": run.step, **dataclasses.asdict(found)}
-    path = folder / f"{task.name.replace('/', '-')}-{found.token}.json"
-    write_text(path, json.dumps(about, indent=2) + "\n")
+    task = experiment.task if "task" in given else run.experiment.task
+    data_dir = experiment.data_dir if "data_dir" in given else run.experiment.data_dir or experiment.data_dir
+    max_rows = experiment.train.max_rows
+    found = probe.probed(run, task, data_dir, max_rows, settings.token)
+    about = {"task": task.name, "adapter": run.file.name, "step": run.step, "max_rows": max_rows}
+    about |= dataclasses.asdict(found)
+    name = f"{task.name.replace('/', '-')}-{found.token}-{runs.digest([run.file.name, max_rows])}"
+    path = runs.subfolder(run.folder, "probes") / f"{name}.json"
+    write_text(path, as_json(about, indent=2) + "\n")
     if settings.plot:
         probe.drawn(found, task.metrics[0], f"{run.experiment.name}, probed on {task.name}", Path(settings.plot))
     if options.json:
-        print(json.dumps(about))
+        print(as_json(about))
     else:
         _print(found, f"{run.experiment.name}, probed on {task.name} ({found.token} token)", str(path))
     return 0

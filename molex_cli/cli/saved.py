@@ -23,6 +23,20 @@ class Opened:
     """last or best."""
 
 
+def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
+    """Return the keys of the overrides; raise ConfigError for one that this command would not look at."""
+    keys = {text.partition("=")[0].lstrip("+~") for text in given}
+    for key in sorted(keys):
+        section = key.split(".")[0]
+        if key not in allowed and section not in allowed:
+            raise ConfigError(f"{key} must be one of {', '.join(allowed)} here, got a setting that is not read")
+        if section == "task" and "task" not in keys:
+            raise ConfigError(
+                f"{key} must come with task=NAME, got it alone; the run's own task stays as it was trained"
+            )
+    return keys
+
+
 S = TypeVar("S", bound=Opened)
 
 

@@ -37,6 +37,8 @@ class Encoded:
     """For language models, by row: the place of the first token that is an answer."""
     groups: np.ndarray = field(default_factory=lambda: NONE)
     """Example i has the rows from groups[i] to groups[i+1]; empty where each has one."""
+    cut: int | None = None
+    """For language models: how many prompts were too long and lost their middle."""
 
     @property
     def lengths(self) -> list[int]:
@@ -90,7 +92,7 @@ def encode(split: Split, tokenizer: Any, max_length: int, cache_dir: Path) -> En
     if arrays is None:
         arrays = _tokenised(split, tokenizer, max_length)
         _keep(path, arrays)
-    return Encoded(ids=split.ids, labels=split.labels, **arrays)
+    return Encoded(split.ids, split.labels, arrays["tokens"], arrays["types"], arrays["offsets"])
 
 
 def _key(split: Split, tokenizer: Any, max_length: int) -> str:

@@ -54,24 +54,31 @@ def encode_questions(
 ) -> Encoded:
     """Return a row of prompt and answer for the right answer, or for every answer, with its place in `starts`.
 
-    A prompt that is too long loses its beginning; an answer that leaves no room for a prompt is an error.
-    `end` adds the token that ends a text.
+    A prompt that is too long loses its middle. How much does not depend on which answer is right: room is kept
+    for the longest answer of the row, or half of `max_length` where only one is known. `end` adds the token that
+    ends a text.
     """
     prompts = _ids(tokenizer, [question.prompt for question in asked], True)
-    answers = [question.answers if every_answer else (question.answers[question.right],) for question in asked]
-    written = iter(_ids(tokenizer, [answer for each in answers for answer in each], False))
+    written = iter(_ids(tokenizer, [answer for question in asked for answer in question.answers], False))
     ending = [tokenizer.eos_token_id] if end else []
     rows: list[list[int]] = []
     starts: list[int] = []
-    for key, prompt, each in zip(split.ids, prompts, answers, strict=True):
-        for _ in each:
-            tail = next(written) + ending
-            room = max_length - len(tail)
-            if room < 1:
-                raise DataError(f"train.max_length must fit an answer of {len(tail)} tokens ({key}), got {max_length}")
-            kept = prompt[-room:]
-            rows.append(kept + tail)
-            starts.append(len(kept))
+    sizes: list[int] = []
+    cut = 0
+    for key, question, prompt in zip(split.ids, asked, prompts, strict=True):
+        tails = [next(written) + ending for _ in question.answers]
+        longest = max(map(len, tails))
+        room = max_length - (longest if len(tails) > 1 else max_length // 2)
+        kept = shortened(prompt, room)
+        if room < 1 or len(kept) + longest > max_length:
+            raise DataError(
+                f"train.max_length must fit an answer of {longest} tokens beside its prompt ({key}), got {max_length}"
+            )
+        cut += len(kept) < len(prompt)
+        chosen = tails if every_answer else [tails[question.right]]
+        rows += [kept + tail for tail in chosen]
+        starts += [len(kept)] * len(chosen)
+        sizes.append(len(chosen))
     return Encoded(
         ids=split.ids,
         labels=split.labels,
@@ -79,8 +86,16 @@ def encode_questions(
         types=np.array([], dtype=np.int8),
         offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64),
         starts=np.array(starts, dtype=np.int64),
-        groups=np.concatenate([[0], np.cumsum([len(each) for each in answers])]) if every_answer else NONE,
+        groups=np.concatenate([[0], np.cumsum(sizes)]) if every_answer else NONE,
+        cut=cut,
     )
+
+
+def shortened(prompt: list[int], room: int) -> list[int]:
+    """Return the prompt, without its middle where it is longer than the room."""
+    if len(prompt) <= room or room < 1:
+        return prompt
+    return prompt[: room // 2] + prompt[len(prompt) - (room - room // 2) :]
 
 
 def _ids(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:

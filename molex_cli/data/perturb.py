@@ -42,7 +42,7 @@ def characters(text: str, share: float, stream: random.Random) -> str:
                 found[place] = stream.choice(LETTERS)
             case _ if place + 1 < len(found):
                 found[place], found[place + 1] = found[place + 1], found[place]
-    return "".join(found)
+    return "".join(found).strip() or text
 
 
 def words(text: str, share: float, stream: random.Random) -> str:

@@ -45,13 +45,15 @@ def read_split(
     task: Task, split: str, data_dir: str | None, labels: Sequence[str], max_rows: int | None = None
 ) -> Split:
     """Return one split, with the labels that a model was trained on."""
-    return _split(task, split, table(task, split, data_dir), labels, max_rows)
+    return _split(task, split, table(task, split, data_dir), labels, max_rows, training=False)
 
 
-def _split(task: Task, split: str, table: Table, labels: Sequence[str], max_rows: int | None) -> Split:
+def _split(
+    task: Task, split: str, table: Table, labels: Sequence[str], max_rows: int | None, *, training: bool = True
+) -> Split:
     rows = [_row(task, row, labels, table.source, number) for number, row in enumerate(table.rows)]
     named = [(f"{split}:{number}", *row) for number, row in enumerate(rows)]
-    if task.kind is Kind.write and split != "train":
+    if task.kind is Kind.write and not (split == "train" and training):
         named = _with_all_references(named)
     if max_rows is not None and max_rows < len(named):
         named = [named[i] for i in sorted(random.Random(0).sample(range(len(named)), max_rows))]
@@ -64,19 +66,27 @@ def _split(task: Task, split: str, table: Table, labels: Sequence[str], max_rows
 def _row(task: Task, row: Mapping[str, Any], labels: Sequence[str], source: str, number: int) -> tuple[Any, Any, Any]:
     """Return the texts, choices and target of one row."""
     where = f"{source}, row {number + 1}"
-    texts = tuple(_text(row, column, source, number) for column in task.columns)
-    label = _text(row, task.label, source, number)
+    texts, names, choices = inputs(task, row, labels, where)
+    label = _text(row, task.label, where)
     match task.kind:
         case Kind.regress:
             return texts, (), _number(label, task.label, where)
         case Kind.write:
             return texts, (), (label,)
-        case Kind.choose if task.choices:
-            names, choices = _choices(row.get(task.choices), task.choices, where)
-            return texts, choices, _class(label, {name: i for i, name in enumerate(names)}, where)
         case _:
-            target = _class(label, {name: i for i, name in enumerate(labels)}, where)
-            return texts, tuple(map(spoken, labels)) if task.kind is Kind.choose else (), target
+            return texts, choices, _class(label, {name: i for i, name in enumerate(names)}, where)
+
+
+def inputs(
+    task: Task, row: Mapping[str, Any], labels: Sequence[str], where: str
+) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
+    """Return what the model is given of a row: its texts, and names and texts of its choices."""
+    texts = tuple(_text(row, column, where) for column in task.columns)
+    if task.kind is not Kind.choose:
+        return texts, list(labels), ()
+    if not task.choices:
+        return texts, list(labels), tuple(map(spoken, labels))
+    return texts, *_choices(row.get(task.choices), task.choices, where)
 
 
 def spoken(label: str) -> str:
@@ -95,22 +105,26 @@ def _with_all_references(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...
 
 def _choices(value: Any, column: str, where: str) -> tuple[list[str], tuple[str, ...]]:
     """Return names and texts of choices, written as texts, as {label, text} each, or as {labels, texts}."""
-    if isinstance(value, Mapping) and {"label", "text"} <= set(value):
-        value = [{"label": label, "text": text} for label, text in zip(value["label"], value["text"], strict=True)]
     try:
+        if isinstance(value, str):
+            raise TypeError("a text is no list of choices")
+        if isinstance(value, Mapping):
+            value = [{"label": label, "text": text} for label, text in zip(value["label"], value["text"], strict=True)]
         if all(isinstance(each, str) for each in value):
             names, texts = [chr(ord("A") + i) for i in range(len(value))], list(value)
         else:
             names, texts = [str(each["label"]) for each in value], [str(each["text"]) for each in value]
-    except (TypeError, KeyError):
-        raise DataError(f"{where} must have choices in {column}, got {str(value)[:60]!r}") from None
+    except (TypeError, KeyError, ValueError):
+        raise DataError(
+            f"{where} must have choices in {column}, got {str(value)[:60]!r}; write a list of texts"
+        ) from None
     if not 2 <= len(texts) <= 26 or len(set(names)) < len(names):
         raise DataError(f"{where} must have 2 to 26 choices of different names in {column}, got {', '.join(names)}")
     return names, tuple(texts)
 
 
 def _labels(task: Task, table: Table) -> list[str]:
-    labels = sorted({_text(row, task.label, table.source, number) for number, row in enumerate(table.rows)})
+    labels = sorted({_text(row, task.label, f"{table.source}, row {i + 1}") for i, row in enumerate(table.rows)})
     if len(labels) < 2:
         raise DataError(f"{table.source} must have two or more labels in {task.label}, got {labels}")
     if len(labels) > max(50, len(table.rows) // 2):
@@ -125,7 +139,7 @@ def _number(text: str, column: str, where: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise DataError(f"{where} must have a number in {column}, got {text!r}")
-    return number
+    return float(f"{number:.6g}")  # the hub holds 32-bit numbers
 
 
 def _class(text: str, index: Mapping[str, int], where: str) -> int:
@@ -133,13 +147,16 @@ def _class(text: str, index: Mapping[str, int], where: str) -> int:
         return index[text]
     if text.isdecimal() and int(text) < len(index) and not any(label.isdecimal() for label in index):
         return int(text)
-    raise DataError(f"{where} must have a label of {', '.join(index)}, got {text!r}; set task.labels to all there are")
+    known = ", ".join(index) if index else "task.labels, which are not set"
+    raise DataError(f"{where} must have a label of {known}, got {text!r}; set task.labels to all there are")
 
 
-def _text(row: Mapping[str, Any], column: str, source: str, number: int) -> str:
+def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row.get(column)
     if value is None:
-        raise DataError(f"{source}, row {number + 1} must have a value in {column}, got nothing")
+        raise DataError(f"{where} must have a value in {column}, got nothing")
+    if isinstance(value, Mapping | list):
+        raise DataError(f"{where} must have a text in {column}, got {str(value)[:60]!r}")
     return str(value)
 
 

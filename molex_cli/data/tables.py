@@ -97,14 +97,14 @@ def _file(task: Task, files: Files, path: Path, key: str) -> Table:
     except (csv.Error, json.JSONDecodeError, OSError, ValueError) as error:
         raise DataError(f"{path} must be a {path.suffix[1:]} file, got: {_first_line(error)}") from error
     if files.rename:
-        rows = [_renamed(row, files.rename) for row in rows]
+        rows = [renamed_row(row, files.rename) for row in rows]
         columns = sorted({column for row in rows for column in row})
     if rows or columns:
         _require_columns(task, columns, str(path), "task.columns and task.label")
     return Table(str(path), rows)
 
 
-def _renamed(row: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, Any]:
+def renamed_row(row: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, Any]:
     """Return the row under the task's names; a column whose old name is taken by another is gone."""
     found = {}
     for ours, theirs in rename.items():

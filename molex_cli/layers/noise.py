@@ -11,19 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SHARED = 8  # tokens at the beginning of a row that choose its noise
+
 
 @contextmanager
 def embedding_noise(model: Any, radius: float, seed: int, pad_id: int) -> Iterator[None]:
     """Add to the embedding of every token a Gaussian direction of length `radius`.
 
-    A row's noise depends on its tokens, the radius and the seed alone: not on batch mates or padding.
+    A row's noise depends on its first tokens, the place in it and the seed alone: not on batch mates, padding or,
+    where the choices of a question are ranked, on the choice that follows the question.
     """
 
     def add(module: torch.nn.Module, args: tuple[Tensor, ...], embedded_BTD: Tensor) -> Tensor:
         noise_BTD = torch.zeros_like(embedded_BTD)
         for row, ids_T in enumerate(args[0].cpu()):
             real = ids_T != pad_id
-            key = zlib.crc32(ids_T[real].numpy().tobytes(), zlib.crc32(str(seed).encode()))
+            begun = ids_T[real][:SHARED]
+            key = zlib.crc32(begun.numpy().tobytes(), zlib.crc32(str(seed).encode()))
             stream = torch.Generator().manual_seed(key)
             drawn = torch.randn(int(real.sum()), embedded_BTD.shape[-1], generator=stream)
             noise_BTD[row, real] = torch.nn.functional.normalize(drawn, dim=-1).to(noise_BTD)

@@ -1,5 +1,6 @@
 """What an objective is: from rows to batches, from batches to a loss, from a model to scores."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,14 @@ class Answers:
     scores: dict[str, float]
     loss: float
     reasons: tuple[str, ...] = ()
-    """Why the scores are not to be trusted."""
+    """What the protocol found wrong."""
+
+    def doubts(self) -> list[str]:
+        """Return the reasons not to trust the scores: undefined, constant predictions, what the protocol found."""
+        found = [f"{name} is undefined" for name, value in self.scores.items() if math.isnan(value)]
+        if len(self.rows) > 1 and len({str(row["prediction"]) for row in self.rows}) == 1:
+            found.append("all predictions are the same")
+        return [*found, *self.reasons]
 
 
 class Objective(Protocol):

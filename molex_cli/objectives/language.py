@@ -165,7 +165,11 @@ def generated(adapted: Adapted, encoded: Encoded, task: Task, batch_size: int, d
         do_sample=False,
         num_beams=language.beams,
         length_penalty=language.length_penalty if language.beams > 1 else None,
-        no_repeat_ngram_size=language.no_repeat_ngram or None,
+        no_repeat_ngram_size=language.no_repeat_ngram,
+        # Said out loud, or the model's own settings would come in.
+        repetition_penalty=1.0,
+        encoder_repetition_penalty=1.0,
+        min_new_tokens=0,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,
