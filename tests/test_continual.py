@@ -9,6 +9,7 @@ from test_run import only_record
 
 from molex_cli import checkpoint
 from molex_cli.cli import main
+from molex_cli.data.reading import read
 from molex_cli.metrics import backward_transfer, overall_performance, performance_drop
 
 # MoLA, table 6: row = trained up to, columns = biology, physics, chemistry, economics, earth science.
@@ -123,6 +124,14 @@ def test_one_stage_alone_is_refused_before_anything_runs(capsys):
     assert main(sequence("one")) == 2
     assert "stages must be two or more, got one alone" in capsys.readouterr().err
     assert not Path("outputs").exists()
+
+
+def test_rows_that_a_filter_keeps_have_the_ids_of_their_places_in_the_file(experiment, official_data):
+    task = experiment("task=science_qa", "task.where.topic=physics").task
+    split = read(task, official_data)[0]["train"]
+    lines = (Path(official_data) / "science_qa/train.jsonl").read_text().splitlines()
+    places = [number for number, line in enumerate(lines) if json.loads(line)["topic"] == "physics"]
+    assert split.ids == [f"train:{place}" for place in places]
 
 
 def test_a_filter_that_keeps_no_row_is_said(capsys):

@@ -51,8 +51,8 @@ def read_split(
 def _split(
     task: Task, split: str, table: Table, labels: Sequence[str], max_rows: int | None, *, training: bool = True
 ) -> Split:
-    rows = [_row(task, row, labels, table.source, number) for number, row in enumerate(table.rows)]
-    named = [(f"{split}:{number}", *row) for number, row in enumerate(rows)]
+    numbered = zip(table.numbers, table.rows, strict=True)
+    named = [(f"{split}:{number}", *_row(task, row, labels, table.source, number)) for number, row in numbered]
     if task.kind is Kind.write and not (split == "train" and training):
         named = _with_all_references(named)
     if max_rows is not None and max_rows < len(named):
@@ -60,7 +60,7 @@ def _split(
     ids, texts, choices, targets = map(list, zip(*named, strict=True))
     content = json.dumps([ids, texts, targets, *([choices] if any(choices) else [])], ensure_ascii=False)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Split(ids, texts, targets, choices if any(choices) else [], table.source, len(rows), fingerprint)
+    return Split(ids, texts, targets, choices if any(choices) else [], table.source, len(table.rows), fingerprint)
 
 
 def _row(task: Task, row: Mapping[str, Any], labels: Sequence[str], source: str, number: int) -> tuple[Any, Any, Any]:

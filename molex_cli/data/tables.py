@@ -22,16 +22,22 @@ class Table:
 
     source: str
     rows: Sequence[Mapping[str, Any]]
+    numbers: Sequence[int] = ()
+    """The place of each row in the source, from 0."""
 
 
 def table(task: Task, split: str, data_dir: str | None) -> Table:
     """Return the rows of a split; one without rows is an error."""
     found = _source(task, split, data_dir)
-    rows = [row for row in found.rows if all(str(row.get(name)) == value for name, value in task.where.items())]
-    if not rows:
+    fitting = {
+        number: row
+        for number, row in enumerate(found.rows)
+        if all(str(row.get(name)) == value for name, value in task.where.items())
+    }
+    if not fitting:
         wanted = "".join(f" with {name}={value}" for name, value in task.where.items())
         raise DataError(f"the {split} split must have rows{wanted}, got none in {found.source}")
-    return Table(found.source, rows)
+    return Table(found.source, list(fitting.values()), list(fitting))
 
 
 def _source(task: Task, split: str, data_dir: str | None) -> Table:
