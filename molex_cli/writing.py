@@ -8,6 +8,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from molex_cli import __version__
+from molex_cli.errors import ConfigError
+
 References = Sequence[Sequence[str]]
 JAVA = (
     "needs Java and its own data: run measure_scores.py of github.com/tuetschek/e2e-metrics on the texts of "
@@ -86,7 +89,7 @@ def grams(words: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
 
 def implementations(names: Sequence[str]) -> dict[str, str]:
     """Return what computes each of the named scores."""
-    ours = f"molex {importlib.metadata.version('molex')}"
+    ours = f"molex {__version__}"
     known = {
         "bleu": lambda: f"{_version('sacrebleu')}, tokenize=13a, lowercase, no smoothing, all references",
         "nist": lambda: f"{ours}, NIST-5 on tokens of {_version('sacrebleu')} 13a, lowercase, all references",
@@ -96,7 +99,11 @@ def implementations(names: Sequence[str]) -> dict[str, str]:
 
 
 def _version(package: str) -> str:
-    return f"{package} {importlib.metadata.version(package)}"
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        way_out = "pip install 'molex[nlg]'"
+        raise ConfigError(f"task.metrics must have {package} to compute them, got none; {way_out}") from None
 
 
 def _brevity(ratio: float) -> float:

@@ -22,6 +22,7 @@ WITHIN = {
     ("evaluation", "training"),
     ("checkpoint", "evaluation"),
     ("metrics", "writing"),
+    ("writing", "errors"),
     ("run", "continual"),
     ("probe", "saved"),
 }

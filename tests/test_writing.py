@@ -1,12 +1,14 @@
 """BLEU and NIST by their definitions, on real references."""
 
 import csv
+import importlib.metadata
 import math
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
+from molex_cli.errors import ConfigError
 from molex_cli.writing import bleu, implementations, nist, rouge_l, tokens
 
 
@@ -76,6 +78,15 @@ def test_a_perfect_text_has_the_highest_scores_and_every_score_names_its_impleme
     assert bleu(texts, references) == pytest.approx(100)
     assert rouge_l(texts, references) == pytest.approx(100)
     assert set(implementations(["bleu", "nist", "rouge_l", "meteor"])) == {"bleu", "nist", "rouge_l"}
+
+
+def test_a_score_whose_package_is_missing_is_refused_with_the_way_to_get_it(monkeypatch):
+    def version(package):
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    with pytest.raises(ConfigError, match=r"task\.metrics must have sacrebleu .* pip install 'molex\[nlg\]'"):
+        implementations(["bleu"])
 
 
 def test_empty_texts_are_scored_and_not_an_error():
