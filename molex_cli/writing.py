@@ -7,6 +7,7 @@ import importlib.metadata
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from molex_cli import __version__
 from molex_cli.errors import ConfigError
@@ -60,9 +61,7 @@ def nist(texts: Sequence[str], references: References) -> float:
 
 def rouge_l(texts: Sequence[str], references: References) -> float:
     """Return the mean ROUGE-L F1 in percent, with the best reference of each text (Lin 2004)."""
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rougeL"])
+    scorer = _rouge_scorer()
     found = [
         scorer.score_multi(list(some), text)["rougeL"].fmeasure for text, some in zip(texts, references, strict=True)
     ]
@@ -96,6 +95,15 @@ def implementations(names: Sequence[str]) -> dict[str, str]:
         "rouge_l": lambda: f"{_version('rouge-score')}, rougeL F1, no stemmer, best reference",
     }
     return {name: known[name]() for name in names if name in known}
+
+
+def _rouge_scorer() -> Any:
+    from absl import logging
+    from rouge_score.rouge_scorer import RougeScorer
+
+    # absl closes its handler's stream, the terminal's perhaps, when a later job of a sweep configures logging.
+    logging.get_absl_handler().python_handler.close = lambda: None  # type: ignore[method-assign]
+    return RougeScorer(["rougeL"])
 
 
 def _version(package: str) -> str:

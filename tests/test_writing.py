@@ -3,6 +3,8 @@
 import csv
 import importlib.metadata
 import math
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -87,6 +89,19 @@ def test_a_score_whose_package_is_missing_is_refused_with_the_way_to_get_it(monk
     monkeypatch.setattr("importlib.metadata.version", version)
     with pytest.raises(ConfigError, match=r"task\.metrics must have sacrebleu .* pip install 'molex\[nlg\]'"):
         implementations(["bleu"])
+
+
+def test_scoring_leaves_the_terminal_open_when_logging_is_configured_again():
+    code = """
+import io, logging.config, sys
+terminal, sys.stderr = sys.stderr, io.StringIO()
+from molex_cli.writing import rouge_l
+rouge_l(["a"], [["a"]])
+held, sys.stderr = sys.stderr, terminal
+logging.config.dictConfig({"version": 1})
+assert not held.closed
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_empty_texts_are_scored_and_not_an_error():
