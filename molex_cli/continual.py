@@ -93,6 +93,9 @@ def _prepared(experiment: schema.Experiment, accelerator: "Accelerator") -> tupl
     for name, kind in kinds.items():
         if kind != kinds[first]:
             raise TaskError(f"stages must be of one kind, got {kinds[first]} in {first} and {kind} in {name}")
+    asked = {each.task.kind.name + " by " + checkpoint.asked(each).name for each in (experiment, experiments[first])}
+    if len(asked) > 1:
+        raise TaskError(f"task must be asked as its stages are, got {' and '.join(sorted(asked))}")
     adapted = checkpoint.adapt(experiments[first], labels)
     stages = []
     for name, each in experiments.items():

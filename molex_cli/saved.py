@@ -107,6 +107,7 @@ def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | 
         "perturbation": {"kind": perturbation[0], "strength": perturbation[1]} if perturbation else None,
         "seed": question.seed,
         "mapping": dict(question.mapping),
+        "max_length": question.max_length or run.experiment.train.max_length,
         "scores": answers.scores,
         "loss": answers.loss,
         "degenerate": answers.doubts(),
@@ -119,7 +120,7 @@ def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | 
         "command": sys.argv[1:],
     }
     asked_for = [task.name, dict(task.where), question.split, run.file.name, perturbation, question.seed]
-    asked_for += [dict(question.mapping), question.max_rows, batch_size, goal.protocol]
+    asked_for += [dict(question.mapping), question.max_rows, question.max_length, batch_size, goal.protocol]
     name = f"{task.name.replace('/', '-')}-{question.split}-{digest(asked_for)}"
     folder = subfolder(run.folder, "evaluations")
     records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
@@ -143,10 +144,11 @@ def subfolder(folder: Path, name: str) -> Path:
 
 
 def asked(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the run says of rows that have the columns (and choices) of its task, or of its official files."""
+    """Return what the run says of rows that have the columns (and choices) of its task, or of the task's files."""
     task = run.experiment.task
     dummy: Any = {Kind.regress: 0.0, Kind.write: ("",)}.get(task.kind, 0)
-    renamed = [renamed_row(row, task.official.rename) for row in rows]
+    files = task.files if task.files.train else task.official
+    renamed = [renamed_row(row, files.rename) for row in rows]
     given = [inputs(task, row, run.labels, f"row {number}") for number, row in enumerate(renamed, start=1)]
     texts, choices = [each[0] for each in given], [each[2] for each in given]
     split = Split([str(i) for i in range(len(texts))], texts, [dummy] * len(texts), choices if any(choices) else [])

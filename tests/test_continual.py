@@ -120,6 +120,12 @@ def test_stages_of_unequal_labels_are_refused(capsys):
     assert "classify by head of false, true, scored by accuracy in two" in said
 
 
+def test_a_sequence_whose_task_is_of_another_kind_than_its_stages_is_refused(capsys):
+    assert main([*sequence("one", "two"), "task.kind=regress", "task.metrics=[pearson]"]) == 2
+    said = "".join(capsys.readouterr())
+    assert "task must be asked as its stages are, got classify by head and regress by head" in said
+
+
 def test_one_stage_alone_is_refused_before_anything_runs(capsys):
     assert main(sequence("one")) == 2
     assert "stages must be two or more, got one alone" in capsys.readouterr().err

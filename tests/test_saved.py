@@ -72,7 +72,8 @@ def test_the_best_adapter_and_another_split_can_be_scored(trained, capsys):
     assert train["rows"] == 24
     (last,) = evaluate(capsys, f"run={folder}")
     assert (best["adapter"], last["adapter"]) == ("adapter-best.safetensors", "adapter-last.safetensors")
-    assert len(list((folder / "evaluations").glob("*.json"))) == 3  # none writes over another
+    evaluate(capsys, f"run={folder}", "train.max_length=8")
+    assert len(list((folder / "evaluations").glob("*.json"))) == 4  # none writes over another
 
 
 def test_the_batch_size_is_free_where_predictions_do_not_depend_on_it(trained, capsys):

@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
             runs.Question(
                 task=task,
                 split=settings.split,
-                data_dir=experiment.data_dir if "data_dir" in given else run.experiment.data_dir or experiment.data_dir,
+                data_dir=saved.data_dir(run.experiment, experiment, given),
                 max_rows=experiment.train.max_rows,
                 mapping=settings.map,
                 batch_size=experiment.train.eval_batch_size if "train.eval_batch_size" in given else None,

@@ -33,11 +33,12 @@ def main(argv: list[str]) -> int:
     saved.require_known(left, ("hardware",))
 
     from molex_cli import saved as runs
+    from molex_cli.records import as_json
 
     run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
     rows = _rows(_lines(options.file), run.experiment.task.columns)
     for answer in runs.asked(run, rows) if rows else []:
-        print(json.dumps(answer, ensure_ascii=False))
+        print(as_json(answer))
     return 0
 
 

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
     run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
     task = experiment.task if "task" in given else run.experiment.task
-    data_dir = experiment.data_dir if "data_dir" in given else run.experiment.data_dir or experiment.data_dir
+    data_dir = saved.data_dir(run.experiment, experiment, given)
     max_rows = experiment.train.max_rows
     found = probe.probed(run, task, data_dir, max_rows, settings.token)
     about = {"task": task.name, "adapter": run.file.name, "step": run.step, "max_rows": max_rows}

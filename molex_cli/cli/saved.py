@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -11,6 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from molex_cli.cli import overrides
 from molex_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from molex_cli.schema import Experiment
 
 
 @dataclass(kw_only=True)
@@ -35,6 +38,11 @@ def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
                 f"{key} must come with task=NAME, got it alone; the run's own task stays as it was trained"
             )
     return keys
+
+
+def data_dir(own: "Experiment", given: "Experiment", keys: set[str]) -> str | None:
+    """Return where the data is: what the command line says, else the run's own folder, else MOLEX_DATA."""
+    return given.data_dir if "data_dir" in keys else own.data_dir or given.data_dir
 
 
 S = TypeVar("S", bound=Opened)
