@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check style bench clean
+.PHONY: help install demo test test-slow test-slurm check style bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,13 +22,16 @@ $(DONE): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install ## Train MoLA-▽ on the built-in task: about two minutes, no network
-	$(BIN)/molex train log.wandb=offline
+	$(BIN)/molex train train.epochs=4 log.wandb=offline
 
 test: install ## Run the tests (MOLEX_DATA=folder adds those on real data)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: install ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-slurm: install ## Run the tests that start a Slurm of one node (Debian packages slurm-wlm and munge)
+	$(BIN)/python -m pytest -m slurm
 
 check: install ## Check lint, format and types
 	$(BIN)/ruff check .

@@ -4,13 +4,12 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,9 +20,8 @@ from molex_cli.backbones.loading import load as load_backbone
 from molex_cli.backbones.structure import is_decoder
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import CheckpointError, ConfigError
-from molex_cli.events import Evaluated, Event
 from molex_cli.hardware import random_stream
-from molex_cli.methods.base import METHODS, Adapted, Method
+from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.objectives import Objective, head_outputs, protocol
 from molex_cli.tasks import Kind, Protocol
 
@@ -70,26 +68,19 @@ def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: li
         "labels": labels,
         "step": step,
     }
+    write_tensors(path, tensors, {"molex": json.dumps(about)})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file beside its place and rename it."""
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
     try:
-        save_file(tensors, beside, metadata={"molex": json.dumps(about)})
+        save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, beside, metadata)
         os.chmod(beside, 0o644)
         os.replace(beside, path)
     finally:
         Path(beside).unlink(missing_ok=True)
-
-
-def along(
-    events: Iterator[Event], folder: Path, adapted: Adapted, experiment: schema.Experiment, labels: list[str]
-) -> Iterator[Event]:
-    """Pass on each event and save the adapter at each evaluation: always as last, and as best when it is."""
-    for event in events:
-        if isinstance(event, Evaluated):
-            save(folder / "adapter-last.safetensors", adapted, experiment, labels, event.step)
-            if event.best:
-                save(folder / "adapter-best.safetensors", adapted, experiment, labels, event.step)
-        yield event
 
 
 def read_about(path: Path) -> Saved:
@@ -107,7 +98,9 @@ def read_about(path: Path) -> Saved:
         about = json.loads(metadata["molex"])
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
-        return Saved(_experiment(about), about["labels"], about["step"], about["sha256"])
+        return Saved(
+            schema.from_data(about["method_class"], about["settings"]), about["labels"], about["step"], about["sha256"]
+        )
     except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
@@ -144,22 +137,31 @@ def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
 
 
 def reload_check(
-    path: Path, adapted: Adapted, objective: Objective, encoded: Encoded, batch_size: int, device: torch.device
+    path: Path,
+    adapted: Adapted,
+    objective: Objective,
+    encoded: Encoded,
+    batch_size: int,
+    place: Callable[[Adapted], None],
 ) -> dict[str, Any]:
-    """Return whether the adapter on disk gives the logits (or likelihoods) that the trained model gives."""
+    """Return whether the adapter on disk gives the logits (or likelihoods) that the trained model gives.
+
+    `place` puts another model where and how this one is.
+    """
+    device = next(iter(adapted.trainable().values())).device
     few = encoded.first(2 * batch_size)
     expected = objective.values(adapted, few, batch_size, device)
     total = sum(p.numel() for p in adapted.model.parameters())
     in_place = total > BIG_MODEL_PARAMETERS
     if in_place:
         with torch.no_grad():
-            for place in adapted.trainable().values():
-                place.zero_()
+            for trained in adapted.trainable().values():
+                trained.zero_()
         load_tensors(path, adapted, read_about(path).sha256)
         fresh = adapted
     else:
         _, fresh = load(path)
-        fresh.model.to(device)
+        place(fresh)
     difference = float((objective.values(fresh, few, batch_size, device) - expected).abs().max())
     return {"passed": difference <= 1e-5, "max_difference": difference, "rows": len(few.ids), "in_place": in_place}
 
@@ -170,21 +172,3 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def registered_name(method: Method) -> str:
-    """Return the name under which a method's settings are registered."""
-    return next(name for name, cls in METHODS.items() if cls is type(method))
-
-
-def _experiment(about: dict[str, Any]) -> schema.Experiment:
-    kind = about["method_class"]
-    if kind not in METHODS:
-        raise KeyError(f"no method {kind}")
-    typed = OmegaConf.structured(schema.Experiment)
-    typed.method = OmegaConf.structured(METHODS[kind])
-    experiment = OmegaConf.to_object(OmegaConf.merge(typed, about["settings"]))
-    assert isinstance(experiment, schema.Experiment)
-    if found := list(schema.problems(experiment)):
-        raise ConfigError(found)
-    return experiment

@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molex_cli import checkpoint, hardware, metrics, records, schema
+from molex_cli import checkpoint, hardware, metrics, processes, progress, records, schema
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TaskError
 from molex_cli.events import Evaluated, Noted, Started
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives import Answers, Objective, objective
+from molex_cli.placing import place
+from molex_cli.progress import Progress
 from molex_cli.recording import Summary, about, encoded_splits, evaluation, failed_checks, plan_into
 from molex_cli.sinks import Sinks
 from molex_cli.tasks import Protocol
-from molex_cli.training import GradientFlow, Timetable, steps
+from molex_cli.training import GradientFlow, Timetable, Training, steps
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,11 +41,16 @@ class Stage:
     timetable: Timetable
 
 
-def train(experiment: schema.Experiment, folder: Path, record: records.Record, sinks: Sinks) -> None:
-    """Learn the stages in order and fill the record: the matrix, OP, PD and BWT."""
+def train(
+    experiment: schema.Experiment, folder: Path, record: records.Record, sinks: Sinks, earlier: Progress | None
+) -> None:
+    """Learn the stages in order and fill the record: the matrix, OP, PD and BWT.
+
+    A run that goes on does so after the last stage that was learned whole.
+    """
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
-    adapted, labels, stages = _prepared(experiment, accelerator)
+    adapted, labels, stages = _prepared(experiment)
     record.data = {
         f"{stage.name}/{split}": about(stage.splits[split], stage.encoded[split])
         for stage in stages
@@ -52,38 +59,71 @@ def train(experiment: schema.Experiment, folder: Path, record: records.Record, s
     plan_into(record, adapted, experiment.train.max_length)
     metric = stages[0].experiment.task.metrics[0]
     record.evaluation = evaluation(stages[0].experiment, adapted, stages[0].goal, sinks)
-    sinks.write(_started(record, folder, stages))
-    flow, summary, started = GradientFlow.of(adapted), Summary(stages[0].timetable, experiment), time.perf_counter()
+    place(adapted, experiment.hardware, accelerator)
+    flow, summary = GradientFlow.of(adapted), Summary(stages[0].timetable, experiment)
+    conditions = progress.conditions(experiment, record.environment["packages"])
+    conditions["data"] = {split: found["fingerprint"] for split, found in record.data.items()}
     matrix: list[list[float]] = []
     found: list[Answers] = []
     step = 0
-    for stage in stages:
+    if earlier is not None:
+        progress.require_same(folder, earlier.about, conditions)
+        progress.restore(folder, Training.of(adapted, experiment.train, experiment.learning_rate, flow), earlier)
+        summary.restore(earlier.about["history"])
+        matrix, step = earlier.about["matrix"], earlier.step
+    sinks.write(_started(record, folder, stages, step))
+    for stage in stages[len(matrix) :]:
         sinks.write(Noted(message=f"stage {len(matrix) + 1} of {len(stages)}: {stage.name}"))
-        step = _learn(stage, adapted, accelerator, flow, (step, summary), sinks)
-        checkpoint.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step)
+        own = stage.experiment
+        training = Training.of(adapted, own.train, own.learning_rate, flow)
+        step = _learn(stage, training, accelerator, (step, summary), sinks)
+        if processes.rank() == 0:
+            checkpoint.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step)
         found = [_scored(other, adapted, step, len(matrix) + 1, sinks, accelerator) for other in stages]
         matrix.append([answers.scores[metric] for answers in found])
-    record.training = summary.as_data(time.perf_counter() - started)
+        if processes.rank() == 0 and len(matrix) < len(stages):
+            state = {**conditions, "step": step, "matrix": matrix, "history": summary.as_state()}
+            progress.save(folder, training, state)
+    record.training = summary.as_data()
     record.scores = _scores(metric, stages, matrix, step, found)
-    rows = [{"stage": s.name, **row} for s, answers in zip(stages, found, strict=True) for row in answers.rows]
-    records.write_rows(folder / "predictions-last.jsonl", rows)
     record.memory_bytes = hardware.peak_memory_bytes()
-    last, size = stages[-1], experiment.train.eval_batch_size
-    file = folder / "adapter-last.safetensors"
-    record.checks = {
-        "gradient_flow": flow.report(),
-        "reload": checkpoint.reload_check(
-            file, adapted, last.goal, last.encoded["validation"], size, accelerator.device
-        ),
-        "finite": {"passed": all(math.isfinite(answers.loss) for answers in found)},
-    }
-    doubts = [f"{reason} in {s.name}" for s, answers in zip(stages, found, strict=True) for reason in answers.doubts()]
-    record.degenerate = doubts + failed_checks(record.checks)
+    _check(record, experiment, folder, adapted, (stages, found), accelerator)
+    record.checks["gradient_flow"] = flow.report()
+    record.degenerate += failed_checks(record.checks)
     for reason in record.degenerate:
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
 
 
-def _prepared(experiment: schema.Experiment, accelerator: "Accelerator") -> tuple[Adapted, list[str], list[Stage]]:
+def _check(
+    record: records.Record,
+    experiment: schema.Experiment,
+    folder: Path,
+    adapted: Adapted,
+    outcome: tuple[Sequence[Stage], Sequence[Answers]],
+    accelerator: "Accelerator",
+) -> None:
+    """Write the last predictions, load the adapter again, and note what is doubtful."""
+    stages, found = outcome
+    if processes.rank() == 0:
+        rows = [{"stage": s.name, **row} for s, answers in zip(stages, found, strict=True) for row in answers.rows]
+        records.write_rows(folder / "predictions-last.jsonl", rows)
+    last = stages[-1]
+    record.checks = {
+        "reload": checkpoint.reload_check(
+            folder / "adapter-last.safetensors",
+            adapted,
+            last.goal,
+            last.encoded["validation"],
+            experiment.train.eval_batch_size,
+            lambda fresh: place(fresh, dataclasses.replace(experiment.hardware, shard=False), accelerator),
+        ),
+        "finite": {"passed": all(math.isfinite(answers.loss) for answers in found)},
+    }
+    pairs = zip(stages, found, strict=True)
+    record.degenerate = [f"{reason} in {stage.name}" for stage, answers in pairs for reason in answers.doubts()]
+
+
+def _prepared(experiment: schema.Experiment) -> tuple[Adapted, list[str], list[Stage]]:
     """Read every stage and load the model that can do them all."""
     experiments = {name: dataclasses.replace(experiment, task=task) for name, task in experiment.stages.items()}
     read = {name: reading.read(each.task, each.data_dir, each.train.max_rows) for name, each in experiments.items()}
@@ -102,7 +142,7 @@ def _prepared(experiment: schema.Experiment, accelerator: "Accelerator") -> tupl
         splits, own = read[name]
         goal = objective(each.task, checkpoint.asked(each), own)
         encoded = encoded_splits(each, adapted, goal, splits)
-        timetable = Timetable.of(each.train, len(splits["train"].ids), accelerator.num_processes)
+        timetable = Timetable.of(each.train, len(splits["train"].ids))
         stages.append(Stage(name, each, goal, splits, encoded, timetable))
     return adapted, labels, stages
 
@@ -115,28 +155,15 @@ def _kind(experiment: schema.Experiment, labels: Sequence[str]) -> str:
 
 
 def _learn(
-    stage: Stage,
-    adapted: Adapted,
-    accelerator: "Accelerator",
-    flow: GradientFlow,
-    so_far: tuple[int, Summary],
-    sinks: Sinks,
+    stage: Stage, training: Training, accelerator: "Accelerator", so_far: tuple[int, Summary], sinks: Sinks
 ) -> int:
     """Train one stage and return the number of steps so far."""
     before, summary = so_far
-    accelerator.free_memory()  # the optimizer of the stage before
-    events = steps(
-        adapted,
-        stage.goal,
-        stage.encoded["train"],
-        stage.experiment.train,
-        learning_rate=stage.experiment.learning_rate,
-        seed=stage.experiment.seed,
-        accelerator=accelerator,
-        flow=flow,
-    )
-    for event in sinks.told(dataclasses.replace(event, step=before + event.step) for event in events):
-        summary.add(event)
+    own = stage.experiment
+    events = steps(training, stage.goal, stage.encoded["train"], own.train, seed=own.seed, accelerator=accelerator)
+    counted = (dataclasses.replace(event, step=before + event.step) for event in events)
+    for _ in sinks.told(summary.along(counted)):
+        pass
     return before + stage.timetable.total_steps
 
 
@@ -191,7 +218,7 @@ def _scores(
     }
 
 
-def _started(record: records.Record, folder: Path, stages: Sequence[Stage]) -> Started:
+def _started(record: records.Record, folder: Path, stages: Sequence[Stage], first_step: int) -> Started:
     tokens = sum(
         stage.encoded["train"].lengths[row]
         for stage in stages
@@ -209,4 +236,5 @@ def _started(record: records.Record, folder: Path, stages: Sequence[Stage]) -> S
         experts_per_layer=record.experts_per_layer,
         majority={},
         settings=record.settings,
+        first_step=first_step,
     )

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,26 +44,50 @@ class Scoring:
         encoded: Encoded,
         names: Sequence[str],
         *,
-        batch_size: int,
+        settings: Train,
+        timetable: Timetable,
         accelerator: "Accelerator",
     ) -> None:
         self.adapted, self.objective, self.encoded, self.names = adapted, objective, encoded, list(names)
-        self.batch_size, self.device = batch_size, accelerator.device
+        self.batch_size, self.device = settings.eval_batch_size, accelerator.device
         self.first: Outcome | None = None
         """Before the first step, if that was scored."""
         self.last: Outcome | None = None
         self.best: Outcome | None = None
         self.routing: dict[str, dict[str, Any]] = {}
+        self.timetable, self.settings = timetable, settings
 
-    def after_each(self, steps: Iterator[Step], timetable: Timetable, settings: Train) -> Iterator[Event]:
-        """Pass on each step, and an `Evaluated` after every so many, each epoch, and the last."""
-        every = settings.evaluate_every
-        if settings.evaluate_at_start:
+    def is_due(self, step: int) -> bool:
+        """Return whether the split is scored after this step: after every so many, each epoch, and the last."""
+        if step == 0:
+            return self.settings.evaluate_at_start
+        every = self.settings.evaluate_every or self.timetable.steps_per_epoch
+        return step % every == 0 or step == self.timetable.total_steps
+
+    def after_each(self, steps: Iterator[Step]) -> Iterator[Event]:
+        """Pass on each step, and an `Evaluated` after those where it is due."""
+        if self.is_due(0) and self.last is None:
             yield self.evaluated(0, 0.0)
         for step in steps:
             yield step
-            if step.step % (every or timetable.steps_per_epoch) == 0 or step.step == timetable.total_steps:
+            if self.is_due(step.step):
                 yield self.evaluated(step.step, step.epoch)
+
+    def as_state(self) -> dict[str, Any]:
+        """Return what was found so far, without the predictions."""
+        found = {name: getattr(self, name) for name in ("first", "last", "best")}
+        return {
+            "routing": self.routing,
+            **{name: {**o.summary(), "reasons": list(o.answers.reasons)} for name, o in found.items() if o},
+        }
+
+    def restore(self, state: dict[str, Any], rows: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Take back what was found, with the predictions of `last` and `best`."""
+        self.routing = state["routing"]
+        for name in {"first", "last", "best"} & set(state):
+            kept = state[name]
+            answers = Answers(rows.get(name, []), kept["scores"], kept["loss"], tuple(kept["reasons"]))
+            setattr(self, name, Outcome(kept["step"], kept["epoch"], answers))
 
     def evaluated(self, step: int, epoch: float) -> Evaluated:
         """Score the split now; what was scored before the first step is no candidate for the best."""

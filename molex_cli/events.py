@@ -32,6 +32,8 @@ class Started(Event):
     experts_per_layer: list[int] | None
     majority: dict[str, float]
     settings: dict[str, Any]
+    first_step: int = 0
+    """Optimizer steps that an earlier try of the run had done."""
 
 
 @dataclass(frozen=True, kw_only=True)

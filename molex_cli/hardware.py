@@ -1,5 +1,6 @@
 """Devices, precision, memory and the named random streams; the only file that knows CUDA."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -7,8 +8,9 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.errors import ConfigError
@@ -32,6 +34,14 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+class Base(Enum):
+    """Number format in which the weights that are not trained are kept."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    nf4 = "nf4"
+
+
 @dataclass(kw_only=True)
 class Hardware:
     """What a run computes on."""
@@ -41,11 +51,36 @@ class Hardware:
     precision: Precision = Precision.fp32
     threads: int | None = None
     """CPU threads of one process; null leaves torch's choice."""
+    base: Base = Base.fp32
+    """Format of the weights that are not trained; below fp32 with precision=bf16 only. nf4 needs bitsandbytes."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    processes: int | None = 1
+    """Processes that share one run; null takes one for each GPU. torchrun's own number goes before it."""
+    shard: bool = False
+    """Divide the weights that are not trained among the processes (FSDP)."""
+    devices: list[str] = field(default_factory=list)
+    """GPUs that the jobs of a sweep lease, as CUDA_VISIBLE_DEVICES names them; none leases nothing."""
+    jobs_per_device: int = 1
+    """Jobs of a sweep that share one of `devices`."""
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
         if self.threads is not None and self.threads < 1:
             yield f".threads must be at least 1, got {self.threads}"
+        if self.base is not Base.fp32 and self.precision is Precision.fp32:
+            yield f".base must be fp32 with precision=fp32, got {self.base.name}; set hardware.precision=bf16"
+        for name in ("processes", "jobs_per_device"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                yield f".{name} must be at least 1, got {value}"
+        if self.shard and self.base is Base.nf4:
+            yield ".base must be fp32 or bf16 with shard=true, got nf4"
+        doubled = [device for device in self.devices if self.devices.count(device) > 1]
+        if doubled:
+            yield f".devices must differ, got {doubled[0]} twice; set hardware.jobs_per_device"
 
 
 def stream_seed(seed: int, stream: str) -> int:
@@ -64,16 +99,29 @@ def random_stream(seed: int, stream: str) -> Iterator[None]:
         yield
 
 
+def process_count(hardware: Hardware) -> int:
+    """Return how many processes share a run."""
+    if hardware.processes is not None:
+        return hardware.processes
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
 def accelerator(hardware: Hardware) -> "Accelerator":
     """Return accelerate's handle on the device, with the settings' precision and threads."""
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    if not torch.distributed.is_initialized():  # each run in a process chooses anew
+        AcceleratorState._reset_state(reset_partial_state=True)
     if hardware.device is Device.cuda and not torch.cuda.is_available():
         raise ConfigError("hardware.device must be a device of this machine, got cuda; set hardware.device=cpu")
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     keep_freed_memory()
+    reset_peak_memory()
     return Accelerator(
         cpu=hardware.device is Device.cpu,
         mixed_precision="no" if hardware.precision is Precision.fp32 else hardware.precision.value,
@@ -93,18 +141,32 @@ def keep_freed_memory() -> None:
         return
 
 
+def reset_peak_memory() -> None:
+    """Let the peaks begin now, so that one run does not report what another needed."""
+    import torch
+
+    # Not every Linux lets a process do this; its peak is then that of its whole life.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_bytes() -> dict[str, int]:
-    """Return the process's peak resident memory and, with a GPU, its peak allocated memory."""
+    """Return the peak resident memory since the run began and, with a GPU, the peak allocated memory."""
     import torch
 
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak["cpu"] = int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated()
     return peak
 
 
-def description() -> dict[str, str | int]:
+def description() -> dict[str, str | int | None]:
     """Return what the machine is, for the record."""
     import torch
 
@@ -112,5 +174,6 @@ def description() -> dict[str, str | int]:
         "platform": sys.platform,
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
+        "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }

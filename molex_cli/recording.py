@@ -1,10 +1,12 @@
 """What a run puts into its record: data, cost, how it was scored, what the training did, what failed a check."""
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from molex_cli import records, schema, writing
+from molex_cli import processes, records, schema, writing
 from molex_cli.backbones.loading import longest_input
 from molex_cli.backbones.sources import default_cache_dir
 from molex_cli.data import reading
@@ -56,6 +58,8 @@ def evaluation(experiment: schema.Experiment, adapted: Adapted, goal: Objective,
         sinks.write(Noted(message=reason))
     if adapted.batch_dependent:
         sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
+        if processes.world() > 1:
+            sinks.write(Noted(message=f"training depends on how rows fall to the {processes.world()} processes, too"))
     return found
 
 
@@ -89,31 +93,54 @@ class Summary:
 
     def __init__(self, timetable: Timetable, experiment: schema.Experiment) -> None:
         self._timetable, self._learning_rate = timetable, experiment.learning_rate
-        self._steps: list[Step] = []
+        self._losses: list[float] = []
+        self._tokens: list[int] = []
+        self._seconds: list[float] = []
+        self._began, self._before = time.perf_counter(), 0.0
 
-    def add(self, event: Event) -> None:
-        """Take one event."""
-        if isinstance(event, Step):
-            self._steps.append(event)
+    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Pass on each event and add it up."""
+        for event in events:
+            if isinstance(event, Step):
+                self._losses.append(event.loss)
+                self._tokens.append(event.tokens)
+                self._seconds.append(event.seconds)
+            yield event
 
-    def as_data(self, seconds: float) -> dict[str, Any]:
-        """Return the sums, means and rates."""
-        tokens = sum(step.tokens for step in self._steps)
-        step_seconds = sum(step.seconds for step in self._steps)
-        tenth = max(1, len(self._steps) // 10)
-        losses = [step.loss for step in self._steps]
+    def as_state(self) -> dict[str, Any]:
+        """Return what was added up so far."""
         return {
-            "steps": len(self._steps),
+            "losses": self._losses,
+            "tokens": self._tokens,
+            "seconds": self._seconds,
+            "wall": self._wall(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what was added up before."""
+        self._losses, self._tokens, self._seconds = (list(state[name]) for name in ("losses", "tokens", "seconds"))
+        self._before = state["wall"]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the sums, means and rates."""
+        tokens, step_seconds = sum(self._tokens), sum(self._seconds)
+        tenth = max(1, len(self._losses) // 10)
+        return {
+            "steps": len(self._losses),
             "effective_batch": self._timetable.effective_batch,
+            "processes": processes.world(),
             "learning_rate": self._learning_rate,
             "tokens": tokens,
-            "seconds": seconds,
+            "seconds": self._wall(),
             "step_seconds": step_seconds,
             "tokens_per_second": tokens / step_seconds,
-            "first_loss": sum(losses[:tenth]) / tenth,
-            "last_loss": sum(losses[-tenth:]) / tenth,
-            "mean_loss": sum(losses) / len(losses),
+            "first_loss": sum(self._losses[:tenth]) / tenth,
+            "last_loss": sum(self._losses[-tenth:]) / tenth,
+            "mean_loss": sum(self._losses) / len(self._losses),
         }
+
+    def _wall(self) -> float:
+        return self._before + time.perf_counter() - self._began
 
 
 def failed_checks(checks: dict[str, Any]) -> list[str]:

@@ -1,74 +1,110 @@
 """One run, read from top to bottom: settings in, a record out."""
 
+import dataclasses
+import hashlib
 import math
-import signal
+import os
 import sys
-import threading
-import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from molex_cli import checkpoint, continual, hardware, records, schema
+from molex_cli import checkpoint, continual, hardware, identity, processes, progress, records, schema
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
+from molex_cli.errors import RecordError
 from molex_cli.evaluation import Scoring
 from molex_cli.events import Finished, Noted, Started
 from molex_cli.objectives import objective
+from molex_cli.placing import place
+from molex_cli.progress import Progress
 from molex_cli.recording import Summary, about, encoded_splits, evaluation, failed_checks, plan_into
+from molex_cli.records import index
+from molex_cli.records.claims import Claim, State
+from molex_cli.signals import terminated_as_interrupt
 from molex_cli.sinks import Sink, Sinks
 from molex_cli.sinks.console import Console
 from molex_cli.sinks.jsonl import Jsonl
 from molex_cli.sinks.wandb import WandbSink
-from molex_cli.training import GradientFlow, Timetable, steps
+from molex_cli.training import Timetable, Training, steps
 
 
-def run(experiment: schema.Experiment, extra_sinks: tuple[Sink, ...] = ()) -> records.Record:
-    """Train, score and record one experiment; a run that fails leaves a record of it and raises."""
+def run(
+    experiment: schema.Experiment, extra_sinks: tuple[Sink, ...] = (), claim: Claim | None = None
+) -> records.Record:
+    """Train, score and record one experiment, or go on where an earlier try stopped; return the record.
+
+    A run that fails leaves a record of it and raises. `claim` is the run's folder, if it is ours already.
+    """
+    with processes.ended():
+        if "WORLD_SIZE" in os.environ:  # the processes must know each other to agree on a folder
+            hardware.accelerator(experiment.hardware)
+        own = claim or _claimed(experiment)
+        if own.state is State.elsewhere:
+            raise RecordError(f"{own.folder} must be this process's to work on, got another process at work there")
+        if own.state is not State.ours:
+            assert own.record is not None
+            return own.record
+        try:
+            return _run(experiment, own, extra_sinks)
+        finally:
+            own.release()
+
+
+def _claimed(experiment: schema.Experiment) -> Claim:
+    """Return the same claim in all processes of a run; the first one holds the lock."""
+    own = identity.claimed(experiment) if processes.rank() == 0 else None
+    found = processes.told((own.folder, own.state, own.record) if own else None)
+    if own is None:
+        assert found is not None
+        return Claim(*found)
+    return own
+
+
+def _run(experiment: schema.Experiment, claim: Claim, extra_sinks: tuple[Sink, ...]) -> records.Record:
+    folder = claim.folder
+    earlier = progress.load(folder)
+    now = progress.conditions(experiment, records.environment()["packages"])
+    if earlier is not None:
+        progress.require_same(folder, earlier.about, now)
     settings = schema.as_data(experiment)
-    variant = records.variant_id(settings)
-    name = f"{experiment.task.name}-{experiment.method.name}-{experiment.model.name}-{variant}-s{experiment.seed}"
-    folder = records.new_folder(experiment.output_dir, name)
     record = records.Record(
         name=experiment.name,
-        variant=variant,
+        variant=records.variant_id(settings),
         seed=experiment.seed,
         settings=settings,
         display={"method": experiment.method.display_name},
         started=_now(),
         command=sys.argv[1:],
         environment=records.environment(),
+        attempts=_attempts(claim.record, earlier),
     )
-    records.write_record(folder, record)
-    sinks = Sinks([Console(), Jsonl(folder / "events.jsonl", experiment.log.every), *extra_sinks])
-    if experiment.log.wandb is not schema.Wandb.disabled:
-        log = WandbSink(experiment.log, folder, lambda message: sinks.write(Noted(message=message)))
-        sinks = Sinks([Console(), Jsonl(folder / "events.jsonl", experiment.log.every), *extra_sinks, log])
+    _write(folder, record)
+    sinks = Sinks([])
     try:
-        with _terminated_as_interrupt():
-            (continual.train if experiment.stages else _train)(experiment, folder, record, sinks)
+        sinks = _sinks(experiment, folder, record, extra_sinks, earlier.step if earlier else None)
+        with terminated_as_interrupt():
+            (continual.train if experiment.stages else _train)(experiment, folder, record, sinks, earlier)
         record.status = "finished"
     except BaseException as error:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        record.error = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": "".join(traceback.format_exception(error)),
-        }
+        record.error = records.error_of(error)
         error.add_note(f"recorded in {folder}/record.json")
         raise
     finally:
         record.finished = _now()
-        records.write_record(folder, record)
+        _write(folder, record)
+        if record.status == "finished":
+            _tidy(folder, experiment.keep)
         error_line = (record.error["message"] or record.error["type"]) if record.error else None
         sinks.write(Finished(status=record.status, folder=str(folder), scores=record.scores, error=error_line))
         sinks.close()
     return record
 
 
-def _train(experiment: schema.Experiment, folder: Path, record: records.Record, sinks: Sinks) -> None:
+def _train(
+    experiment: schema.Experiment, folder: Path, record: records.Record, sinks: Sinks, earlier: Progress | None
+) -> None:
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
     splits, labels = reading.read(experiment.task, experiment.data_dir, experiment.train.max_rows)
@@ -80,41 +116,49 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
     plan_into(record, adapted, experiment.train.max_length)
     names = experiment.task.metrics
     majority = goal.baseline(names, encoded["train"], encoded["validation"])
-    timetable = Timetable.of(experiment.train, len(splits["train"].ids), accelerator.num_processes)
-    sinks.write(_started(experiment, folder, record, timetable, encoded["train"], majority))
+    timetable = Timetable.of(experiment.train, len(splits["train"].ids))
 
-    flow = GradientFlow.of(adapted)
-    batch_size = experiment.train.eval_batch_size
-    record.evaluation = evaluation(experiment, adapted, goal, sinks)
-    scoring = Scoring(adapted, goal, encoded["validation"], names, batch_size=batch_size, accelerator=accelerator)
-    started = time.perf_counter()
-    trained = steps(
+    place(adapted, experiment.hardware, accelerator)
+    training = Training.of(adapted, experiment.train, experiment.learning_rate)
+    scoring = Scoring(
         adapted,
         goal,
-        encoded["train"],
-        experiment.train,
-        learning_rate=experiment.learning_rate,
-        seed=experiment.seed,
+        encoded["validation"],
+        names,
+        settings=experiment.train,
+        timetable=timetable,
         accelerator=accelerator,
-        flow=flow,
     )
-    events = scoring.after_each(trained, timetable, experiment.train)
-    events = checkpoint.along(events, folder, adapted, experiment, labels)
     summary = Summary(timetable, experiment)
-    for event in sinks.told(events):
-        summary.add(event)
-    record.training = summary.as_data(time.perf_counter() - started)
+    conditions = progress.conditions(experiment, record.environment["packages"])
+    conditions["data"] = {split: found["fingerprint"] for split, found in record.data.items()}
+    keeper = progress.Keeper(folder, experiment, labels, training, scoring, conditions, summary)
+    if earlier is not None:
+        progress.require_same(folder, earlier.about, conditions)
+        progress.restore(folder, training, earlier)
+        scoring.restore(earlier.about["scoring"], _predictions(folder))
+        summary.restore(earlier.about["history"])
+    sinks.write(_started(experiment, folder, record, timetable, encoded, majority, training.step))
+
+    record.evaluation = evaluation(experiment, adapted, goal, sinks)
+    trained = steps(training, goal, encoded["train"], experiment.train, seed=experiment.seed, accelerator=accelerator)
+    events = summary.along(scoring.after_each(trained))
+    for _ in keeper.along(sinks.told(events)):
+        pass
+    record.training = summary.as_data()
     record.scores = scoring.summary(majority)
     record.routing = scoring.routing
-    for which, outcome in (("last", scoring.last), ("best", scoring.best)):
-        assert outcome is not None
-        records.write_rows(folder / f"predictions-{which}.jsonl", outcome.answers.rows)
     assert scoring.last is not None
     record.memory_bytes = hardware.peak_memory_bytes()
     record.checks = {
-        "gradient_flow": flow.report(),
+        "gradient_flow": training.flow.report(),
         "reload": checkpoint.reload_check(
-            folder / "adapter-last.safetensors", adapted, goal, encoded["validation"], batch_size, accelerator.device
+            folder / "adapter-last.safetensors",
+            adapted,
+            goal,
+            encoded["validation"],
+            experiment.train.eval_batch_size,
+            lambda fresh: place(fresh, dataclasses.replace(experiment.hardware, shard=False), accelerator),
         ),
         "finite": {"passed": all(map(math.isfinite, (record.training["mean_loss"], scoring.last.answers.loss)))},
     }
@@ -123,15 +167,64 @@ def _train(experiment: schema.Experiment, folder: Path, record: records.Record, 
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
 
 
+def _attempts(before: records.Record | None, earlier: Progress | None) -> list[dict[str, Any]]:
+    """Return what the record keeps of earlier tries of the run."""
+    if before is None:
+        return []
+    # A process that was killed could not write that it ended.
+    status = "interrupted" if before.status == "running" else before.status
+    last = {"started": before.started, "finished": before.finished, "status": status, "error": before.error}
+    return [*before.attempts, {**last, "went_on_from_step": earlier.step if earlier else 0}]
+
+
+def _sinks(
+    experiment: schema.Experiment, folder: Path, record: records.Record, extra: tuple[Sink, ...], keep_until: int | None
+) -> Sinks:
+    """Return where the run's events go; of the processes of a run only the first one tells."""
+    if processes.rank() > 0:
+        return Sinks(extra)
+    local: list[Sink] = [Console(), Jsonl(folder / "events.jsonl", experiment.log.every, keep_until), *extra]
+    if experiment.log.wandb is schema.Wandb.disabled:
+        return Sinks(local)
+    first_try = record.attempts[0]["started"] if record.attempts else record.started
+    run_id = hashlib.sha256(f"{folder.resolve()} {first_try}".encode()).hexdigest()[:12]
+    notes = Sinks(local)
+    log = WandbSink(experiment.log, folder, run_id, lambda message: notes.write(Noted(message=message)))
+    return Sinks([*local, log])
+
+
+def _write(folder: Path, record: records.Record) -> None:
+    if processes.rank() == 0:
+        records.write_record(folder, record)
+        index.add(folder, record)
+
+
+def _predictions(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    paths = {which: folder / f"predictions-{which}.jsonl" for which in ("last", "best")}
+    return {which: records.read_rows(path) for which, path in paths.items() if path.exists()}
+
+
+def _tidy(folder: Path, keep: schema.Keep) -> None:
+    """Remove what a finished run no longer needs."""
+    if processes.rank() > 0:
+        return
+    (folder / progress.NAME).unlink(missing_ok=True)
+    has_best = (folder / "adapter-best.safetensors").exists()  # after stages the last is the best
+    for which in ("last", "best"):
+        if keep.name not in ("both", which) and (has_best or keep is not schema.Keep.best):
+            (folder / f"adapter-{which}.safetensors").unlink(missing_ok=True)
+
+
 def _started(
     experiment: schema.Experiment,
     folder: Path,
     record: records.Record,
     timetable: Timetable,
-    train: Encoded,
+    encoded: dict[str, Encoded],
     majority: dict[str, float],
+    first_step: int,
 ) -> Started:
-    lengths = train.lengths
+    lengths = encoded["train"].lengths
     tokens = sum(lengths[row] for rows in timetable.batches(lengths, experiment.seed) for row in rows)
     return Started(
         name=record.name,
@@ -144,24 +237,8 @@ def _started(
         experts_per_layer=record.experts_per_layer,
         majority=majority,
         settings=record.settings,
+        first_step=first_step,
     )
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send, end a run as Ctrl-C does: with its record written."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt(signal.Signals(signum).name)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _now() -> str:

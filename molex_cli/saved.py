@@ -22,6 +22,7 @@ from molex_cli.layers.noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives import Answers, Objective
 from molex_cli.objectives.labels import Labels
+from molex_cli.placing import place
 from molex_cli.recording import encoded_splits, how_scored
 from molex_cli.schema import Experiment
 from molex_cli.tasks import Kind, Protocol, Task
@@ -83,10 +84,10 @@ def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
         raise ConfigError(f"which must be left out where run is an adapter file, got {which}")
     if not path.exists():
         raise CheckpointError(f"run must be the folder of a run or an adapter file, got no such path: {path}")
-    device = hardware.accelerator(settings).device
+    accelerator = hardware.accelerator(settings)
     saved, adapted = checkpoint.load(file)
-    adapted.model.to(device)
-    return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, device)
+    place(adapted, settings, accelerator)
+    return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
 
 
 def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | None = None) -> dict[str, Any]:

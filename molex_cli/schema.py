@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -16,7 +16,8 @@ from molex_cli.backbones.settings import Model
 from molex_cli.data.reading import default_data_dir
 from molex_cli.errors import ConfigError
 from molex_cli.hardware import Hardware
-from molex_cli.methods.base import Method
+from molex_cli.methods.base import METHODS, Method
+from molex_cli.records.claims import Resume
 from molex_cli.tasks import Task
 
 GROUPS = ("model", "method", "task", "hardware", "experiment")
@@ -28,6 +29,15 @@ class Schedule(Enum):
     linear = "linear"
     cosine = "cosine"
     constant = "constant"
+
+
+class Keep(Enum):
+    """Which adapters stay when a run is done."""
+
+    both = "both"
+    best = "best"
+    last = "last"
+    none = "none"
 
 
 class Wandb(Enum):
@@ -47,9 +57,9 @@ class Train:
     max_steps: int | None = None
     """Optimizer steps at most; null trains all epochs."""
     batch_size: int = 16
-    """Rows of one forward pass on one device."""
+    """Rows of one forward pass; processes that share a run share them, or the passes."""
     accumulate: int = 1
-    """Forward passes of one optimizer step; the effective batch is batch_size x accumulate x processes."""
+    """Forward passes of one optimizer step; the effective batch is batch_size x accumulate, whatever the processes."""
     eval_batch_size: int = 64
     learning_rate: float | None = None
     """Peak learning rate; null takes the method's recommended one, at the model's scale."""
@@ -114,6 +124,17 @@ class Experiment:
     """Tasks to learn one after the other, in this order; none trains `task` alone."""
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)
+    resume: Resume = Resume.missing
+    """What to do about a run that is there already: missing goes on with interrupted ones and leaves those that have
+    ended, failed tries failed ones again, never starts over beside them."""
+    fail_fast: bool = False
+    """Start no further job of a sweep after one has failed."""
+    isolate: bool = True
+    """Give every job of a sweep a process of its own."""
+    keep: Keep = Keep.both
+    """Adapters that stay when the run is done."""
+    checkpoint_every: int | None = None
+    """Optimizer steps between the states that a run can go on from; null takes every evaluation and five minutes."""
     seed: int = 0
     """One seed for four streams: head and adapters, data order, dropout, routing noise."""
     data_dir: str | None = field(default_factory=default_data_dir)
@@ -147,8 +168,10 @@ def register() -> None:
 
 def resolve(config: DictConfig) -> Experiment:
     """Return the experiment that the composed settings describe; raise ConfigError with every problem."""
-    own = OmegaConf.create({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
-    experiment = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Experiment), own))
+    if "hydra" in config or OmegaConf.get_type(config) is not Experiment:
+        own = OmegaConf.create({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
+        config = OmegaConf.merge(OmegaConf.structured(Experiment), own)  # type: ignore[assignment]
+    experiment = OmegaConf.to_object(config)
     assert isinstance(experiment, Experiment)
     if found := list(_not_finite(as_data(experiment))) or list(problems(experiment)):
         raise ConfigError(found)
@@ -165,6 +188,12 @@ def problems(experiment: Experiment) -> Iterator[str]:
         yield "train.evaluate_every and train.evaluate_at_start must be left out with stages, got one of them"
     if len(experiment.stages) == 1:
         yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
+    if experiment.checkpoint_every is not None and experiment.checkpoint_every < 1:
+        yield f"checkpoint_every must be at least 1, got {experiment.checkpoint_every}"
+    if experiment.checkpoint_every is not None and experiment.stages:
+        yield "checkpoint_every must be left out with stages, between which the states lie, got it with " + ", ".join(
+            experiment.stages
+        )
     if experiment.seed < 0:
         yield f"seed must be at least 0, got {experiment.seed}"
     num_layers = experiment.model.config.get("num_hidden_layers") or experiment.model.config.get("n_layer")
@@ -177,8 +206,23 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _not_finite(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        yield from (problem for i, item in enumerate(value) for problem in _not_finite(item, f"{key}[{i}]"))
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{key} must be a finite number, got {value}"
+
+
+def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:
+    """Return the experiment that `as_data` described; `kind` is the registered name of its method's settings."""
+    if kind not in METHODS:
+        raise KeyError(f"no method {kind}")
+    typed = OmegaConf.structured(Experiment)
+    typed.method = OmegaConf.structured(METHODS[kind])
+    experiment = OmegaConf.to_object(OmegaConf.merge(typed, settings))
+    assert isinstance(experiment, Experiment)
+    if found := list(problems(experiment)):
+        raise ConfigError(found)
+    return experiment
 
 
 def as_data(settings: Any) -> Any:

@@ -3,13 +3,16 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from molex_cli.data.batches import epoch_order, parts
+from molex_cli import processes
+from molex_cli.data.batches import Share, epoch_order, shares
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TrainingError
 from molex_cli.events import Step
@@ -33,9 +36,9 @@ class Timetable:
     total_steps: int
 
     @classmethod
-    def of(cls, settings: Train, num_rows: int, processes: int = 1) -> "Timetable":
+    def of(cls, settings: Train, num_rows: int) -> "Timetable":
         """Return the timetable of a training over so many rows."""
-        effective = settings.batch_size * settings.accumulate * processes
+        effective = settings.batch_size * settings.accumulate
         per_epoch = math.ceil(num_rows / effective)
         total = max(1, round(settings.epochs * per_epoch))
         return cls(num_rows, effective, min(total, settings.max_steps or total))
@@ -110,48 +113,82 @@ class GradientFlow:
         return {"passed": not dead if judged else None, "without_gradient": dead, "known": reasons, "steps": self.steps}
 
 
+@dataclass
+class Training:
+    """What a training carries from step to step, and all that a checkpoint must keep of it.
+
+    Its random streams are no part of it: each is a function of the seed and the step.
+    """
+
+    adapted: Adapted
+    adam: torch.optim.AdamW
+    learning_rate: float
+    """Peak learning rate."""
+    flow: GradientFlow
+    step: int = 0
+    """Optimizer steps done."""
+
+    @classmethod
+    def of(
+        cls, adapted: Adapted, settings: Train, learning_rate: float, flow: GradientFlow | None = None
+    ) -> "Training":
+        """Return a training before its first step."""
+        adam = optimizer(adapted, learning_rate, settings.weight_decay)
+        return cls(adapted, adam, learning_rate, flow or GradientFlow.of(adapted))
+
+
 def steps(
-    adapted: Adapted,
+    training: Training,
     objective: Objective,
     encoded: Encoded,
     settings: Train,
     *,
-    learning_rate: float,
     seed: int,
     accelerator: "Accelerator",
-    flow: GradientFlow | None = None,
 ) -> Iterator[Step]:
-    """Train and yield each optimizer step; the order of rows depends on the seed and lengths alone."""
-    timetable = Timetable.of(settings, len(encoded.ids), accelerator.num_processes)
-    adam = optimizer(adapted, learning_rate, settings.weight_decay)
-    model, adam = accelerator.prepare(adapted.model, adam)
-    torch.manual_seed(stream_seed(seed, "dropout"))
+    """Train on and yield each optimizer step; the order of rows depends on the seed and lengths alone."""
+    timetable = Timetable.of(settings, len(encoded.ids))
+    adapted, adam = training.adapted, training.adam
     pad_id = adapted.backbone.tokenizer.pad_token_id
     trainable = list(adapted.trainable().values())
-    for step, rows in enumerate(timetable.batches(encoded.lengths, seed)):
+    for rows in islice(timetable.batches(encoded.lengths, seed), training.step, None):
         started = time.perf_counter()
-        factor = rate_factor(step, timetable.total_steps, settings.warmup, settings.schedule)
+        factor = rate_factor(training.step, timetable.total_steps, settings.warmup, settings.schedule)
         for group in adam.param_groups:
             group["lr"] = group["peak"] * factor
-        model.train()
-        pieces = [objective.batch(encoded, part, pad_id, adapted.pad_to) for part in parts(rows, settings.batch_size)]
-        losses = _backward(model, adapted, objective, pieces, accelerator)
-        if flow is not None:
-            flow.observe()
+        adapted.model.train()
+        own = shares(rows, settings.batch_size, processes.rank(), processes.world())
+        pieces = [Piece(each, objective.batch(encoded, each.rows, pad_id, adapted.pad_to)) for each in own]
+        losses = _backward(training, objective, pieces, accelerator, stream_seed(seed, f"dropout/{training.step}"))
+        processes.sum_gradients(trainable)
+        training.flow.observe()
         norm = torch.nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)
-        _require_finite(step + 1, losses.task, float(norm), learning_rate)
+        _require_finite(training.step + 1, losses.task, float(norm), training.learning_rate)
         adam.step()
         adam.zero_grad()
+        training.step += 1
         yield Step(
-            step=step + 1,
-            epoch=(step + 1) / timetable.steps_per_epoch,
+            step=training.step,
+            epoch=training.step / timetable.steps_per_epoch,
             loss=losses.task,
             balance_loss=losses.balance,
-            learning_rate=learning_rate * factor,
+            learning_rate=training.learning_rate * factor,
             gradient_norm=float(norm),
             tokens=sum(encoded.lengths[row] for row in rows),
             seconds=time.perf_counter() - started,
         )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A share of an effective batch, as tensors."""
+
+    share: Share
+    batch: Batch
+
+    def seed(self, step_seed: int) -> int:
+        """Return the seed of its dropout: whoever computes a whole part drops the same."""
+        return stream_seed(step_seed, f"{self.share.part}/{processes.rank() if self.share.split else 0}")
 
 
 @dataclass(frozen=True)
@@ -161,21 +198,40 @@ class _Losses:
 
 
 def _backward(
-    model: Any, adapted: Adapted, objective: Objective, batches: Sequence[Batch], accelerator: "Accelerator"
+    training: Training, objective: Objective, pieces: Sequence[Piece], accelerator: "Accelerator", step_seed: int
 ) -> _Losses:
-    """Add up the gradients of one effective batch, so that it does not matter into how many parts it is cut."""
-    task_total, balance_total = 0.0, None
-    weights = [objective.weight(batch) for batch in batches]
-    for batch, size in zip(batches, weights, strict=True):
-        weight = size / max(1, sum(weights))
-        loss = objective.loss(model, for_model(adapted, on(accelerator.device, batch)))
-        balance = adapted.auxiliary_loss()
-        total = loss if balance is None or not adapted.balance else loss + adapted.balance * balance
-        accelerator.backward(total * weight)
-        task_total += float(loss.detach()) * weight
+    """Add up the gradients of one effective batch, so that it does not matter how it is cut and who computes it.
+
+    Each piece's loss counts by its weight in the whole effective batch; the balance loss of a part that all
+    processes share is that of the part as a whole.
+    """
+    adapted = training.adapted
+    weights = [0 if piece.share.stand_in else objective.weight(piece.batch) for piece in pieces]
+    part_weights = _part_weights(pieces, weights, accelerator.device)
+    total = max(1.0, sum(part_weights))
+    task_total, balance_total = 0.0, 0.0
+    for piece, weight in zip(pieces, weights, strict=True):
+        torch.manual_seed(piece.seed(step_seed))
+        with adapted.uncounted() if piece.share.stand_in else nullcontext():
+            task = objective.loss(adapted.model, for_model(adapted, on(accelerator.device, piece.batch)))
+        loss = task * (weight / total)
+        balance = adapted.auxiliary_loss(split=piece.share.split)
         if balance is not None:
-            balance_total = (balance_total or 0.0) + float(balance.detach()) * weight
-    return _Losses(task_total, balance_total)
+            balance = balance * (part_weights[piece.share.part] / total)
+            balance_total += float(balance.detach())
+            loss = loss + adapted.balance * balance if adapted.balance else loss
+        accelerator.backward(loss)
+        task_total += float(task.detach()) * weight / total
+    task_total, balance_total = processes.summed_floats([task_total, balance_total], accelerator.device)
+    return _Losses(task_total, balance_total if adapted.routers else None)
+
+
+def _part_weights(pieces: Sequence[Piece], weights: Sequence[int], device: torch.device) -> list[float]:
+    """Return the weight of every part of the effective batch, over all processes."""
+    found = [0.0] * pieces[0].share.parts
+    for piece, weight in zip(pieces, weights, strict=True):
+        found[piece.share.part] = float(weight)
+    return processes.summed_floats(found, device)
 
 
 def _require_finite(step: int, loss: float, norm: float, learning_rate: float) -> None:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from molex_cli import checkpoint
-from molex_cli.cli import main, train
+from molex_cli.cli import main
 from molex_cli.data import reading
 from molex_cli.errors import CheckpointError, DataError
 from molex_cli.tasks import Files, Quoting, Task
@@ -36,7 +36,6 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.delenv("MOLEX_DATA", raising=False)
     monkeypatch.setattr(sys, "argv", ["molex"])
-    monkeypatch.setattr(train, "_failures", [])
 
 
 @pytest.fixture(autouse=True)

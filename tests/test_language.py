@@ -267,16 +267,21 @@ def test_the_longer_of_two_labels_is_looked_for_first():
 
 def test_the_effective_batch_counts_tokens_and_not_parts(decoder, tmp_path):
     """Answers differ in length: cut into parts, the gradient must still be that of the whole batch."""
+    from molex_cli.data.batches import Share
     from molex_cli.hardware import Device, Hardware, accelerator
-    from molex_cli.training import _backward
+    from molex_cli.schema import Train
+    from molex_cli.training import Piece, Training, _backward
 
     found = []
     for cuts in ([[0, 1, 2, 3]], [[0], [1, 2], [3]]):
         adapted, goal = decoder(task=made_task(protocol=Protocol.generate))
         adapted.model.eval()
         encoded = goal.encode(made_split(), adapted.backbone.tokenizer, 200, tmp_path, training=True)
-        pieces = [goal.batch(encoded, cut, adapted.backbone.tokenizer.pad_token_id, None) for cut in cuts]
-        losses = _backward(adapted.model, adapted, goal, pieces, accelerator(Hardware(device=Device.cpu)))
+        pad_id = adapted.backbone.tokenizer.pad_token_id
+        own = [Share(part, len(cuts), cut) for part, cut in enumerate(cuts)]
+        pieces = [Piece(share, goal.batch(encoded, share.rows, pad_id, None)) for share in own]
+        training = Training.of(adapted, Train(), learning_rate=1e-3)
+        losses = _backward(training, goal, pieces, accelerator(Hardware(device=Device.cpu)), step_seed=0)
         found.append((losses.task, [p.grad.clone() for p in adapted.trainable().values()]))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     for one, other in zip(found[0][1], found[1][1], strict=True):

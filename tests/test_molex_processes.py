@@ -66,14 +66,27 @@ def test_two_processes_train_molex_as_one_does(ranks):
             torch.testing.assert_close(rank["molex"]["gradients"][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
 
 
+def test_processes_with_sharded_blocks_call_the_guests_that_any_of_them_chose(ranks):
+    made = built("molex")
+    whole = measured(made, made.model, batch(**SIZE))
+    assert any(sum(share > 0 for share in usage) > 1 for usage in whole["usage"].values())
+    torch.testing.assert_close(torch.cat([rank["sharded"]["logits"] for rank in ranks]), whole["logits"])
+    for name, gradient in whole["gradients"].items():
+        summed = sum(rank["sharded"]["gradients"].get(name, torch.zeros_like(gradient)) for rank in ranks)
+        torch.testing.assert_close(summed / 2, gradient, atol=1e-6, rtol=1e-4, msg=name)
+
+
 def test_each_process_of_the_published_variant_votes_over_its_own_rows(ranks):
     """As published: one vote a device, so predictions depend on how a batch is split over devices."""
     data = batch(**SIZE)
+    own = []
     for number, rank in enumerate(ranks):
         made = built("molex_paper")
         alone = measured(made, made.model, {name: t[number * 4 : number * 4 + 4] for name, t in data.items()})
-        assert rank["molex_paper"]["usage"] == alone["usage"]
         torch.testing.assert_close(rank["molex_paper"]["logits"], alone["logits"])
+        own.append(alone["usage"])
     made = built("molex_paper")
     whole = measured(made, made.model, data)
-    assert any(rank["molex_paper"]["usage"] != whole["usage"] for rank in ranks)
+    together = {layer: [(a + b) / 2 for a, b in zip(own[0][layer], own[1][layer], strict=True)] for layer in own[0]}
+    assert all(rank["molex_paper"]["usage"] == together for rank in ranks)
+    assert together != whole["usage"]

@@ -5,22 +5,26 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "molex_cli"
 ROWS = [
-    {"errors", "events", "metrics", "writing"},
-    {"allocation", "routing", "records", "hardware", "hub", "tasks"},
+    {"errors", "events", "metrics", "signals", "writing"},
+    {"allocation", "routing", "records", "hardware", "hub", "processes", "tasks"},
     {"backbones", "data"},
     {"layers"},
     {"methods"},
     {"objectives", "schema", "plan"},
-    {"training", "evaluation", "checkpoint", "sinks"},
+    {"training", "evaluation", "checkpoint", "identity", "placing", "progress", "sinks"},
     {"recording"},
     {"run", "continual", "bench", "saved", "probe"},
+    {"launch"},
+    {"sweep"},
     {"cli"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 # Within a row: training yields what evaluation adds to and checkpoint keeps.
 WITHIN = {
     ("evaluation", "training"),
-    ("checkpoint", "evaluation"),
+    ("progress", "training"),
+    ("progress", "evaluation"),
+    ("progress", "checkpoint"),
     ("metrics", "writing"),
     ("writing", "errors"),
     ("run", "continual"),

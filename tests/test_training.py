@@ -14,7 +14,7 @@ from molex_cli.hardware import Device, Hardware, accelerator, random_stream, str
 from molex_cli.methods.base import Group
 from molex_cli.objectives.labels import Labels
 from molex_cli.schema import Schedule, Train
-from molex_cli.training import GradientFlow, Timetable, optimizer, rate_factor, steps
+from molex_cli.training import GradientFlow, Timetable, Training, optimizer, rate_factor, steps
 
 CPU = Hardware(device=Device.cpu)
 
@@ -35,18 +35,12 @@ def trained(adapted, tmp_path, *arguments, seed=0, **settings):
         if hasattr(module, "dropout_prob"):
             module.dropout_prob = 0.0
     train = Train(batch_size=8, epochs=2, **settings) if "batch_size" not in settings else Train(epochs=2, **settings)
-    events = list(
-        steps(
-            made,
-            Labels(["no", "yes"]),
-            encoded(tmp_path),
-            train,
-            learning_rate=1e-3,
-            seed=seed,
-            accelerator=accelerator(CPU),
-        )
-    )
-    return made, events
+    return made, list(loop_of(made, encoded(tmp_path), train, seed=seed))
+
+
+def loop_of(made, rows, train, seed=0):
+    training = Training.of(made, train, learning_rate=1e-3)
+    return steps(training, Labels(["no", "yes"]), rows, train, seed=seed, accelerator=accelerator(CPU))
 
 
 def test_accumulated_parts_train_like_the_whole_batch(adapted, tmp_path):
@@ -69,15 +63,7 @@ def test_two_methods_with_the_same_seed_see_the_same_batches(adapted, tmp_path):
     tokens = []
     for method in ("mola_inverted", "lora", "head"):
         made = adapted(f"method={method}")
-        loop = steps(
-            made,
-            Labels(["no", "yes"]),
-            rows,
-            Train(batch_size=4),
-            learning_rate=1e-3,
-            seed=3,
-            accelerator=accelerator(CPU),
-        )
+        loop = loop_of(made, rows, Train(batch_size=4), seed=3)
         tokens.append([step.tokens for step in loop])
     assert tokens[0] == tokens[1] == tokens[2]
 
@@ -94,15 +80,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_way_out(adapted, 
     made = adapted("method=lora")
     with torch.no_grad():
         made.model.classifier.bias.fill_(float("nan"))
-    loop = steps(
-        made,
-        Labels(["no", "yes"]),
-        encoded(tmp_path),
-        Train(),
-        learning_rate=1e-3,
-        seed=0,
-        accelerator=accelerator(CPU),
-    )
+    loop = loop_of(made, encoded(tmp_path), Train())
     with pytest.raises(TrainingError, match=r"loss must be finite, got nan at step 1; lower train\.learning_rate"):
         next(loop)
 
@@ -111,7 +89,6 @@ def test_the_timetable_counts_steps_and_stops_at_max_steps():
     table = Timetable.of(Train(batch_size=4, accumulate=2, epochs=1.5), 20)
     assert (table.effective_batch, table.steps_per_epoch, table.total_steps) == (8, 3, 4)
     assert Timetable.of(Train(max_steps=2), 1000).total_steps == 2
-    assert Timetable.of(Train(batch_size=4), 20, processes=2).effective_batch == 8
     assert len(list(table.batches([5] * 20, seed=0))) == 4
 
 

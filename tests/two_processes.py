@@ -1,4 +1,4 @@
-"""One of two processes of `test_molex_processes.py`: half of a batch through DistributedDataParallel on gloo."""
+"""One of two processes of `test_molex_processes.py`: half of a batch through a model that both share, on gloo."""
 
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from molex_cli import checkpoint
 from molex_cli.cli import arguments, overrides
+from molex_cli.placing import _shard
 
 SIZE = {"num_rows": 8, "length": 20}
 
@@ -37,6 +38,9 @@ def main(folder):
     for method in ("molex", "molex_paper"):
         made = built(method)
         found[method] = measured(made, DistributedDataParallel(made.model, find_unused_parameters=True), half)
+    made = built("molex")
+    _shard(made, torch.device("cpu"))
+    found["sharded"] = measured(made, made.model, half)
     torch.save(found, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 

@@ -6,7 +6,7 @@ groups are looked up in conf/, composed, and each key and value is tried on the 
 
 import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import product
 from typing import Any, get_args
@@ -14,7 +14,7 @@ from typing import Any, get_args
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,38 +22,93 @@ from omegaconf.errors import OmegaConfBaseException
 from molex_cli import schema
 from molex_cli.cli.arguments import CommandLine, options
 from molex_cli.errors import ConfigError, nearest
+from molex_cli.identity import Job
 
-MOST_COMBINATIONS = 64  # of group choices that are composed one by one before a sweep starts
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
 
 
 def checked(line: CommandLine) -> schema.Experiment:
     """Return the (first) experiment of the command line and tidy its overrides; raise with every problem."""
+    return jobs(line)[0].experiment
+
+
+def jobs(line: CommandLine) -> list[Job]:
+    """Return every job of the command line, the last sweep going fastest; raise with every problem."""
     schema.register()
     parsed, bad = _parsed(line.overrides)
-    if not line.multirun:
+    if line.multirun:
+        parsed = _with_presets(parsed, line)
+    else:
         for override in parsed:
             if override.is_sweep_override():
                 _, _, value = (override.input_line or "").partition("=")
                 bad.append(f"{override.key_or_group} must be one value, got {value}; add -m to sweep over several")
         parsed = [override for override in parsed if not override.is_sweep_override()]
+    parsed = list({o.key_or_group: o for o in parsed}.values())  # what is given twice counts as given last
     groups = [o for o in parsed if o.key_or_group in schema.GROUPS]
     unknown = {o.key_or_group for o in groups if list(_group_problems(o, line))}
     bad += [problem for override in groups for problem in _group_problems(override, line)]
     groups = [o for o in groups if o.key_or_group not in unknown]
-    values = [o for o in parsed if o.key_or_group not in schema.GROUPS and not _is_hydra(o)]
+    values = [o for o in parsed if o.key_or_group not in schema.GROUPS and not is_hydra(o.key_or_group)]
     values = [o for o in values if o.key_or_group.split(".")[0] not in unknown]
-    combinations = list(product(*(_choices(group) for group in groups)))[:MOST_COMBINATIONS]
-    composed = [_composed(line, groups, combination) for combination in combinations]
-    bad += [problem for override in values for config in composed for problem in _misfits(override, config)]
-    fitting = [o for o in values if not any(list(_misfits(o, config)) for config in composed)]
-    experiments = [_resolved(trial, bad) for config in composed for trial in _trials(config, fitting)]
+    composed = {
+        combination: _composed(line, groups, combination)
+        for combination in product(*(_choices(group) for group in groups))
+    }
+    for override in values:
+        bad += [problem for config in composed.values() for problem in _misfits(override, config)]
+    unfit = {o.key_or_group for o in values if any(list(_misfits(o, config)) for config in composed.values())}
+    fitting = [o for o in parsed if o in groups or (o in values and o.key_or_group not in unfit and not o.is_delete())]
+    found = list(_expanded(fitting, composed, bad))
     if bad:
         raise ConfigError(dict.fromkeys(bad))
-    line.overrides = [_tidied(o, composed[0]) for o in parsed]
-    assert experiments[0] is not None
-    return experiments[0]
+    line.overrides = [_tidied(o, next(iter(composed.values()))) for o in parsed]
+    return found
+
+
+def hydra_settings(line: CommandLine, *, is_checked: bool = True) -> DictConfig:
+    """Return Hydra's own part of the settings, with its launcher and sweeper, as the (first) job's groups make it."""
+    parsed, _ = _parsed(line.overrides)
+    chosen = [o for o in parsed if o.key_or_group in schema.GROUPS]
+    # Hydra's settings may name ours, as the size of a pool does; before ours are checked only its own count.
+    fixed = [o for o in parsed if o.key_or_group not in schema.GROUPS and not o.is_sweep_override()]
+    own = [o.input_line or "" for o in fixed if is_checked or is_hydra(o.key_or_group)]
+    return _composed(line, chosen, [_choices(group)[0] for group in chosen], own)
+
+
+def is_hydra(key: str) -> bool:
+    """Return whether a key is one of Hydra's own."""
+    return key.split(".")[0].split("/")[0] == "hydra"
+
+
+def _with_presets(parsed: list[Override], line: CommandLine) -> list[Override]:
+    """Return the overrides with the sweeps before them that an experiment brings as hydra.sweeper.params."""
+    if any(o.key_or_group in schema.GROUPS and list(_group_problems(o, line)) for o in parsed):
+        return parsed
+    params = OmegaConf.select(hydra_settings(line, is_checked=False), "hydra.sweeper.params") or {}
+    given = {o.key_or_group for o in parsed}
+    preset, bad = _parsed([f"{key}={_text(value)}" for key, value in params.items() if key not in given])
+    if bad:
+        raise ConfigError(bad)
+    return [*preset, *parsed]
+
+
+def _expanded(
+    parsed: Sequence[Override], composed: Mapping[tuple[str, ...], DictConfig], bad: list[str]
+) -> Iterator[Job]:
+    """Yield the product of all values, in the order in which their keys stand in the command line."""
+    for chosen in product(*([(o, value) for value in _values(o)] for o in parsed)):
+        combination = tuple(_text(value) for o, value in chosen if o.key_or_group in schema.GROUPS)
+        trial = copy.deepcopy(composed[combination])
+        for override, value in chosen:
+            if override.key_or_group not in schema.GROUPS:
+                OmegaConf.update(trial, override.key_or_group, value, force_add=True)
+        experiment = _resolved(trial, bad)
+        if experiment is not None:
+            yield Job(
+                tuple(f"{o.key_or_group}={_text(value)}" for o, value in chosen if o.is_sweep_override()), experiment
+            )
 
 
 def one_line(error: Exception) -> str:
@@ -62,17 +117,6 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
     return (f"{key}: " if key else "") + " ".join(lines)
-
-
-def _trials(config: DictConfig, values: Sequence[Override]) -> Iterator[DictConfig]:
-    """Yield the settings with every first value, then with each further value of a sweep on its own."""
-    first = {o.key_or_group: _values(o)[0] for o in values if not o.is_delete()}
-    further = [{**first, o.key_or_group: value} for o in values for value in _values(o)[1:]]
-    for each in [first, *further]:
-        trial = copy.deepcopy(config)
-        for key, value in each.items():
-            OmegaConf.update(trial, key, value, force_add=True)
-        yield trial
 
 
 def _resolved(config: DictConfig, bad: list[str]) -> schema.Experiment | None:
@@ -100,22 +144,33 @@ def _parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
     return parsed, bad
 
 
-def _is_hydra(override: Override) -> bool:
-    return override.key_or_group.split(".")[0].split("/")[0] == "hydra"
-
-
 def _choices(override: Override) -> list[str]:
-    return ["null" if value is None else str(value) for value in _values(override)]
+    return [_text(value) for value in _values(override)]
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
 
 
 def _values(override: Override) -> list[Any]:
+    """Return every value that an override stands for; of an interval, from which an optimiser draws, both ends."""
+    given = override.value()
+    if isinstance(given, IntervalSweep):
+        return [given.start, given.end]
+    if isinstance(given, Glob):
+        return given.filter(options(override.key_or_group))
     if override.is_sweep_override():
-        return [value if isinstance(value, str) else _plain(value) for value in override.sweep_iterator()]
-    return [override.value()]
+        return [_plain(value) for value in override.sweep_iterator()]
+    return [given]
 
 
 def _plain(value: Any) -> Any:
-    return value.text if hasattr(value, "text") else value
+    """Return a value of a sweep without the quotes that it was written in."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value.text if isinstance(value, QuotedString) else value
 
 
 def _group_problems(override: Override, line: CommandLine) -> Iterator[str]:
@@ -126,14 +181,20 @@ def _group_problems(override: Override, line: CommandLine) -> Iterator[str]:
             yield f"{group} must be one of the files in conf/{group}, got {value}; {nearest(value, choices)}"
 
 
-def _composed(line: CommandLine, groups: Sequence[Override], choice: Sequence[str]) -> DictConfig:
-    overrides = [f"{group.key_or_group}={value}" for group, value in zip(groups, choice, strict=True)]
+def _composed(
+    line: CommandLine, groups: Sequence[Override], choice: Sequence[str], hydra: Sequence[str] | None = None
+) -> DictConfig:
+    """Return the settings of a choice of groups; with Hydra's own, changed as given, if any are given."""
+    # In quotes, or a file that is called nan.yaml or 1.yaml would be taken for a number.
+    quoted = [value if value == "null" else f'"{value}"' for value in choice]
+    overrides = [f"{group.key_or_group}={value}" for group, value in zip(groups, quoted, strict=True)]
+    overrides += hydra or []
     if line.extra_dirs:
         overrides.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in line.extra_dirs)}]")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(line.config_path), version_base="1.3"):
-            return compose(line.config_name, overrides=overrides)
+            return compose(line.config_name, overrides=overrides, return_hydra_config=hydra is not None)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error)) from error
 
@@ -225,7 +286,7 @@ def _type_problem(key: str, value: Any, node: Node | None) -> str:
 def _tidied(override: Override, config: DictConfig) -> str:
     """Return the override as Hydra wants it: a plus for new keys of free-form sections only."""
     text = override.input_line or ""
-    if _is_hydra(override) or override.is_delete():
+    if is_hydra(override.key_or_group) or override.is_delete():
         return text
     bare = text.lstrip("+")
     return f"++{bare}" if _is_open(override.key_or_group, config) else bare

@@ -1,9 +1,11 @@
-"""`molex train`: a Hydra application whose command line has been checked before."""
+"""`molex train`: one run, or with -m a sweep, after the command line has been checked."""
 
+import math
 import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -13,59 +15,102 @@ from omegaconf import DictConfig, OmegaConf
 from molex_cli import records, schema
 from molex_cli.cli import arguments, overrides
 from molex_cli.errors import ConfigError, MolexError
+from molex_cli.metrics import METRICS
+from molex_cli.records.claims import Resume
 
-# Failures of this process's jobs: kept instead of raised, so that the other jobs of a sweep run.
-_failures: list[Exception] = []
-_this_process = os.getpid()
+SHOW_ONLY = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 def main(argv: list[str]) -> int:
-    """Check the command line, then hand it to Hydra, which runs one job or a sweep."""
+    """Check the command line, then show what Hydra shows, run one experiment or sweep over many."""
     line = arguments.parse(argv)
     schema.register()
+    register_resolvers()
+    if SHOW_ONLY & set(line.flags):
+        if not {"-h", "--help", "--hydra-help"} & set(line.flags):
+            overrides.checked(line)
+        return application(line.argv(), str(line.config_path))
+    jobs = overrides.jobs(line)
+    _require_writable(jobs[0].experiment.output_dir)
+    settings = overrides.hydra_settings(line)
+    if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
+        return _one(jobs[0].experiment)
+    if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
+        return application([*line.argv(), *_upwards(jobs[0].experiment, line, settings)], str(line.config_path))
+    from molex_cli.sweep.sweeper import sweep
+
+    return sweep(jobs, settings)
+
+
+def register_resolvers() -> None:
+    """Let YAML files ask for the choices of a group and for the size of a pool."""
     OmegaConf.register_new_resolver("molex_options", _options_line, replace=True)
-    if not {"-h", "--help", "--hydra-help"} & set(line.flags):
-        experiment = overrides.checked(line)
-        if not {"-c", "--cfg", "-i", "--info"} & set(line.flags):
-            _require_writable(experiment.output_dir)
-    return application(line.argv(), str(line.config_path))
+    OmegaConf.register_new_resolver("molex_places", _places, replace=True)
 
 
 def application(argv: list[str], config_path: str, name: str = "molex train") -> int:
-    """Run Hydra on these arguments, under the name that it shows."""
+    """Let Hydra do the rest: its displays, and sweepers that choose the next job by what the last one scored."""
     # With this set Hydra leaves errors to the caller, who prints one line for a user's mistake.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [name, *argv]
-    _failures.clear()
     try:
         hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
     except HydraException as error:
         raise ConfigError(overrides.one_line(error)) from error
-    return _exit_code()
+    return 0
 
 
-def job(config: DictConfig) -> float | None:
-    """Run one job and return the score that a sweeper would optimise: the last of the first metric."""
+def job(config: DictConfig) -> float:
+    """Run one job of a sweeper that optimises, and return its score: the last of the first metric."""
+    from molex_cli.launch import run_here
+
     experiment = schema.resolve(config)
-    from molex_cli.run import run
+    if experiment.resume is Resume.missing:
+        experiment.resume = Resume.failed  # a trial that failed before has no score to return
+    record = run_here(experiment)
+    score = record.scores["last"]["scores"][record.scores["metric"]]
+    return math.nan if score is None else float(score)
+
+
+def _upwards(experiment: schema.Experiment, line: arguments.CommandLine, settings: DictConfig) -> list[str]:
+    """Return what makes an optimiser seek high scores where its default is low ones and nobody said otherwise."""
+    direction = settings.hydra.sweeper.get("direction")
+    said = any("hydra.sweeper.direction" in override for override in line.overrides)
+    better_high = METRICS[experiment.task.metrics[0]].higher_is_better
+    return ["hydra.sweeper.direction=maximize"] if direction is not None and better_high and not said else []
+
+
+def _one(experiment: schema.Experiment) -> int:
+    """Run one experiment; what failed before is tried again, what has finished is shown."""
+    from molex_cli import identity
+
+    done = identity.ended(experiment)
+    if done is not None and done.record is not None and done.record.status == "finished":
+        scores = done.record.scores["last"]["scores"].items()
+        print("  ".join(f"{name} {float('nan') if value is None else value:.4f}" for name, value in scores))
+        print(f"finished before  {done.folder}/record.json  (resume=never runs it again beside it)")
+        return 0
+    if experiment.resume is Resume.missing:
+        experiment.resume = Resume.failed
+    from molex_cli.launch import run_here
 
     try:
-        record = run(experiment)
+        run_here(experiment)
+    except MolexError as error:
+        if getattr(error, "__notes__", None):  # a run that has a record has told it
+            return 2
+        raise
     except Exception as error:
-        if os.getpid() != _this_process:
-            raise
-        _failures.append(error)
-        return None
-    score: float | None = record.scores["last"]["scores"][record.scores["metric"]]
-    return score
-
-
-def _exit_code() -> int:
-    """Return 2 where the user's mistakes ended the runs; show our own with their traceback and return 1."""
-    bugs = [error for error in _failures if not isinstance(error, MolexError)]
-    for error in bugs:
         traceback.print_exception(error)
-    return 1 if bugs else 2 if _failures else 0
+        return 1
+    return 0
+
+
+def _places(devices: Sequence[str], jobs_per_device: int) -> int:
+    """Return how many jobs run at once: so many on each device, or so many in all where none is leased."""
+    return max(1, len(devices)) * jobs_per_device
 
 
 def _options_line(group: str) -> str:

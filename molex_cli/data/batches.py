@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,6 +37,33 @@ def parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """Yield the rows of an effective batch in parts of at most `size`."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process computes of one part of an effective batch."""
+
+    part: int
+    parts: int
+    """Number of the part, and of all parts."""
+    rows: Sequence[int]
+    stand_in: bool = False
+    """Whether the rows only keep this process in step with the others and count for nothing."""
+    split: bool = False
+    """Whether other processes have the part's other rows."""
+
+
+def shares(rows: Sequence[int], size: int, rank: int, world: int) -> list[Share]:
+    """Return the shares of one process: whole parts where they can be dealt out evenly, else its rows of every part.
+
+    All processes get as many shares, so that those that wait for each other in a forward pass stay in step.
+    """
+    whole = list(parts(rows, size))
+    count = len(whole)
+    if count % world == 0:
+        return [Share(number, count, whole[number]) for number in range(rank, count, world)]
+    own = [part[rank::world] for part in whole]
+    return [Share(i, count, mine or whole[i][:1], stand_in=not mine, split=True) for i, mine in enumerate(own)]
 
 
 def collate(encoded: Encoded, rows: Sequence[int], pad_id: int, pad_to: int | None = None) -> dict[str, Tensor]:

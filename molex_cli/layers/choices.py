@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from molex_cli import processes
 from molex_cli.layers.telemetry import TokenWeights
 from molex_cli.routing import balance_loss, ballots, entropy, majority, vote_margin
 
@@ -40,12 +41,13 @@ class GuestChoice:
         self.has_mixed = False
         """Whether the layer ever chose another one."""
         self._tokens, self._balanced = tokens, balanced
-        self._balance: Tensor | None = None
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        """Of the last forward pass: how often each guest was chosen, its summed probability, the units."""
         self._sums: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the last forward pass out of copies: it hangs on the graph of the original."""
-        return {**self.__dict__, "_balance": None}
+        return {**self.__dict__, "_last": None}
 
     def choose(self, logits_BTL: Tensor) -> Choice:
         """Return the guests that the gate's logits choose; the probability carries the gradient."""
@@ -89,29 +91,39 @@ class GuestChoice:
         """Keep the balance loss of this forward pass and add to the figures."""
         units = weight_U.sum().clamp(min=1)
         chosen_E = weight_U @ torch.nn.functional.one_hot(won_U, mean_UE.shape[-1]).to(weight_U.dtype)
-        importance_E = weight_U @ (mean_UE if self._balanced else mean_UE.detach()) / units
-        self._balance = balance_loss(chosen_E / units, importance_E)
+        self._last = chosen_E, weight_U @ (mean_UE if self._balanced else mean_UE.detach()), weight_U.sum()
         margin = (vote_margin(ballots_UE) * weight_U).sum()
         added = {"usage": chosen_E, "margin": margin, "entropy": entropy_now * units, "units": weight_U.sum()}
         self._sums = {name: self._sums.get(name, 0) + value.detach() for name, value in added.items()}
 
     def clear(self) -> None:
         """Forget the last forward pass."""
-        self._balance = None
+        self._last = None
 
-    def balance(self) -> Tensor:
+    def balance(self, *, split: bool = False) -> Tensor:
         """Return E * sum_i f_i P_i of the last forward pass, f and P over the units that chose."""
-        assert self._balance is not None, "a layer that mixes has chosen in every forward pass"
-        return self._balance
+        assert self._last is not None, "a layer that mixes has chosen in every forward pass"
+        chosen_E, importance_E, units = self._last
+        if split:
+            chosen_E, units = processes.summed(chosen_E), processes.summed(units)
+        return balance_loss(chosen_E / units.clamp(min=1), importance_E / units.clamp(min=1))
 
     def take(self) -> dict[str, Any]:
         """Return since this was last asked: `usage`, the share of each layer of the model as guest; mean
         `entropy` of the gate over tokens, in nats; mean `margin` of the vote.
         """
         sums, self._sums = self._sums, {}
-        usage = torch.zeros(self.num_layers)
-        if not sums:
-            return {"usage": usage.tolist(), "entropy": 0.0, "margin": 0.0}
-        units = sums["units"].clamp(min=1)
-        usage[self.guests] = (sums["usage"] / units).float().cpu()
-        return {"usage": usage.tolist(), **{name: float(sums[name] / units) for name in ("entropy", "margin")}}
+        names = ("usage", "entropy", "margin", "units")
+        width = len(self.guests)
+        flat = torch.zeros(width + 3, dtype=torch.float64)
+        if sums:
+            flat = torch.cat([sums[name].double().reshape(-1).cpu() for name in names])
+        chosen_E, entropy_sum, margin_sum, units = processes.summed(flat).split([width, 1, 1, 1])
+        units = units.clamp(min=1)
+        usage = torch.zeros(self.num_layers, dtype=torch.float64)
+        usage[self.guests] = chosen_E / units
+        return {
+            "usage": usage.tolist(),
+            "entropy": float(entropy_sum / units),
+            "margin": float(margin_sum / units),
+        }

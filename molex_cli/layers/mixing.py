@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from molex_cli import processes
 from molex_cli.errors import MethodError
 from molex_cli.layers.choices import TOKEN, Choice, GuestChoice
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
@@ -52,6 +53,8 @@ class MixedBlock(nn.Module):
         self.gate, self.host_weight = gate, host_weight
         self.choice = choice
         self.router_gradient, self.compute_self = router_gradient, compute_self
+        self.in_step = False
+        """Whether all processes must call the same guests: where blocks are sharded, calling one is a joint act."""
         self._blocks = tuple(blocks)  # a tuple registers nothing: guests belong to their own places
 
     def __getattr__(self, name: str) -> Any:
@@ -91,7 +94,7 @@ class MixedBlock(nn.Module):
         for guest, rows in self._groups(choice):
             part_own = own if rows is None else own.index_select(0, rows)
             weight = weight_BT1 if rows is None else weight_BT1.index_select(0, rows)
-            if self.choice.level == TOKEN:
+            if self.choice.level == TOKEN or self.in_step:
                 guests_BT = choice.guest if rows is None else choice.guest.index_select(0, rows)
                 weight = weight * (guests_BT == guest).unsqueeze(-1)
             change = weight * (output_of(guest, rows) - part_own)
@@ -111,12 +114,17 @@ class MixedBlock(nn.Module):
     def _groups(self, choice: Choice) -> Iterator[tuple[int, Tensor | None]]:
         """Yield each guest that must be computed with the rows that chose it; None stands for all rows."""
         layers_L = torch.arange(len(self._blocks), device=choice.guest.device)
-        chose_LB = (choice.guest.unsqueeze(-1) == layers_L).any(1).t().tolist()  # the one wait for the device
-        for guest, chose_B in enumerate(chose_LB):
-            if not any(chose_B) or (guest == self.layer and not self.compute_self):
+        chose_LB = (choice.guest.unsqueeze(-1) == layers_L).any(1).t()
+        chosen_L = chose_LB.any(1)
+        if self.in_step:
+            chosen_L = processes.summed(chosen_L.int()) > 0
+        wanted = torch.cat([chosen_L[:, None], chose_LB], 1).tolist()  # the one wait for the device
+        for guest, (is_chosen, *chose_B) in enumerate(wanted):
+            if not is_chosen or (guest == self.layer and not self.compute_self):
                 continue
             self.choice.has_mixed |= guest != self.layer
-            rows = [row for row, chose in enumerate(chose_B) if chose]
+            # A guest that only other processes chose is computed for one row, with weight zero.
+            rows = [row for row, chose in enumerate(chose_B) if chose] or [0]
             yield guest, None if all(chose_B) else torch.tensor(rows, device=choice.guest.device)
 
     def _guest_output(

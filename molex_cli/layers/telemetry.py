@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from molex_cli import processes
 from molex_cli.routing import balance_loss, importance_and_load
 
 
@@ -15,8 +16,11 @@ class Routing(Protocol):
     def clear(self) -> None:
         """Forget the last forward pass, keeping its sums in the running totals."""
 
-    def balance(self) -> Tensor:
-        """Return the balance loss of the last forward pass: 1 when balanced."""
+    def balance(self, *, split: bool = False) -> Tensor:
+        """Return the balance loss of the last forward pass: 1 when balanced.
+
+        With `split`, all processes have rows of that forward pass, and each returns its part of the sum.
+        """
 
     def take(self) -> dict[str, Any]:
         """Return the figures since this was last asked; `usage` is the share of each expert."""
@@ -32,12 +36,16 @@ class TokenWeights:
     def __init__(self, count_padding: bool) -> None:
         self.count_padding = count_padding
         self.is_open = False
+        self.silent = False
+        """Whether nothing counts: rows that only keep processes in step."""
         self._mask: Tensor | None = None
         self._routings: list[Routing] = []
 
     def of(self, shape: torch.Size, like: Tensor) -> Tensor:
         """Return the weights of tokens of this shape, flattened; zeros for tensors that are no tokens."""
         mask = self._mask
+        if self.silent:
+            return like.new_zeros(shape.numel())
         if mask is None:
             return like.new_ones(shape.numel())
         if mask.ndim != 2 or len(shape) != 2 or mask.shape[0] != shape[0] or mask.shape[1] < shape[1]:
@@ -60,8 +68,8 @@ class TokenWeights:
         return args, kwargs
 
     def after(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        """Close."""
-        self.is_open, self._mask = False, None
+        """Close; the mask stays for what is computed again."""
+        self.is_open = False
 
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take the mask from the model's arguments and return the keyword arguments that the model shall get."""
@@ -85,11 +93,11 @@ class LayerRouting:
 
     def observe(self, probability_TGE: Tensor, gates_TGE: Tensor, shape: torch.Size) -> None:
         """Add the routing of some linears for tokens of the given shape."""
-        if not self._weights.is_open:
-            return
+        # Activation checkpointing must find the same operations when it computes them again, but counts them once.
         importance, load = importance_and_load(probability_TGE, gates_TGE, self._weights.of(shape, gates_TGE))
-        self._importance.append(importance)
-        self._load.append(load)
+        if self._weights.is_open:
+            self._importance.append(importance)
+            self._load.append(load)
 
     def clear(self) -> None:
         """Forget the last forward pass, keeping its load in the running total."""
@@ -98,15 +106,19 @@ class LayerRouting:
             self._total = load if self._total is None else self._total + load
         self._importance, self._load = [], []
 
-    def balance(self) -> Tensor:
+    def balance(self, *, split: bool = False) -> Tensor:
         """Return the balance loss of the last forward pass: 1 when balanced, E/k on k experts."""
         importance, load = torch.stack(self._importance).sum(0), torch.stack(self._load).sum(0)
-        return balance_loss(load / load.sum().clamp(min=1), importance / importance.sum().clamp(min=1e-9))
+        tokens = importance.detach().sum()
+        if split:
+            load, tokens = processes.summed(load), processes.summed(tokens)
+        return balance_loss(load / load.sum().clamp(min=1), importance / tokens.clamp(min=1e-9))
 
     def take(self) -> dict[str, Any]:
         """Return `usage`, the share of the routing of each expert, since this was last asked."""
         self.clear()
         total, self._total = self._total, None
-        if total is None:
+        total = processes.summed(torch.zeros(self.num_experts) if total is None else total.cpu())
+        if not total.any():
             return {"usage": [0.0] * self.num_experts}
         return {"usage": (total / total.sum().clamp(min=1)).tolist()}

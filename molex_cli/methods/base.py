@@ -1,6 +1,7 @@
 """What all methods share: their settings, and the handles that `inject` returns."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from molex_cli.backbones.structure import Backbone
-    from molex_cli.layers.telemetry import Routing
+    from molex_cli.layers.telemetry import Routing, TokenWeights
 
 
 @dataclass(kw_only=True)
@@ -57,6 +58,11 @@ def method(name: str) -> Callable[[type[M]], type[M]]:
     return register
 
 
+def registered_name(settings: Method) -> str:
+    """Return the name under which a method's settings are registered."""
+    return next(name for name, cls in METHODS.items() if cls is type(settings))
+
+
 @dataclass(kw_only=True)
 class Group:
     """Parameters that the optimizer treats alike, and that the ledger counts as one part."""
@@ -77,6 +83,8 @@ class Adapted:
     groups: list[Group]
     routers: "dict[int, Routing]" = field(default_factory=dict)
     """By layer; none for a method or layer without a choice."""
+    tokens: "TokenWeights | None" = None
+    """Which tokens the routers count."""
     balance: float = 0.0
     """Coefficient of the balance loss."""
     balance_sum: bool = False
@@ -90,6 +98,8 @@ class Adapted:
     """Tokens that every batch is padded to; None pads to its longest row."""
     reads_prompt: bool = False
     """Whether the model takes the extra argument `prompt_mask`."""
+    sharded: bool = False
+    """Whether the frozen weights are divided among processes, so that all must call the model together."""
     batch_dependent: str = ""
     """Why a prediction depends on what else is in its batch; such a model is scored in the order of the rows."""
 
@@ -102,14 +112,28 @@ class Adapted:
         """Return every trained parameter by name, in a fixed order."""
         return {name: p for group in self.groups for name, p in sorted(group.parameters.items())}
 
-    def auxiliary_loss(self) -> "Tensor | None":
-        """Return the balance loss of the last forward pass, before its coefficient; None without routers."""
+    def auxiliary_loss(self, *, split: bool = False) -> "Tensor | None":
+        """Return the balance loss of the last forward pass, before its coefficient; None without routers.
+
+        With `split`, this process's part of the loss of a forward pass that all processes share.
+        """
         if not self.routers:
             return None
         import torch
 
-        losses = torch.stack([router.balance() for router in self.routers.values()])
+        losses = torch.stack([router.balance(split=split) for router in self.routers.values()])
         return losses.sum() if self.balance_sum else losses.mean()
+
+    @contextmanager
+    def uncounted(self) -> "Iterator[None]":
+        """Let forward passes inside leave no trace in what the routers count."""
+        if self.tokens is not None:
+            self.tokens.silent = True
+        try:
+            yield
+        finally:
+            if self.tokens is not None:
+                self.tokens.silent = False
 
     def take_routing(self) -> dict[str, dict[str, Any]]:
         """Return what the routers did since this was last asked, by layer: `usage`, the share of each expert, ..."""

@@ -75,6 +75,6 @@ class MoLA(LowRank):
         routings = {j: LayerRouting(count, weights) for j, count in enumerate(experts) if count > 1 and j in targeted}
         adapted = inject_experts(self, backbone, experts=experts, top_k=self.top_k, routings=routings)
         weights.watch(backbone.model, list(routings.values()))
-        adapted.routers, adapted.experts_per_layer = dict(routings), experts
+        adapted.routers, adapted.tokens, adapted.experts_per_layer = dict(routings), weights, experts
         adapted.balance, adapted.balance_sum = self.balance, self.balance_sum
         return adapted

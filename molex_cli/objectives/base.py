@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from molex_cli import processes
 from molex_cli.data.batches import collate, parts, scoring_order
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
@@ -66,12 +67,20 @@ class Objective(Protocol):
         """Return the scores of always giving the answer that is most frequent in training."""
 
 
-def scoring_batches(adapted: Adapted, encoded: Encoded, batch_size: int) -> Iterator[Sequence[int]]:
-    """Yield examples in batches: of like length, or in order where the batch decides what is predicted."""
+def scoring_batches(adapted: Adapted, encoded: Encoded, batch_size: int) -> list[Sequence[int]]:
+    """Return examples in batches: of like length, or in order where the batch decides what is predicted."""
     if adapted.batch_dependent:
-        yield from parts(range(len(encoded.ids)), batch_size)
-    else:
-        yield from scoring_order(encoded.lengths, batch_size)
+        return list(parts(range(len(encoded.ids)), batch_size))
+    return list(scoring_order(encoded.lengths, batch_size))
+
+
+def dealt(adapted: Adapted, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
+    """Yield this process's batches; one that has fewer than others takes one twice, to stay in step with them."""
+    rank, world = processes.rank(), processes.world()
+    yield from batches[rank::world]
+    if rank >= len(batches) % world > 0:
+        with adapted.uncounted():
+            yield batches[0]
 
 
 @torch.no_grad()
@@ -80,7 +89,7 @@ def head_outputs(adapted: Adapted, encoded: Encoded, batch_size: int, device: to
     adapted.model.eval()
     rows: list[int] = []
     found: list[Tensor] = []
-    for examples in scoring_batches(adapted, encoded, batch_size):
+    for examples in dealt(adapted, scoring_batches(adapted, encoded, batch_size)):
         part = encoded.rows_of(examples)
         batch = collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to)
         found.append(adapted.model(**on(device, batch)).logits.float().cpu())
@@ -89,8 +98,12 @@ def head_outputs(adapted: Adapted, encoded: Encoded, batch_size: int, device: to
 
 
 def in_order(found: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
-    """Return lines that were computed for `rows` in the order of the rows."""
-    return torch.cat(list(found))[torch.tensor(rows).argsort()]
+    """Return lines that all processes together computed for all rows, in the order of the rows."""
+    lines = torch.cat(processes.gathered([torch.cat(list(found))]))
+    place: dict[int, int] = {}
+    for position, row in enumerate(processes.gathered(rows)):
+        place.setdefault(row, position)  # a batch that only kept a process in step comes after the real one
+    return lines[torch.tensor([place[row] for row in range(len(place))])]
 
 
 def on(device: torch.device, batch: Batch) -> Batch:

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GenerationConfig
 
-from molex_cli import metrics
+from molex_cli import metrics, processes
 from molex_cli.data.batches import collate, parts
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.language import encode_questions, letter, questions
 from molex_cli.data.reading import Split, spoken
 from molex_cli.methods.base import Adapted
-from molex_cli.objectives.base import Answers, Batch, for_model, in_order, on, scoring_batches
+from molex_cli.objectives.base import Answers, Batch, dealt, for_model, in_order, on, scoring_batches
 from molex_cli.objectives.choices import by_question, sizes_of
 from molex_cli.tasks import Kind, Protocol, Scored, Task
 
@@ -64,7 +64,7 @@ class Language:
         found: list[Tensor] = []
         batches = (encoded.rows_of(examples) for examples in scoring_batches(adapted, encoded, batch_size))
         # A question has a row for each choice, and a row of logits is as wide as the vocabulary.
-        for part in (part for rows_of_batch in batches for part in parts(rows_of_batch, batch_size)):
+        for part in dealt(adapted, [part for rows_of_batch in batches for part in parts(rows_of_batch, batch_size)]):
             pad_id = adapted.backbone.tokenizer.pad_token_id
             batch = on(device, _collated(encoded, part, pad_id, adapted.pad_to, Scored.answer))
             labels_BT = batch["labels"][:, 1:]
@@ -174,8 +174,8 @@ def generated(adapted: Adapted, encoded: Encoded, task: Task, batch_size: int, d
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,
     )
-    texts = [""] * len(encoded.ids)
-    for examples in scoring_batches(adapted, encoded, batch_size):
+    texts: dict[int, str] = {}
+    for examples in dealt(adapted, scoring_batches(adapted, encoded, batch_size)):
         prompts = [encoded.row(row)[0][: encoded.starts[row]] for row in encoded.rows_of(examples)]
         width = max(len(prompt) for prompt in prompts)
         ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
@@ -184,10 +184,13 @@ def generated(adapted: Adapted, encoded: Encoded, task: Task, batch_size: int, d
             ids[line, width - len(prompt) :] = torch.from_numpy(prompt)
             mask[line, width - len(prompt) :] = 1
         inputs = on(device, {"input_ids": ids, "attention_mask": mask})
-        said = adapted.model.generate(**inputs, generation_config=settings)[:, width:]
+        said = adapted.model.generate(**inputs, generation_config=settings, synced_gpus=adapted.sharded)[:, width:]
         for example, text in zip(examples, tokenizer.batch_decode(said, skip_special_tokens=True), strict=True):
             texts[example] = text.strip()
-    return texts
+    everywhere: dict[int, str] = {}
+    for example, text in processes.gathered(list(texts.items())):
+        everywhere.setdefault(example, text)  # as in `in_order`
+    return [everywhere[example] for example in range(len(encoded.ids))]
 
 
 def _collated(encoded: Encoded, rows: Sequence[int], pad_id: int, pad_to: int | None, learned: Scored) -> Batch:

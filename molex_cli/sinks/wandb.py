@@ -17,8 +17,8 @@ LIMIT_SECONDS = 30.0
 class WandbSink:
     """Sends the events of one run to W&B, under the names of the record."""
 
-    def __init__(self, settings: Log, folder: Path, note: Callable[[str], None]) -> None:
-        self._settings, self._folder, self._note = settings, folder, note
+    def __init__(self, settings: Log, folder: Path, run_id: str, note: Callable[[str], None]) -> None:
+        self._settings, self._folder, self._run_id, self._note = settings, folder, run_id, note
         self._run: Any = None
 
     def write(self, event: Event) -> None:
@@ -50,6 +50,8 @@ class WandbSink:
             "entity": self._settings.entity,
             "dir": str(self._folder),
             "name": f"{event.name} s{event.seed}",
+            "id": self._run_id,
+            "resume": "allow",
             "group": event.variant,
             "job_type": "train",
             "tags": list(self._settings.tags),

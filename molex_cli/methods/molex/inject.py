@@ -40,7 +40,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
             compute_self=settings.compute_self,
         )
     tokens.watch(backbone.model, list(choices.values()))
-    adapted.routers = dict(choices)
+    adapted.routers, adapted.tokens = dict(choices), tokens
     _complete(settings, adapted, parts, choices)
     return adapted
 

@@ -9,9 +9,9 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 import tempfile
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +21,20 @@ from molex_cli.errors import RecordError
 
 RECORD_VERSION = 1
 PACKAGES = ("molex", "torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "hydra-core")
-NOT_IN_VARIANT = ("seed", "hardware", "log", "data_dir", "output_dir", "cache_dir", "experiment")
+NOT_IN_VARIANT = (
+    "seed",
+    "hardware",
+    "log",
+    "data_dir",
+    "output_dir",
+    "cache_dir",
+    "experiment",
+    "resume",
+    "fail_fast",
+    "isolate",
+    "keep",
+    "checkpoint_every",
+)
 
 
 @dataclass(kw_only=True)
@@ -67,6 +80,8 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] | None = None
     """`type`, `message`, `traceback` of a run that failed."""
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    """Earlier tries of a run that went on: `started`, `finished`, `status`, `error`, and the `step` it went on from."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,27 +128,26 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(as_json(dict(row)) + "\n" for row in rows))
 
 
+def error_of(error: BaseException) -> dict[str, str]:
+    """Return what a record keeps of an error."""
+    trace = "".join(traceback.format_exception(error))
+    return {"type": type(error).__name__, "message": str(error), "traceback": trace}
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a file of JSON lines; texts in it may hold other characters that end lines."""
+    return [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in lines_of(path)]
+
+
 def variant_id(settings: Mapping[str, Any]) -> str:
     """Return the hash of the settings that define an arm of a comparison."""
     defining = {key: value for key, value in settings.items() if key not in NOT_IN_VARIANT}
     return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def new_folder(output_dir: str, name: str) -> Path:
-    """Create and return a folder of this run's own; a second run of the same name gets .2, .3, ..."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
-    try:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        for number in range(1, 100_000):
-            folder = Path(output_dir) / (slug if number == 1 else f"{slug}.{number}")
-            try:
-                folder.mkdir()
-                return folder
-            except FileExistsError:
-                continue
-    except OSError as error:
-        raise unwritable(output_dir, error) from None
-    raise RecordError(f"output_dir must have room for a folder named {slug}, got 99,999 of them")
 
 
 def unwritable(output_dir: str, error: OSError) -> RecordError:
@@ -143,18 +157,19 @@ def unwritable(output_dir: str, error: OSError) -> RecordError:
 
 
 def environment() -> dict[str, Any]:
-    """Return the versions and the commit that this process runs, without secrets or environment values."""
+    """Return the versions and the commit that this process runs, and where: no secrets, no paths."""
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"python": platform.python_version(), "packages": versions, "git": _git_state()}
+    here = {"host": platform.node(), "pid": os.getpid()}
+    return {"python": platform.python_version(), "packages": versions, "git": _git_state(), **here}
 
 
 def _git_state() -> dict[str, Any] | None:
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parent
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True

@@ -1,0 +1,183 @@
+"""Which folder a run gets, and that nobody else writes into it; no torch.
+
+A run is its variant and its seed. The folder of that name is locked while a process works on it; the
+operating system lets go of the lock when the process ends, however it ends.
+"""
+
+import re
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from molex_cli.errors import RecordError
+from molex_cli.records import Record, index, read_record, unwritable, write_record
+
+WAIT_SECONDS = 5.0  # for the last breath of a process that was just killed
+LOCK = ".lock"
+
+
+class Resume(Enum):
+    """What to do about a run that is there already.
+
+    `missing` goes on with what was interrupted and leaves what has ended, `failed` tries failures again,
+    `never` starts over beside the old ones.
+    """
+
+    missing = "missing"
+    failed = "failed"
+    never = "never"
+
+
+class State(Enum):
+    """Whose turn it is: `ours` to work on, `elsewhere` another process's, `finished` or `failed` nobody's."""
+
+    ours = "ours"
+    elsewhere = "elsewhere"
+    finished = "finished"
+    failed = "failed"
+
+
+@dataclass
+class Claim:
+    """A run's folder, what was found in it, and the lock on it if it is ours."""
+
+    folder: Path
+    state: State
+    record: Record | None = None
+    lock: FileLock | None = None
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self.lock is not None:
+            self.lock.release()
+
+
+def claim(output_dir: str, name: str, resume: Resume, wait: float = WAIT_SECONDS) -> Claim:
+    """Return the folder of a run, locked where there is something to do in it."""
+    slug = _slug(name)
+    try:
+        if resume is Resume.never:
+            return _locked(_new_folder(output_dir, slug), resume, wait)
+        folder = _latest(output_dir, slug)
+        found = _claim_of(folder, resume)
+        if found is not None:
+            return found
+        folder.mkdir(parents=True, exist_ok=True)
+        return _locked(folder, resume, wait)
+    except OSError as error:
+        raise unwritable(output_dir, error) from None
+
+
+def ended(output_dir: str, name: str, resume: Resume) -> Claim | None:
+    """Return the run of this name if it has ended and is to be left so."""
+    return None if resume is Resume.never else _claim_of(_latest(output_dir, _slug(name)), resume)
+
+
+def claim_again(folder: Path, wait: float = WAIT_SECONDS) -> Claim:
+    """Return the folder that a job which was queued again had before."""
+    return _locked(folder, Resume.missing, wait)
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process works on a run's folder."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def settle(
+    folder: Path,
+    exit_code: int | None,
+    *,
+    status: str,
+    before: Record | None = None,
+    over: tuple[str, ...] = ("running",),
+    error: dict[str, str] | None = None,
+    said: str = "",
+) -> None:
+    """Complete the record of a process that ended while the record still says one of the states `over`.
+
+    A record that is the one of `before` was not touched by that process and stays as it is.
+    """
+    record = record_of(folder)
+    if record is None or record.status not in over or (before is not None and _same_try(record, before)):
+        return
+    record.status, record.finished = status, datetime.now(UTC).isoformat(timespec="seconds")
+    message = f"the run's process ended without a word ({_how(exit_code)})"
+    record.error = error or {"type": "ProcessEnded", "message": message, "traceback": said}
+    write_record(folder, record)
+    index.add(folder, record)
+
+
+def _same_try(one: Record, other: Record) -> bool:
+    return (one.started, one.environment.get("pid")) == (other.started, other.environment.get("pid"))
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "killed together with its launcher"
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    lack = ", perhaps for lack of memory" if exit_code == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-exit_code).name}{lack}"
+
+
+def _claim_of(folder: Path, resume: Resume) -> Claim | None:
+    """Return the claim on a run that has ended and is to be left so."""
+    record = record_of(folder)
+    if record is None or record.status not in ("finished", "failed"):
+        return None
+    if record.status == "failed" and resume is Resume.failed:
+        return None
+    return Claim(folder, State[record.status], record)
+
+
+def _locked(folder: Path, resume: Resume, wait: float) -> Claim:
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        return Claim(folder, State.elsewhere, record_of(folder))
+    found = _claim_of(folder, resume)  # another process may have ended it while we waited
+    if found is not None:
+        lock.release()
+        return found
+    return Claim(folder, State.ours, record_of(folder), lock)
+
+
+def record_of(folder: Path) -> Record | None:
+    """Return the record in a run's folder, if there is one."""
+    return read_record(folder) if (folder / "record.json").exists() else None
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+
+
+def _latest(output_dir: str, slug: str) -> Path:
+    """Return the folder of the run's last try; it need not be there."""
+    latest, number = Path(output_dir) / slug, 2
+    while (following := Path(output_dir) / f"{slug}.{number}").is_dir():
+        latest, number = following, number + 1
+    return latest
+
+
+def _new_folder(output_dir: str, slug: str) -> Path:
+    """Create and return a folder that was not there; a second run of the same name gets .2, .3, ..."""
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    for number in range(1, 100_000):
+        folder = Path(output_dir) / (slug if number == 1 else f"{slug}.{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+    raise RecordError(f"output_dir must have room for a folder named {slug}, got 99,999 of them")

@@ -1,0 +1,1 @@
+"""Many runs from one command line: frozen at launch, isolated from each other, told as one."""

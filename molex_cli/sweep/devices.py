@@ -1,0 +1,39 @@
+"""Devices that jobs lease from each other, whichever sweep on the machine they belong to."""
+
+import getpass
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+PAUSE_SECONDS = 0.2
+
+
+@contextmanager
+def lease(devices: Sequence[str], jobs_per_device: int, folder: Path | None = None) -> Iterator[str | None]:
+    """Wait for a place on the least used device and hold it; yield the device's id, None where there are none.
+
+    A lease is a file lock, so it ends with the process that holds it.
+    """
+    if not devices:
+        yield None
+        return
+    folder = folder or Path(tempfile.gettempdir()) / f"molex-devices-{getpass.getuser()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    places = [(device, slot) for slot in range(jobs_per_device) for device in devices]
+    while True:
+        for device, slot in places:
+            lock = FileLock(folder / f"{device.replace('/', '-')}.{slot}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
+                yield device
+            finally:
+                lock.release()
+            return
+        time.sleep(PAUSE_SECONDS)
