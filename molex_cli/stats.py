@@ -1,0 +1,242 @@
+"""Paired tests, intervals and what a comparison could have shown; no torch.
+
+Arms are compared on the same seeds and the same examples, so every test here is a paired one. S seeds,
+E examples, R resamples.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from molex_cli.errors import ConfigError
+
+Floats = NDArray[np.float64]
+MOST_EXACT_SEEDS = 20  # all their sign patterns are enumerated; of more seeds' patterns some are drawn
+RESAMPLES = 10_000
+TIE = 1e-12  # differences this close count as equal
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float = math.nan
+    """Two-sided p of the estimate being zero, from the same statistic as the interval; NaN where there is none."""
+    error: float = math.inf
+    """Standard error."""
+    freedom: float = 0.0
+    """Degrees of freedom."""
+    of_seeds: float = 0.0
+    """The part of the error's square that more seeds would make smaller."""
+
+
+def sign_permutation(differences: Sequence[float], seed: int = 0) -> float:
+    """Return the two-sided p of the exact paired permutation test: all sign patterns of the differences over seeds.
+
+    Under the null each difference is as likely to have the other sign (Fisher's randomisation). Beyond 20 seeds
+    patterns are drawn, the observed one counted among them. No seeds at all say nothing: p is 1.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if not len(values):
+        return 1.0
+    observed = abs(values.sum()) - TIE * len(values)
+    if len(values) <= MOST_EXACT_SEEDS:
+        sums = np.zeros(1)
+        for value in values:
+            sums = np.concatenate([sums + value, sums - value])
+        return float((np.abs(sums) >= observed).mean())
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(RESAMPLES, len(values)))
+    return float((1 + (np.abs(signs @ values) >= observed).sum()) / (1 + RESAMPLES))
+
+
+def smallest_p(num_seeds: int) -> float:
+    """Return the smallest two-sided p that so many paired seeds can reach: 2 / 2**S, so 0.0625 for five."""
+    return min(1.0, 2.0 ** (1 - num_seeds))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the two-sided p of McNemar's exact test: examples that only one of two models gets right.
+
+    The exact binomial test with probability 1/2; 1 where no example tells the models apart.
+    """
+    total = only_first + only_second
+    return float(stats.binomtest(only_first, total, 0.5).pvalue) if total else 1.0
+
+
+def seed_interval(differences: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Return the mean difference over seeds with Student's interval; infinite for fewer than two seeds."""
+    values = np.asarray(differences, dtype=np.float64)
+    mean = float(values.mean()) if len(values) else math.nan
+    if len(values) < 2:
+        return Interval(mean, -math.inf, math.inf, 1.0)
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    return _student(mean, error, len(values) - 1, confidence, error**2)
+
+
+def example_interval(differences: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Return the mean difference over examples with the percentile interval of the paired bootstrap."""
+    values = np.asarray(differences, dtype=np.float64)
+    if not len(values):
+        return Interval(math.nan, -math.inf, math.inf)
+    # Equal differences are drawn together: accuracies have only three.
+    distinct, counts = np.unique(values, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=RESAMPLES)
+    means = draws @ distinct / len(values)
+    low, high = np.quantile(means, _tails(confidence))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def score_interval(
+    score: Callable[[NDArray[np.int64]], float],
+    num_examples: int,
+    confidence: float = 0.95,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return a difference of scores that are no means, with the percentile interval of the paired bootstrap.
+
+    `score` takes the examples' places, some of them several times, and returns the difference.
+    """
+    stream = np.random.default_rng(seed)
+    drawn = [score(stream.integers(0, num_examples, num_examples)) for _ in range(resamples)]
+    finite = [value for value in drawn if math.isfinite(value)]
+    if not finite:
+        return Interval(math.nan, -math.inf, math.inf)
+    low, high = np.quantile(finite, _tails(confidence))
+    return Interval(score(np.arange(num_examples)), float(low), float(high))
+
+
+def crossed_interval(differences_SE: Floats, confidence: float = 0.95) -> Interval:
+    """Return the mean of differences [S, E] with an interval for new seeds and new examples at once.
+
+    Every seed is scored on the same examples, so both are random and crossed. The variance of the mean is that over
+    seeds plus that over examples less the residual that both contain (two-way random effects); Student's t has
+    Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946). A percentile bootstrap over both covers far too
+    little for the three to five seeds that people have.
+    """
+    table = np.asarray(differences_SE, dtype=np.float64)
+    if table.ndim != 2 or 0 in table.shape:
+        raise ConfigError(f"differences must be a table of seeds and examples, got the shape {list(table.shape)}")
+    num_seeds, num_examples = table.shape
+    mean = float(table.mean())
+    if num_seeds < 2 or num_examples < 2:
+        return Interval(mean, -math.inf, math.inf, 1.0)
+    seeds, examples = table.mean(1), table.mean(0)
+    left = table - seeds[:, None] - examples[None] + mean
+    of_seeds, of_examples = float(seeds.var(ddof=1)) / num_seeds, float(examples.var(ddof=1)) / num_examples
+    freedom = (num_seeds - 1) * (num_examples - 1)
+    residual = float((left**2).sum()) / freedom / table.size
+    variance = max(of_seeds + of_examples - residual, of_seeds, of_examples)
+    if variance < TIE:
+        return _student(mean, 0.0, 1, confidence, 0.0)
+    spread = of_seeds**2 / (num_seeds - 1) + of_examples**2 / (num_examples - 1) + residual**2 / freedom
+    return _student(mean, math.sqrt(variance), variance**2 / spread, confidence, min(of_seeds, variance))
+
+
+def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
+    """Return the p-values adjusted for their family so that the chance of any false finding is kept (Holm 1979).
+
+    `family` counts tests that were possible but not made, too, as when the best of several arms is picked out.
+    """
+    size = max(family or 0, len(p_values))
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (size - place) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted so that the share of false findings is kept (Benjamini and Hochberg 1995)."""
+    return [float(p) for p in stats.false_discovery_control(p_values)] if len(p_values) else []
+
+
+def power(effect: float, deviation: float, num_seeds: int, alpha: float = 0.05) -> float:
+    """Return the chance that a paired t-test finds a mean difference, given the differences' standard deviation."""
+    if num_seeds < 2:
+        return 0.0
+    if deviation == 0:
+        return 1.0 if effect else alpha
+    freedom, shift = num_seeds - 1, effect / deviation * math.sqrt(num_seeds)
+    edge = float(stats.t.ppf(1 - alpha / 2, freedom))
+    found = 1 - stats.nct.cdf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift)
+    return float(found) if math.isfinite(found) else 1.0  # scipy gives up where the effect is beyond doubt
+
+
+def detectable_effect(deviation: float, num_seeds: int, alpha: float = 0.05, wanted: float = 0.8) -> float:
+    """Return the smallest mean difference that so many seeds would find with the wanted power; inf for one seed."""
+    if num_seeds < 2:
+        return math.inf
+    if deviation == 0:
+        return 0.0
+    top = 1.0
+    while power(top, 1.0, num_seeds, alpha) < wanted:
+        top *= 2
+    return deviation * float(optimize.brentq(lambda e: power(e, 1.0, num_seeds, alpha) - wanted, 0.0, top))
+
+
+def detectable_difference(interval: Interval, alpha: float = 0.05, wanted: float = 0.8) -> float:
+    """Return about the smallest difference that a test with this error finds with the wanted power."""
+    if not math.isfinite(interval.error):
+        return math.inf
+    quantiles = stats.t.ppf([1 - alpha / 2, wanted], interval.freedom)
+    return float(quantiles.sum()) * interval.error
+
+
+def seeds_for(interval: Interval, num_seeds: int, alpha: float = 0.05, wanted: float = 0.8) -> int | None:
+    """Return about how many seeds would find the interval's own difference; None where seeds alone never would.
+
+    More seeds leave the part of the error that comes from the examples as it is.
+    """
+    if not math.isfinite(interval.error) or interval.estimate == 0:
+        return None
+    allowed = (interval.estimate / float(stats.norm.ppf([1 - alpha / 2, wanted]).sum())) ** 2
+    room = allowed - (interval.error**2 - interval.of_seeds)
+    if room <= 0:
+        return None
+    least = next(n for n in itertools.count(2) if smallest_p(n) < alpha)
+    return max(least, math.ceil(interval.of_seeds * num_seeds / room))
+
+
+def seeds_needed(
+    effect: float, deviation: float, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000
+) -> int | None:
+    """Return how many seeds find a mean difference with the wanted power; None beyond `most`.
+
+    At least as many as it takes for the permutation test to reach alpha at all.
+    """
+    least = next(n for n in itertools.count(2) if smallest_p(n) < alpha)
+    if power(effect, deviation, most, alpha) < wanted:
+        return None
+    low, high = least, most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(effect, deviation, middle, alpha) >= wanted else (middle + 1, high)
+    return low
+
+
+def _student(mean: float, error: float, freedom: float, confidence: float, of_seeds: float) -> Interval:
+    """Return the interval of a mean with this standard error and degrees of freedom.
+
+    Where nothing varies there is nothing to judge by: the interval is unknown and p is 1.
+    """
+    if error < TIE:
+        return Interval(mean, -math.inf, math.inf, 1.0)
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
+    return Interval(mean, mean - half, mean + half, p, error, freedom, of_seeds)
+
+
+def _tails(confidence: float) -> tuple[float, float]:
+    return (1 - confidence) / 2, (1 + confidence) / 2

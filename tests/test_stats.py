@@ -1,0 +1,140 @@
+"""Tests and intervals against closed forms, against scipy, and against simulated truth."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from molex_cli import stats
+from molex_cli.errors import ConfigError
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2, 3, 5, 6, 10])
+def test_seeds_that_all_agree_reach_the_smallest_p(num_seeds):
+    values = [0.1 + 0.01 * i for i in range(num_seeds)]
+    assert stats.sign_permutation(values) == pytest.approx(2 / 2**num_seeds if num_seeds > 1 else 1.0)
+    assert stats.smallest_p(num_seeds) == pytest.approx(min(1.0, 2 / 2**num_seeds))
+
+
+def test_five_seeds_never_reach_five_in_a_hundred_and_six_do():
+    assert stats.smallest_p(5) == 0.0625
+    assert stats.smallest_p(6) < 0.05
+
+
+def test_the_permutation_test_is_the_enumeration_of_all_signs():
+    values = np.array([0.3, -0.1, 0.2, 0.05, -0.02, 0.0, 0.11])
+    sums = [
+        abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in itertools.product((1, -1), repeat=7)
+    ]
+    expected = np.mean([each >= abs(values.sum()) - 1e-12 for each in sums])
+    assert stats.sign_permutation(values) == pytest.approx(expected)
+    other = scipy_stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=10**6)
+    assert stats.sign_permutation(values) == pytest.approx(other.pvalue)
+
+
+def test_ties_count_as_at_least_as_extreme():
+    assert stats.sign_permutation([1.0, -1.0]) == 1.0
+    assert stats.sign_permutation([0.0, 0.0, 0.0]) == 1.0
+    assert stats.sign_permutation([]) == 1.0
+
+
+def test_many_seeds_are_drawn_and_agree_with_the_t_test():
+    values = np.random.default_rng(0).normal(0.4, 1.0, 40)
+    assert stats.sign_permutation(values) == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue, abs=0.01)
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    assert stats.mcnemar(10, 2) == pytest.approx(2 * (1 + 12 + 66) / 4096)
+    assert stats.mcnemar(0, 0) == 1.0
+    assert stats.mcnemar(5, 5) == 1.0
+    assert stats.mcnemar(2, 10) == stats.mcnemar(10, 2)
+
+
+def test_holm_and_benjamini_hochberg_on_a_known_family():
+    p_values = [0.01, 0.04, 0.03, 0.005]
+    assert stats.holm(p_values) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.benjamini_hochberg(p_values) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+    assert stats.holm([]) == []
+    assert stats.benjamini_hochberg([]) == []
+    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_interval_over_seeds_is_students():
+    values = [0.61, 0.58, 0.66, 0.60]
+    found = stats.seed_interval(values)
+    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.p == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
+    assert stats.seed_interval([0.5]).low == -math.inf
+
+
+def test_power_and_what_follows_from_it_on_textbook_values():
+    assert stats.power(0.5, 1.0, 20) == pytest.approx(0.5645, abs=1e-3)  # statsmodels TTestPower().power(0.5, 20, 0.05)
+    assert stats.seeds_needed(0.5, 1.0) == 34  # paired t-test, d = 0.5, alpha 0.05, power 0.8
+    assert stats.detectable_effect(1.0, 34) == pytest.approx(0.4945, abs=2e-3)
+    assert stats.detectable_effect(2.0, 34) == pytest.approx(2 * stats.detectable_effect(1.0, 34))
+    assert stats.seeds_needed(100.0, 1.0) == 6  # fewer can never reach alpha by permutation
+    assert stats.seeds_needed(1e-9, 1.0) is None
+    assert stats.detectable_effect(1.0, 1) == math.inf
+
+
+def coverage(interval, draws):
+    return np.mean([each.low <= 0 <= each.high for each in map(interval, draws)])
+
+
+def test_intervals_cover_what_they_promise():
+    stream = np.random.default_rng(1)
+    assert 0.93 <= coverage(stats.seed_interval, stream.normal(0, 1, (1500, 4))) <= 0.97
+    outcomes = stream.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(1000, 250))
+    assert 0.93 <= coverage(stats.example_interval, outcomes) <= 0.97
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+@pytest.mark.parametrize("spread", [(0.05, 0.1, 0.4), (0.1, 0.05, 0.2), (0.02, 0.3, 0.1)])
+def test_the_interval_over_seeds_and_examples_covers_both(num_seeds, spread):
+    stream = np.random.default_rng(2)
+    of_seeds, of_examples, of_both = spread
+
+    def draw():
+        shape = (num_seeds, 200)
+        common = stream.normal(0, of_seeds, (num_seeds, 1)) + stream.normal(0, of_examples, (1, 200))
+        return common + stream.normal(0, of_both, shape)
+
+    assert 0.93 <= coverage(stats.crossed_interval, (draw() for _ in range(1200))) <= 0.975
+
+
+def test_examples_alone_are_not_the_whole_uncertainty():
+    """Three seeds that differ much: an interval over examples alone is far too narrow."""
+    stream = np.random.default_rng(3)
+    draws = [stream.normal(0, 0.1, (3, 1)) + stream.normal(0, 0.2, (3, 200)) for _ in range(60)]
+    assert coverage(lambda table: stats.example_interval(table.mean(0)), draws) < 0.5
+    assert coverage(stats.crossed_interval, draws) > 0.9
+
+
+def test_under_the_null_a_family_of_many_arms_errs_at_most_as_often_as_promised():
+    stream = np.random.default_rng(4)
+    wrong = 0
+    for _ in range(600):
+        base = stream.normal(0, 1, 6)
+        p_values = [stats.seed_interval(stream.normal(0, 1, 6) - base).p for _ in range(7)]
+        wrong += min(stats.holm(p_values)) < 0.05
+    assert wrong / 600 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
+
+
+def test_scores_that_are_no_means_have_an_interval_too():
+    stream = np.random.default_rng(5)
+    label = stream.integers(0, 2, 300)
+    good, bad = (np.where(stream.random(300) < share, label, 1 - label) for share in (0.9, 0.6))
+
+    def score(places):
+        return np.corrcoef(good[places], label[places])[0, 1] - np.corrcoef(bad[places], label[places])[0, 1]
+
+    found = stats.score_interval(score, 300)
+    assert 0 < found.low < found.estimate < found.high
+
+
+def test_a_table_without_rows_is_refused():
+    with pytest.raises(ConfigError, match="differences must be a table of seeds and examples, got the shape"):
+        stats.crossed_interval(np.zeros((0, 4)))
