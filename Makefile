@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-slurm check style bench clean
+.PHONY: help install demo test test-slow test-slurm test-browser check style bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test-slow: install ## Run the tests that take minutes
 
 test-slurm: install ## Run the tests that start a Slurm of one node (Debian packages slurm-wlm and munge)
 	$(BIN)/python -m pytest -m slurm
+
+test-browser: install ## Run the tests that open pages in a browser (Debian package chromium)
+	$(BIN)/python -m pytest -m browser
 
 check: install ## Check lint, format and types
 	$(BIN)/ruff check .

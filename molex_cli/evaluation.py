@@ -12,6 +12,7 @@ from molex_cli.errors import TrainingError
 from molex_cli.events import Evaluated, Event, Step
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives.base import Answers, Objective
+from molex_cli.records import outcomes
 from molex_cli.schema import Train
 from molex_cli.training import Timetable
 
@@ -29,7 +30,14 @@ class Outcome:
 
     def summary(self) -> dict[str, Any]:
         """Return what the record keeps of it."""
-        return {"step": self.step, "epoch": self.epoch, "loss": self.answers.loss, "scores": self.answers.scores}
+        found = outcomes(self.answers.rows)
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "loss": self.answers.loss,
+            "scores": self.answers.scores,
+            **({} if found is None else {"outcomes": found}),
+        }
 
 
 class Scoring:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from molex_cli.cli import arguments, overrides
+from molex_cli.cli.matching import BUDGETS, INSTEAD, SOLVABLE, matched, reference
 
 if TYPE_CHECKING:
     from molex_cli.plan import Plan
@@ -21,10 +22,37 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for molex train")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument("--match", metavar="METHOD[:KEY=VALUE,...]", help="meet this arm's budget, e.g. lora:rank=64")
+    parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
+    parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
     parser.error = arguments.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
-    experiment = overrides.checked(arguments.CommandLine(overrides=options.overrides))
+    given = options.overrides
+    if options.match:
+        target = plan_of(overrides.checked(arguments.CommandLine(overrides=reference(options.match, given))))
+        match = matched(given, target, options.solve, options.by, plan_of)
+        instead = INSTEAD.get(match.setting.partition("=")[0], {})
+        given = [each for each in given if not each.startswith(tuple(instead))] if instead else given
+        given = [*given, *instead.values(), match.setting]
+    experiment = overrides.checked(arguments.CommandLine(overrides=given))
+    plan = plan_of(experiment)
+    named = {"model": experiment.model.name, "method": experiment.method.name}
+    if options.json:
+        found = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
+        print(json.dumps(named | dataclasses.asdict(plan) | found))
+        return 0
+    _print(plan, experiment)
+    if options.match:
+        over = match.reached - match.target
+        print(
+            f"{match.setting} comes nearest to {options.match}: {match.reached:,.0f} {options.by} for "
+            f"{match.target:,.0f}, left over {over:+,.0f} ({match.left_over:+.3%})"
+        )
+    return 0
 
+
+def plan_of(experiment: "Experiment") -> "Plan":
+    """Return what an experiment's method costs on its model."""
     from molex_cli.backbones.loading import skeleton
     from molex_cli.checkpoint import asked
     from molex_cli.objectives import head_outputs
@@ -32,14 +60,7 @@ def main(argv: list[str]) -> int:
 
     outputs = head_outputs(experiment.task, asked(experiment), experiment.task.labels or ("", ""))
     adapted = experiment.method.inject(skeleton(experiment.model, outputs))
-    plan = ledger(adapted, experiment.train.max_length)
-    named = {"model": experiment.model.name, "method": experiment.method.name}
-    if options.json:
-        print(json.dumps(named | dataclasses.asdict(plan)))
-        return 0
-
-    _print(plan, experiment)
-    return 0
+    return ledger(adapted, experiment.train.max_length)
 
 
 def _print(plan: "Plan", experiment: "Experiment") -> None:

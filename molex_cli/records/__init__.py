@@ -4,6 +4,7 @@ A run's folder holds record.json (this file's `Record`), events.jsonl, predictio
 predictions-best.jsonl, and adapter-last.safetensors and adapter-best.safetensors.
 """
 
+import base64
 import hashlib
 import importlib.metadata
 import json
@@ -12,7 +13,7 @@ import platform
 import subprocess
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ class Record:
     """ISO 8601, UTC."""
     command: list[str] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
-    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores}; `selection` (rule of best); `majority`."""
+    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, outcomes}; `selection` (rule of best);
+    `majority`. `outcomes` packs which predictions were right."""
     degenerate: list[str] = field(default_factory=list)
     """Reasons not to trust the score: a constant prediction, an undefined metric."""
     parameters: dict[str, int] = field(default_factory=dict)
@@ -142,6 +144,20 @@ def lines_of(path: Path) -> list[str]:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines."""
     return [json.loads(line) for line in lines_of(path)]
+
+
+def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return which predictions are right, a bit for each, with a hash of their ids; None where none is right or wrong.
+
+    It lets a comparison pair thousands of runs example by example without opening their predictions.
+    """
+    if not rows or not all(isinstance(row.get("label"), str) for row in rows):
+        return None
+    right = [row["prediction"] == row["label"] for row in rows]
+    padded = right + [False] * (-len(right) % 8)
+    packed = bytes(int("".join("01"[bit] for bit in padded[i : i + 8]), 2) for i in range(0, len(padded), 8))
+    ids = hashlib.sha256("\n".join(str(row["id"]) for row in rows).encode()).hexdigest()[:16]
+    return {"ids": ids, "count": len(right), "right": base64.b64encode(packed).decode()}
 
 
 def variant_id(settings: Mapping[str, Any]) -> str:

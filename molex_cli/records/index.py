@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.errors import RecordError
-from molex_cli.records import Record, as_json, lines_of, read_record
+from molex_cli.records import RECORD_VERSION, Record, as_json, lines_of, read_record
 
 NAME = "index.jsonl"
 LEFT_OUT = ("routing", "command", "attempts")  # what is long and stands in no table
@@ -35,13 +35,21 @@ def read(output_dir: Path) -> tuple[dict[Path, Record], list[str]]:
     for folder in sorted(Path(entry.path) for entry in os.scandir(output_dir) if entry.is_dir()):
         if not (folder / "record.json").exists():
             continue
-        line = lines.get(folder.name)
         try:
-            fresh = line is not None and line["changed"] == _changed(folder)
-            records[folder] = Record(**line["record"]) if line and fresh else read_record(folder)
-        except (RecordError, TypeError) as error:
+            records[folder] = _copied(lines.get(folder.name), folder) or read_record(folder)
+        except RecordError as error:
             problems.append(str(error))
     return records, problems
+
+
+def _copied(line: Any, folder: Path) -> Record | None:
+    """Return the record that a line copies, if it is of this version and no older than the record."""
+    try:
+        if line["changed"] == _changed(folder) and line["record"]["version"] == RECORD_VERSION:
+            return Record(**line["record"])
+    except (KeyError, TypeError):
+        return None
+    return None
 
 
 def _lines(path: Path) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""`molex compare`: which arm is better, by how much, and whether that is more than noise."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molex_cli.cli.arguments import refuse
+from molex_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from molex_cli.compare.cells import Comparison
+
+FORMATS = ("table", "md", "csv", "json", "latex")
+
+
+def main(argv: list[str]) -> int:
+    """Compare the runs of some paths."""
+    options = _parser().parse_args(argv)
+    from molex_cli.compare.cells import compare
+    from molex_cli.compare.guards import confounds
+    from molex_cli.compare.loading import load
+
+    found = load([Path(path) for path in options.paths])
+    for line in found.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    if not found.runs:
+        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(options.paths)}")
+    table = compare(found.runs, _keys(options.rows), _keys(options.cols), options.which, options.against)
+    notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
+    if options.html:
+        from molex_cli.compare.page import page
+
+        _write(options.html, page(table, notes, options.html.parent))
+        print(f"written: {options.html}")
+    elif options.format == "table":
+        _show(table, notes)
+    else:
+        _write(options.output, _text(options.format, table, notes))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="molex compare", description=__doc__)
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument("paths", nargs="+", help="folders of runs, run folders, records")
+    parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,train.learning_rate")
+    parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
+    parser.add_argument("--against", help="compare every arm with this row instead of with the best")
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--claims", type=Path, metavar="FILE", help="hypotheses written before the runs, to be judged")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")
+    parser.add_argument("--output", type=Path, help="file to write instead of standard output")
+    return parser
+
+
+def _keys(text: str) -> list[str]:
+    return [key for key in text.split(",") if key]
+
+
+def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
+    if path is None:
+        return []
+    from molex_cli.compare import claims
+
+    wanted = claims.read_claims(path)
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return [f"claim: {line}" for line in claims.lines(claims.verdicts(wanted, table, changed), table)]
+
+
+def _text(name: str, table: "Comparison", notes: Sequence[str]) -> str:
+    from molex_cli.compare import formats
+
+    under = [*formats.legend(table), *formats.differences(table), *notes]
+    if name == "csv":
+        return formats.as_csv(table)
+    if name == "json":
+        return formats.as_json_text(table, under)
+    return formats.markdown(table, under) if name == "md" else formats.latex(table, under)
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is None:
+        print(text, end="")
+        return
+    from molex_cli.records import unwritable, write_text
+
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise unwritable(str(path), error) from None
+
+
+def _show(table: "Comparison", notes: Sequence[str]) -> None:
+    """Print the table in the terminal."""
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    from molex_cli.compare import formats
+
+    head, lines = formats.matrix(table)
+    shown = Table(box=None, pad_edge=False)
+    for i, name in enumerate(head):
+        shown.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for name, cells in lines:
+        styles = ["bold" if each.is_best else "underline" if each.is_close else "" for each in cells]
+        shown.add_row(Text(name), *(Text(each.text, style=style) for each, style in zip(cells, styles, strict=True)))
+    wide = Console(width=10_000)
+    Console(width=max(80, Measurement.get(wide, wide.options, shown).maximum)).print(shown)
+    said = Console(highlight=False, soft_wrap=True)
+    for line in [*formats.legend(table), *formats.differences(table), *notes]:
+        said.print(line, markup=False)

@@ -1,0 +1,60 @@
+"""`molex diff`: what tells two runs apart, and nothing else."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from molex_cli.cli.arguments import refuse
+from molex_cli.errors import ConfigError
+
+LEFT_OUT = ("log", "output_dir", "cache_dir", "resume", "fail_fast", "isolate", "keep", "checkpoint_every")
+
+
+def main(argv: list[str]) -> int:
+    """Show the differences of two runs."""
+    parser = argparse.ArgumentParser(prog="molex diff", description=__doc__)
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument("runs", nargs=2, metavar="RUN", help="a run's folder or its record")
+    paths = [Path(path) for path in parser.parse_args(argv).runs]
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    from molex_cli.compare.cells import differing, flat
+    from molex_cli.records import read_record
+
+    facts = [flat(_facts(read_record(path))) for path in paths]
+    keys = differing(facts)
+    if not keys:
+        print("no differences")
+        return 0
+    shown = Table(box=None, pad_edge=False)
+    for name in ("", *(str(path) for path in paths)):
+        shown.add_column(Text(name), no_wrap=True)
+    for key in keys:
+        shown.add_row(key, *(Text("–" if key not in each else str(each[key])) for each in facts))
+    wide = Console(width=10_000)
+    Console(width=Measurement.get(wide, wide.options, shown).maximum).print(shown)
+    return 0
+
+
+def _facts(record: Any) -> dict[str, Any]:
+    """Return what may tell a run from another: settings, data, versions, cost, scores."""
+    if record.status == "running":
+        raise ConfigError(f"a run must have ended to be compared, got {record.name} (seed {record.seed}) still running")
+    scores = {which: record.scores[which]["scores"] for which in ("last", "best") if which in record.scores}
+    environment = record.environment
+    return {
+        **{key: value for key, value in record.settings.items() if key not in LEFT_OUT},
+        "status": record.status,
+        "error": (record.error or {}).get("message"),
+        "scores": scores,
+        "degenerate": "; ".join(record.degenerate) or None,
+        "parameters": record.parameters,
+        "flops_per_token": record.flops_per_token,
+        "experts_per_layer": record.experts_per_layer,
+        "data": {split: about.get("fingerprint") for split, about in record.data.items()},
+        "packages": environment.get("packages", {}),
+        "commit": environment.get("git"),
+    }

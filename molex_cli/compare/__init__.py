@@ -1,0 +1,1 @@
+"""From records to an honest table; nothing here imports torch."""

@@ -1,0 +1,120 @@
+"""From paths to the runs that a comparison may use, and a line on each that it may not; no torch."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molex_cli.errors import RecordError
+from molex_cli.records import Record, index, outcomes, read_record, read_rows
+
+WHICH = ("last", "best")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    record: Record
+
+    def setting(self, key: str) -> Any:
+        """Return a setting by its full key; groups by the name of what was chosen, with its display name's place."""
+        value: Any = self.record.settings
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise RecordError(f"{key} must be a setting of every run, got none in {self.folder}")
+            value = value[part]
+        return value["name"] if isinstance(value, dict) and "name" in value else value
+
+    def outcomes(self, which: str) -> tuple[str, NDArray[np.float64]] | None:
+        """Return what identifies the examples of an evaluation and whether each was answered right, 1 or 0."""
+        return _outcomes(self, which)
+
+    def score(self, which: str, metric: str | None = None) -> float | None:
+        """Return a score of the last or best evaluation, by default of the metric that comes first."""
+        scores: dict[str, float | None] = self.record.scores[which]["scores"]
+        return scores.get(metric or self.record.scores["metric"])
+
+
+@cache
+def _outcomes(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None:
+    kept = run.record.scores.get(which, {}).get("outcomes")
+    if "stages" in run.record.scores:  # predictions are those of all stages, the score a mean over stages
+        return None
+    if kept is None:
+        path = run.folder / f"predictions-{which}.jsonl"
+        kept = outcomes(read_rows(path)) if path.exists() else None
+    if kept is None:
+        return None
+    bits = np.frombuffer(base64.b64decode(kept["right"]), dtype=np.uint8)
+    return kept["ids"], np.unpackbits(bits, count=kept["count"]).astype(np.float64)
+
+
+@dataclass
+class Found:
+    """The runs of some paths, and what was left out."""
+
+    runs: list[Run] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """A line for each record that is not used, with the reason."""
+
+
+def load(paths: Sequence[Path]) -> Found:
+    """Return the finished runs of folders of runs, of run folders and of records; of one run's tries the latest."""
+    found = Found()
+    latest: dict[str, Run] = {}
+    for folder, record in _records(paths, found.left_out):
+        if record.status != "finished":
+            why = f": {record.error['message'].splitlines()[0]}" if record.error and record.error["message"] else ""
+            found.left_out.append(f"{folder} is {record.status}{why}")
+            continue
+        if missing := _missing(record):
+            found.left_out.append(f"{folder} is incomplete: its record has no {missing}")
+            continue
+        run, key = Run(folder, record), _identity(record)
+        if key in latest and latest[key].folder != folder:
+            older, run = sorted((latest[key], run), key=lambda each: each.record.finished or "")
+            found.left_out.append(f"{older.folder} was run again as {run.folder}")
+        latest[key] = run
+    found.runs = list(latest.values())
+    return found
+
+
+def _missing(record: Record) -> str:
+    """Return what a comparison needs of a record and does not find."""
+    for group in ("method", "task", "model", "hardware"):
+        if not isinstance(record.settings.get(group), dict):
+            return f"settings.{group}"
+    if "metric" not in record.scores:
+        return "scores.metric"
+    return next((f"scores.{which}" for which in WHICH if "scores" not in record.scores.get(which, {})), "")
+
+
+def _identity(record: Record) -> str:
+    """Return what is one run: a variant and a seed, on data and in number formats of its own."""
+    hardware = [record.settings["hardware"].get(name) for name in ("device", "precision", "base")]
+    data = [about.get("fingerprint") for about in record.data.values()]
+    return repr((record.variant, record.seed, hardware, data))
+
+
+def _records(paths: Iterable[Path], problems: list[str]) -> Iterable[tuple[Path, Record]]:
+    for path in paths:
+        if not path.exists():
+            raise RecordError(f"a path must be a folder of runs, a run's folder or a record, got no such path: {path}")
+        if path.is_dir() and not (path / "record.json").exists():
+            records, broken = index.read(path)
+            if not records and not broken:
+                problems.append(f"{path} holds no runs")
+            problems += broken
+            yield from records.items()
+            continue
+        try:
+            yield (path if path.is_dir() else path.parent), read_record(path)
+        except RecordError as error:
+            problems.append(str(error))
