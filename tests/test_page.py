@@ -68,6 +68,14 @@ def test_a_page_of_runs_without_curves_or_experts_is_complete():
     assert "No arm has experts" in Path("report.html").read_text()
 
 
+def test_a_score_that_is_undefined_at_some_step_is_left_out_of_the_curve():
+    outputs(lora=0.6)
+    lines = ['{"event": "evaluated", "step": 5, "scores": {"accuracy": NaN}}', '{"event": "evalua']
+    Path("outputs/lora-s0/events.jsonl").write_text("\n".join(lines))
+    assert main(["compare", "outputs", "--html", "report.html"]) == 0
+    assert "<polygon" not in Path("report.html").read_text()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_browser_sorts_and_filters_without_an_error_or_a_request(page, width):

@@ -86,7 +86,7 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
             value = event["scores"].get(metric)
         except (json.JSONDecodeError, KeyError, AttributeError):  # a line that was cut off
             continue
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and math.isfinite(value):
             found.setdefault(event["step"], []).append(float(value))
     return [(step, sum(values) / len(values)) for step, values in found.items()]
 
