@@ -48,6 +48,10 @@ def lines(title: str, x_name: str, y_name: str, series: Sequence[Line]) -> str:
         look = f'class="s{number % SERIES}" stroke-dasharray="{DASHES[number // SERIES % len(DASHES)]}"'
         drawn.append(f'<polygon class="band s{number % SERIES}" points="{up} {down}"/>')
         drawn.append(f'<polyline {look} points="{points}"><title>{escape(each.name)}</title></polyline>')
+        dots = [
+            f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="2.5"/>' for x, y in zip(each.x, each.y, strict=True)
+        ]
+        drawn.append(f'<g class="s{number % SERIES}">{"".join(dots)}<title>{escape(each.name)}</title></g>')
     return _figure(title, drawn, [each.name for each in series])
 
 
