@@ -30,14 +30,12 @@ class Outcome:
 
     def summary(self) -> dict[str, Any]:
         """Return what the record keeps of it."""
+        return {"step": self.step, "epoch": self.epoch, "loss": self.answers.loss, "scores": self.answers.scores}
+
+    def with_outcomes(self) -> dict[str, Any]:
+        """Return the same with which predictions are right, where a prediction is right or wrong."""
         found = outcomes(self.answers.rows)
-        return {
-            "step": self.step,
-            "epoch": self.epoch,
-            "loss": self.answers.loss,
-            "scores": self.answers.scores,
-            **({} if found is None else {"outcomes": found}),
-        }
+        return self.summary() | ({} if found is None else {"outcomes": found})
 
 
 class Scoring:
@@ -132,8 +130,8 @@ class Scoring:
         return {
             "metric": self.names[0],
             **({"first": self.first.summary()} if self.first else {}),
-            "last": self.last.summary(),
-            "best": self.best.summary(),
+            "last": self.last.with_outcomes(),
+            "best": self.best.with_outcomes(),
             "selection": self.selection.format(metric=self.names[0]),
             "majority": majority,
         }
