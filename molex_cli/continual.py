@@ -61,8 +61,7 @@ def train(
     record.evaluation = evaluation(stages[0].experiment, adapted, stages[0].goal, sinks)
     place(adapted, experiment.hardware, accelerator)
     flow, summary = GradientFlow.of(adapted), Summary(stages[0].timetable, experiment)
-    conditions = progress.conditions(experiment, record.environment["packages"])
-    conditions["data"] = {split: found["fingerprint"] for split, found in record.data.items()}
+    conditions = progress.conditions(experiment, record.environment, record.data)
     matrix: list[list[float]] = []
     found: list[Answers] = []
     step = 0

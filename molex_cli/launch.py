@@ -14,13 +14,12 @@ from molex_cli.records import claims
 from molex_cli.records.claims import Claim, State
 from molex_cli.run import run
 from molex_cli.schema import Experiment
-from molex_cli.signals import terminated_as_interrupt
+from molex_cli.signals import LAST_BREATH_SECONDS, terminated_as_interrupt
 
 JOB = ".processes.json"  # settings for the processes of a run, while it runs
 ERROR = ".error-"  # what a process of a run failed of
 LAUNCHER = "MOLEX_LAUNCHER"  # the process that holds the run's folder
 WATCH_SECONDS = 0.2
-LAST_BREATH_SECONDS = 60.0  # for processes that were told to end to write their record
 
 
 def run_here(experiment: Experiment, claim: Claim | None = None) -> records.Record:

@@ -24,9 +24,7 @@ NAME = "progress.safetensors"
 FORMAT = 1
 SECONDS = 300.0  # between two states, where train.evaluate_every or checkpoint_every ask for none earlier
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-# Settings that a run may go on without: they do not change what is computed.
-FREE = ("log", "data_dir", "output_dir", "cache_dir", "resume", "fail_fast", "isolate", "keep", "checkpoint_every")
-FREE_HARDWARE = ("name", "threads", "devices", "jobs_per_device")
+FREE_HARDWARE = ("name", "threads", "devices", "jobs_per_device")  # a run may go on without them
 
 
 @dataclass
@@ -128,30 +126,26 @@ def restore(folder: Path, training: Training, progress: Progress) -> None:
     training.flow.waiting = {name: places[name] for name in progress.about["flow"]["waiting"]}
 
 
-def conditions(experiment: schema.Experiment, packages: Mapping[str, str]) -> dict[str, Any]:
-    """Return what must not change while a run goes on: settings that decide what is computed, and package versions."""
+def conditions(
+    experiment: schema.Experiment, environment: Mapping[str, Any], data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what must not change while a run goes on: settings that decide what is computed, versions and data."""
     settings = schema.as_data(experiment)
-    kept = {name: value for name, value in settings.items() if name not in FREE}
+    kept = {name: value for name, value in settings.items() if name not in records.HOW_ONLY}
     kept["hardware"] = {name: value for name, value in kept["hardware"].items() if name not in FREE_HARDWARE}
-    return {"settings": kept, "packages": {name: packages[name] for name in ("torch", "transformers")}}
+    versions = {name: environment["packages"][name] for name in ("torch", "transformers")}
+    found = {"settings": kept, "packages": versions}
+    return found if data is None else {**found, "data": {name: about["fingerprint"] for name, about in data.items()}}
 
 
 def require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise with the differences if a run would go on under other conditions than it began."""
-    old, new = _flat({name: before.get(name) for name in now}), _flat(now)
+    old = {key: str(value) for key, value in records.flat({name: before.get(name) for name in now}).items()}
+    new = {key: str(value) for key, value in records.flat(now).items()}
     differing = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    changed = [f"{key}: {old.get(key)} -> {new.get(key)}" for key in differing]
+    changed = [f"{key.removeprefix('settings.')}: {old.get(key)} -> {new.get(key)}" for key in differing]
     if changed:
         raise CheckpointError(
             f"{folder.name} must go on as it began, got {', '.join(changed)}; set that back, or let resume=never "
             "start over beside it"
         )
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, str]:
-    if not isinstance(content, Mapping):
-        return {prefix: str(content)}
-    found: dict[str, str] = {}
-    for name, value in content.items():
-        found |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
-    return {key.removeprefix("settings."): value for key, value in found.items()}

@@ -64,7 +64,7 @@ def _claimed(experiment: schema.Experiment) -> Claim:
 def _run(experiment: schema.Experiment, claim: Claim, extra_sinks: tuple[Sink, ...]) -> records.Record:
     folder = claim.folder
     earlier = progress.load(folder)
-    now = progress.conditions(experiment, records.environment()["packages"])
+    now = progress.conditions(experiment, records.environment())
     if earlier is not None:
         progress.require_same(folder, earlier.about, now)
     settings = schema.as_data(experiment)
@@ -130,8 +130,7 @@ def _train(
         accelerator=accelerator,
     )
     summary = Summary(timetable, experiment)
-    conditions = progress.conditions(experiment, record.environment["packages"])
-    conditions["data"] = {split: found["fingerprint"] for split, found in record.data.items()}
+    conditions = progress.conditions(experiment, record.environment, record.data)
     keeper = progress.Keeper(folder, experiment, labels, training, scoring, conditions, summary)
     if earlier is not None:
         progress.require_same(folder, earlier.about, conditions)

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LAST_BREATH_SECONDS = 60.0  # for a process that was told to end to write its record
+
 
 @contextmanager
 def terminated_as_interrupt() -> Iterator[None]:

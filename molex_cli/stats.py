@@ -162,67 +162,50 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in stats.false_discovery_control(p_values)] if len(p_values) else []
 
 
-def power(effect: float, deviation: float, num_seeds: int, alpha: float = 0.05) -> float:
-    """Return the chance that a paired t-test finds a mean difference, given the differences' standard deviation."""
-    if num_seeds < 2:
-        return 0.0
-    if deviation == 0:
+def power(effect: float, error: float, freedom: float, alpha: float = 0.05) -> float:
+    """Return the chance that a t-test finds a mean difference with this standard error and degrees of freedom."""
+    if error < TIE:
         return 1.0 if effect else alpha
-    freedom, shift = num_seeds - 1, effect / deviation * math.sqrt(num_seeds)
-    edge = float(stats.t.ppf(1 - alpha / 2, freedom))
+    shift, edge = effect / error, float(stats.t.ppf(1 - alpha / 2, freedom))
     found = 1 - stats.nct.cdf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift)
     return float(found) if math.isfinite(found) else 1.0  # scipy gives up where the effect is beyond doubt
 
 
-def detectable_effect(deviation: float, num_seeds: int, alpha: float = 0.05, wanted: float = 0.8) -> float:
-    """Return the smallest mean difference that so many seeds would find with the wanted power; inf for one seed."""
-    if num_seeds < 2:
-        return math.inf
-    if deviation == 0:
-        return 0.0
-    top = 1.0
-    while power(top, 1.0, num_seeds, alpha) < wanted:
-        top *= 2
-    return deviation * float(optimize.brentq(lambda e: power(e, 1.0, num_seeds, alpha) - wanted, 0.0, top))
-
-
-def detectable_difference(interval: Interval, alpha: float = 0.05, wanted: float = 0.8) -> float:
-    """Return about the smallest difference that a test with this error finds with the wanted power."""
+def detectable_effect(interval: Interval, alpha: float = 0.05, wanted: float = 0.8) -> float:
+    """Return the smallest difference that a test with this error finds with the wanted power; inf if none is known."""
     if not math.isfinite(interval.error):
         return math.inf
-    quantiles = stats.t.ppf([1 - alpha / 2, wanted], interval.freedom)
-    return float(quantiles.sum()) * interval.error
-
-
-def seeds_for(interval: Interval, num_seeds: int, alpha: float = 0.05, wanted: float = 0.8) -> int | None:
-    """Return about how many seeds would find the interval's own difference; None where seeds alone never would.
-
-    More seeds leave the part of the error that comes from the examples as it is.
-    """
-    if not math.isfinite(interval.error) or interval.estimate == 0:
-        return None
-    allowed = (interval.estimate / float(stats.norm.ppf([1 - alpha / 2, wanted]).sum())) ** 2
-    room = allowed - (interval.error**2 - interval.of_seeds)
-    if room <= 0:
-        return None
-    least = next(n for n in itertools.count(2) if smallest_p(n) < alpha)
-    return max(least, math.ceil(interval.of_seeds * num_seeds / room))
+    top = 1.0
+    while power(top, 1.0, interval.freedom, alpha) < wanted:
+        top *= 2
+    return interval.error * float(
+        optimize.brentq(lambda effect: power(effect, 1.0, interval.freedom, alpha) - wanted, 0.0, top)
+    )
 
 
 def seeds_needed(
-    effect: float, deviation: float, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000
+    interval: Interval, num_seeds: int, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000
 ) -> int | None:
-    """Return how many seeds find a mean difference with the wanted power; None beyond `most`.
+    """Return how many seeds would find the interval's own difference with the wanted power; None beyond `most`.
 
-    At least as many as it takes for the permutation test to reach alpha at all.
+    More seeds leave the part of the error that comes from the examples as it is. At least as many as it takes for
+    the permutation test to reach alpha at all.
     """
-    least = next(n for n in itertools.count(2) if smallest_p(n) < alpha)
-    if power(effect, deviation, most, alpha) < wanted:
+    if not math.isfinite(interval.error):
         return None
-    low, high = least, most
+    rest = max(0.0, interval.error**2 - interval.of_seeds)
+
+    def reached(count: int) -> float:
+        error = math.sqrt(interval.of_seeds * num_seeds / count + rest)
+        freedom = count - 1 if rest < TIE else max(count - 1, interval.freedom)
+        return power(interval.estimate, error, freedom, alpha)
+
+    low, high = next(n for n in itertools.count(2) if smallest_p(n) < alpha), most
+    if reached(high) < wanted:
+        return None
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, deviation, middle, alpha) >= wanted else (middle + 1, high)
+        low, high = (low, middle) if reached(middle) >= wanted else (middle + 1, high)
     return low
 
 

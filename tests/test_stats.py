@@ -70,14 +70,31 @@ def test_the_interval_over_seeds_is_students():
     assert stats.seed_interval([0.5]).low == -math.inf
 
 
+def of_seeds(effect, deviation, num_seeds):
+    """Return the interval over seeds whose differences have this mean and standard deviation."""
+    error = deviation / math.sqrt(num_seeds)
+    return stats.Interval(effect, effect, effect, 0.5, error, num_seeds - 1, error**2)
+
+
 def test_power_and_what_follows_from_it_on_textbook_values():
-    assert stats.power(0.5, 1.0, 20) == pytest.approx(0.5645, abs=1e-3)  # statsmodels TTestPower().power(0.5, 20, 0.05)
-    assert stats.seeds_needed(0.5, 1.0) == 34  # paired t-test, d = 0.5, alpha 0.05, power 0.8
-    assert stats.detectable_effect(1.0, 34) == pytest.approx(0.4945, abs=2e-3)
-    assert stats.detectable_effect(2.0, 34) == pytest.approx(2 * stats.detectable_effect(1.0, 34))
-    assert stats.seeds_needed(100.0, 1.0) == 6  # fewer can never reach alpha by permutation
-    assert stats.seeds_needed(1e-9, 1.0) is None
-    assert stats.detectable_effect(1.0, 1) == math.inf
+    # statsmodels: TTestPower().power(0.5, 20, 0.05)
+    assert stats.power(0.5, 1 / math.sqrt(20), 19) == pytest.approx(0.5645, abs=1e-3)
+    # The paired t-test of d = 0.5 with alpha 0.05 and power 0.8, whatever number of seeds told the deviation.
+    assert stats.seeds_needed(of_seeds(0.5, 1.0, 3), 3) == 34
+    assert stats.seeds_needed(of_seeds(0.5, 1.0, 12), 12) == 34
+    assert stats.detectable_effect(of_seeds(0.1, 1.0, 34)) == pytest.approx(0.4945, abs=2e-3)
+    double = stats.detectable_effect(of_seeds(0.1, 2.0, 34))
+    assert double == pytest.approx(2 * stats.detectable_effect(of_seeds(0.1, 1.0, 34)))
+    assert stats.seeds_needed(of_seeds(100.0, 1.0, 3), 3) == 6  # fewer can never reach alpha by permutation
+    assert stats.seeds_needed(of_seeds(1e-9, 1.0, 3), 3) is None
+    assert stats.detectable_effect(stats.seed_interval([0.5])) == math.inf
+
+
+def test_more_seeds_do_not_make_up_for_too_few_examples():
+    error = 0.1
+    only_examples = stats.Interval(0.1, 0.0, 0.2, 0.3, error, 50.0, of_seeds=0.0)
+    assert stats.seeds_needed(only_examples, 3) is None
+    assert stats.seeds_needed(stats.Interval(1.0, 0.0, 2.0, 0.01, error, 50.0, of_seeds=0.0), 3) == 6
 
 
 def coverage(interval, draws):

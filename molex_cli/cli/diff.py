@@ -6,8 +6,7 @@ from typing import Any
 
 from molex_cli.cli.arguments import refuse
 from molex_cli.errors import ConfigError
-
-LEFT_OUT = ("log", "output_dir", "cache_dir", "resume", "fail_fast", "isolate", "keep", "checkpoint_every")
+from molex_cli.records import HOW_ONLY
 
 
 def main(argv: list[str]) -> int:
@@ -21,8 +20,8 @@ def main(argv: list[str]) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from molex_cli.compare.cells import differing, flat
-    from molex_cli.records import read_record
+    from molex_cli.compare.cells import differing
+    from molex_cli.records import flat, read_record
 
     facts = [flat(_facts(read_record(path))) for path in paths]
     keys = differing(facts)
@@ -46,7 +45,7 @@ def _facts(record: Any) -> dict[str, Any]:
     scores = {which: record.scores[which]["scores"] for which in ("last", "best") if which in record.scores}
     environment = record.environment
     return {
-        **{key: value for key, value in record.settings.items() if key not in LEFT_OUT},
+        **{key: value for key, value in record.settings.items() if key not in HOW_ONLY},
         "status": record.status,
         "error": (record.error or {}).get("message"),
         "scores": scores,

@@ -12,7 +12,7 @@ from molex_cli import stats
 from molex_cli.compare.loading import Run
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.metrics import METRICS, Metric
-from molex_cli.records import NOT_IN_VARIANT
+from molex_cli.records import NOT_IN_VARIANT, NUMBER_FORMATS, flat
 
 PROVISIONAL = 3  # fewer seeds than this
 ALPHA = 0.05
@@ -174,8 +174,8 @@ def difference(one: Cell, other: Cell) -> Difference:
         over_examples=is_mean and len(seeds) > 1,
         permutation=stats.sign_permutation(by_seed),
         mcnemar=None if table is None else _mcnemar(one, other, seeds),
-        detectable=stats.detectable_difference(interval),
-        needed=stats.seeds_for(interval, len(seeds)),
+        detectable=stats.detectable_effect(interval),
+        needed=stats.seeds_needed(interval, len(seeds)),
     )
 
 
@@ -226,18 +226,8 @@ def defining(run: Run) -> dict[str, Any]:
     """Return the settings that define the run's arm, by full key: also of the hardware what changes numbers."""
     settings = {key: value for key, value in run.record.settings.items() if key not in NOT_IN_VARIANT}
     hardware = run.record.settings["hardware"]
-    formats = {f"hardware.{name}": hardware.get(name) for name in HARDWARE}
+    formats = {f"hardware.{name}": hardware.get(name) for name in NUMBER_FORMATS}
     return {**flat(settings), **formats, VARIANT: run.record.variant}
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by full key."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for name, item in value.items():
-        found |= flat(item, f"{prefix}.{name}" if prefix else name)
-    return found
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
@@ -255,7 +245,6 @@ def _label(run: Run, keys: Sequence[str], extra: dict[str, list[str]] | None = N
 
 
 GROUPS = ("method", "model", "task")
-HARDWARE = ("device", "precision", "base")
 VARIANT = "variant"
 
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from molex_cli.compare.cells import HARDWARE, VARIANT, Comparison, defining, differing, flat
+from molex_cli.compare.cells import VARIANT, Comparison, defining, differing
 from molex_cli.compare.loading import Run
+from molex_cli.records import NUMBER_FORMATS, flat
 
 BUDGET = 0.01  # arms whose budgets differ by more than this share are not matched
 BUDGETS: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
@@ -91,7 +92,7 @@ def _environment(arms: dict[str, list[Run]]) -> list[str]:
         lines += _differ(f"{name} versions differ", arms, partial(_version, name))
     lines += _differ("code differs", arms, _commit)
     lines += _differ("GPUs differ", arms, _gpu)
-    for name in HARDWARE:
+    for name in NUMBER_FORMATS:
         lines += _differ(f"hardware.{name} differs", arms, partial(_hardware, name))
     return lines
 

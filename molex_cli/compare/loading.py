@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.errors import RecordError
-from molex_cli.records import Record, index, outcomes, read_record, read_rows
+from molex_cli.records import NUMBER_FORMATS, Record, index, outcomes, read_record, read_rows
 
 WHICH = ("last", "best")
 
@@ -98,7 +98,7 @@ def _missing(record: Record) -> str:
 
 def _identity(record: Record) -> str:
     """Return what is one run: a variant and a seed, on data and in number formats of its own."""
-    hardware = [record.settings["hardware"].get(name) for name in ("device", "precision", "base")]
+    hardware = [record.settings["hardware"].get(name) for name in NUMBER_FORMATS]
     data = [about.get("fingerprint") for about in record.data.values()]
     return repr((record.variant, record.seed, hardware, data))
 

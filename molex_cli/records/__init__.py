@@ -22,20 +22,10 @@ from molex_cli.errors import RecordError
 
 RECORD_VERSION = 1
 PACKAGES = ("molex", "torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "hydra-core")
-NOT_IN_VARIANT = (
-    "seed",
-    "hardware",
-    "log",
-    "data_dir",
-    "output_dir",
-    "cache_dir",
-    "experiment",
-    "resume",
-    "fail_fast",
-    "isolate",
-    "keep",
-    "checkpoint_every",
-)
+# Settings that say how and where a run is made, not what it computes.
+HOW_ONLY = ("log", "data_dir", "output_dir", "cache_dir", "resume", "fail_fast", "isolate", "keep", "checkpoint_every")
+NOT_IN_VARIANT = ("seed", "hardware", "experiment", *HOW_ONLY)
+NUMBER_FORMATS = ("device", "precision", "base")  # what of the hardware changes a run's numbers
 
 
 @dataclass(kw_only=True)
@@ -158,6 +148,16 @@ def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     packed = bytes(int("".join("01"[bit] for bit in padded[i : i + 8]), 2) for i in range(0, len(padded), 8))
     ids = hashlib.sha256("\n".join(str(row["id"]) for row in rows).encode()).hexdigest()[:16]
     return {"ids": ids, "count": len(right), "right": base64.b64encode(packed).decode()}
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested content by full key."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for name, item in value.items():
+        found |= flat(item, f"{prefix}.{name}" if prefix else str(name))
+    return found
 
 
 def variant_id(settings: Mapping[str, Any]) -> str:

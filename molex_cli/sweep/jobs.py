@@ -20,13 +20,12 @@ from molex_cli import identity, records, schema
 from molex_cli.errors import RecordError
 from molex_cli.records import claims
 from molex_cli.records.claims import Claim, State
-from molex_cli.signals import terminated_as_interrupt
+from molex_cli.signals import LAST_BREATH_SECONDS, terminated_as_interrupt
 from molex_cli.sweep.devices import lease
 
 CONSOLE = "console.log"
 STOPPED = "the sweep was stopped, by a failure with fail_fast or by Ctrl-C"
 STOP = "stop"  # a file of this name in the sweep's folder lets no further job start
-LAST_BREATH_SECONDS = 60.0  # for a job that was told to end to write its record
 ENDED = ("finished", "failed", "interrupted", "elsewhere", "not started")
 
 

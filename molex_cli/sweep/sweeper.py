@@ -22,7 +22,7 @@ from rich.measure import Measurement
 
 from molex_cli import identity, records
 from molex_cli.identity import Job
-from molex_cli.signals import terminated_as_interrupt
+from molex_cli.signals import LAST_BREATH_SECONDS, terminated_as_interrupt
 from molex_cli.sweep.jobs import (
     ENDED,
     Status,
@@ -38,7 +38,6 @@ from molex_cli.sweep.view import View
 
 QUEUE = "slurm"  # submitit's folder of a sweep
 QUEUE_SECONDS = 5.0
-LAST_BREATH_SECONDS = 60.0
 
 
 def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
