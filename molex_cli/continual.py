@@ -234,6 +234,8 @@ def _started(record: records.Record, folder: Path, stages: Sequence[Stage], firs
         parameters=record.parameters,
         experts_per_layer=record.experts_per_layer,
         majority={},
+        flops_per_token=record.flops_per_token,
+        data=record.data,
         settings=record.settings,
         first_step=first_step,
     )

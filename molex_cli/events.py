@@ -31,6 +31,8 @@ class Started(Event):
     parameters: dict[str, int]
     experts_per_layer: list[int] | None
     majority: dict[str, float]
+    flops_per_token: dict[str, float]
+    data: dict[str, Any]
     settings: dict[str, Any]
     first_step: int = 0
     """Optimizer steps that an earlier try of the run had done."""
@@ -83,4 +85,7 @@ class Finished(Event):
     status: str
     folder: str
     scores: dict[str, Any]
+    training: dict[str, Any]
+    memory_bytes: dict[str, int]
+    degenerate: list[str]
     error: str | None = None

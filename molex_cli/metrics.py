@@ -1,11 +1,12 @@
 """Scores as pure functions of predictions and references, each with its direction."""
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from molex_cli import writing
 
@@ -56,7 +57,7 @@ def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
     """Return the Pearson correlation; NaN if one side is constant."""
     if len(set(predictions)) < 2 or len(set(references)) < 2:
         return math.nan
-    return statistics.correlation(predictions, references)
+    return float(np.corrcoef(predictions, references)[0, 1])
 
 
 def spearman(predictions: Sequence[float], references: Sequence[float]) -> float:

@@ -127,10 +127,8 @@ def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
 
 def drawn(probe: Probe, metric: str, title: str, path: Path) -> None:
     """Draw one score against the layer, as PNG, SVG or PDF by the file's ending."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("plot must have matplotlib, got none; pip install 'molex[analysis]'") from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([scores[metric] for scores in probe.scores], marker="o", label="validation")

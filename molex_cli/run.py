@@ -97,7 +97,17 @@ def _run(experiment: schema.Experiment, claim: Claim, extra_sinks: tuple[Sink, .
         if record.status == "finished":
             _tidy(folder, experiment.keep)
         error_line = (record.error["message"] or record.error["type"]) if record.error else None
-        sinks.write(Finished(status=record.status, folder=str(folder), scores=record.scores, error=error_line))
+        sinks.write(
+            Finished(
+                status=record.status,
+                folder=str(folder),
+                scores=record.scores,
+                training=record.training,
+                memory_bytes=record.memory_bytes,
+                degenerate=record.degenerate,
+                error=error_line,
+            )
+        )
         sinks.close()
     return record
 
@@ -235,6 +245,8 @@ def _started(
         parameters=record.parameters,
         experts_per_layer=record.experts_per_layer,
         majority=majority,
+        flops_per_token=record.flops_per_token,
+        data=record.data,
         settings=record.settings,
         first_step=first_step,
     )

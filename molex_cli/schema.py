@@ -105,9 +105,15 @@ class Log:
     tags: list[str] = field(default_factory=list)
     every: int = 1
     """Optimizer steps between two lines in events.jsonl and W&B."""
+    predictions: bool = False
+    """Send the last predictions to W&B as a table."""
+    timeout: float = 30.0
+    """Seconds that W&B may take to begin and to end a run; after that it is logged offline."""
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
+        if self.timeout <= 0:
+            yield f".timeout must be above 0, got {self.timeout}"
         if self.every < 1:
             yield f".every must be at least 1, got {self.every}"
 

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,25 +95,25 @@ def example_interval(differences: Sequence[float], confidence: float = 0.95, see
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def score_interval(
-    score: Callable[[NDArray[np.int64]], float],
-    num_examples: int,
-    confidence: float = 0.95,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """Return a difference of scores that are no means, with the percentile interval of the paired bootstrap.
+def pseudo_values(score: Callable[[Any, Any], float], predictions: Sequence[Any], references: Sequence[Any]) -> Floats:
+    """Return a value for each example whose mean is the score, though the score is no mean over examples.
 
-    `score` takes the examples' places, some of them several times, and returns the difference.
+    The jackknife's n θ - (n - 1) θ without the example (Tukey 1958), moved so that the mean is θ itself: what an
+    example contributes, so that such scores are compared over seeds and examples as accuracies are. NaN where the
+    score is undefined without an example.
     """
-    stream = np.random.default_rng(seed)
-    drawn = [score(stream.integers(0, num_examples, num_examples)) for _ in range(resamples)]
-    finite = [value for value in drawn if math.isfinite(value)]
-    if not finite:
-        return Interval(math.nan, -math.inf, math.inf)
-    low, high = np.quantile(finite, _tails(confidence))
-    return Interval(score(np.arange(num_examples)), float(low), float(high))
+    count = len(references)
+    whole = score(predictions, references)
+    without: dict[tuple[Any, Any], float] = {}
+    left = []
+    for i, pair in enumerate(zip(predictions, references, strict=True)):
+        if pair not in without:  # what is equal changes the score equally
+            rest = [*predictions[:i], *predictions[i + 1 :]], [*references[:i], *references[i + 1 :]]
+            without[pair] = score(*rest)
+        left.append(without[pair])
+    values = count * whole - (count - 1) * np.asarray(left)
+    moved: Floats = values - values.mean() + whole
+    return moved
 
 
 def crossed_interval(differences_SE: Floats, confidence: float = 0.95) -> Interval:
@@ -157,9 +158,15 @@ def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
     return adjusted
 
 
-def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted so that the share of false findings is kept (Benjamini and Hochberg 1995)."""
-    return [float(p) for p in stats.false_discovery_control(p_values)] if len(p_values) else []
+def benjamini_hochberg(p_values: Sequence[float], family: int | None = None) -> list[float]:
+    """Return the p-values adjusted so that the share of false findings is kept (Benjamini and Hochberg 1995).
+
+    Tests of the family that were not made count as if they had found nothing.
+    """
+    if not len(p_values):
+        return []
+    others = [1.0] * max(0, (family or 0) - len(p_values))
+    return [float(p) for p in stats.false_discovery_control([*p_values, *others])][: len(p_values)]
 
 
 def power(effect: float, error: float, freedom: float, alpha: float = 0.05) -> float:

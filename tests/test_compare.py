@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from molex_cli import records
 from molex_cli.cli import main
 from molex_cli.compare.cells import Cell, Comparison, _judge, compare
+from molex_cli.compare.formats import _escaped
 from molex_cli.compare.guards import confounds
 from molex_cli.compare.loading import load
 from molex_cli.errors import ConfigError, RecordError
@@ -43,7 +45,7 @@ def leave(folder, method="lora", seed=0, share=0.6, *, task="rte", status="finis
         **{
             "name": "a", "seed": seed, "status": status, "display": {"method": method.upper()},
             "scores": {"metric": metric, "last": scores, "best": scores, "selection": "the best is the highest"},
-            "parameters": {"trainable": 1000, "head": 10},
+            "parameters": {"trainable": 1000, "added": 990, "routers": 30, "head": 10},
             "flops_per_token": {"active": 2e6},
             "training": {"tokens_per_second": 1200.0, "tokens": 5000, "seconds": 40.0},
             "memory_bytes": {"cpu": 5 * 10**8},
@@ -85,7 +87,7 @@ def test_the_best_is_found_and_only_what_can_be_told_from_it_is_not_underlined()
     assert [row for row, cell in cells.items() if cell.is_best] == ["mola"]
     assert [row for row, cell in cells.items() if cell.is_close] == ["molex"]
     found = cells["lora"].difference
-    assert found.over_examples
+    assert found.over == "seeds and examples"
     assert found.interval.high < 0
     assert found.adjusted < 0.05
     assert found.permutation == 0.25  # three seeds cannot say more
@@ -128,7 +130,7 @@ def test_scores_are_paired_only_over_the_same_examples():
         made.scores["last"]["outcomes"]["ids"] = "others"
         records.write_record(Path(f"outputs/mola-s{seed}"), made)
     found = table_of(Path("outputs")).cells["lora", "rte"].difference
-    assert (found.over_examples, found.mcnemar) == (False, None)
+    assert (found.over, found.mcnemar) == ("seeds", None)
 
 
 def test_a_column_has_one_metric():
@@ -219,6 +221,55 @@ def test_every_format_is_the_golden_file(name, capsys):
         assert {line["n"] for line in csv.DictReader(io.StringIO(shown))} == {"1", "3"}
     if name == "json":
         assert json.loads(shown)["cells"][0]["by_seed"]
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex (Debian package texlive-latex-recommended)")
+def test_the_latex_table_compiles(tmp_path):
+    table = (GOLDEN / "compare.latex").read_text()
+    names = "MoLA-▽ MoLA-Δ MoLA-⋈ MoLA-□ α ◇ a_b 50% & # $ {x} ~ ^ \\ ± ↑ ↓ – ° † ‡ ᵖ"
+    full = table.replace("MOLEX &", "".join(map(_escaped, names)) + " &")
+    assert full != table
+    head = "\\documentclass{article}\n\\usepackage{booktabs,amssymb}\n\\begin{document}\n"
+    (tmp_path / "table.tex").write_text(head + full + "\\end{document}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "table.log").read_text()
+
+
+def test_scores_that_are_no_means_are_compared_over_examples_too():
+    stream = np.random.default_rng(0)
+    labels = stream.integers(0, 2, 300)
+    for method, skill in (("lora", 0.4), ("mola", 0.8)):
+        for seed in range(3):
+            folder = Path(f"outputs/{method}-{seed}")
+            guesses = np.where(stream.random(300) < skill, labels, stream.integers(0, 2, 300))
+            rows = [{"id": i, "label": "ny"[labels[i]], "prediction": "ny"[guesses[i]]} for i in range(300)]
+            value = {"matthews": METRICS["matthews"].function(guesses.tolist(), labels.tolist())}
+            scores = {"step": 9, "epoch": 1.0, "scores": value, "outcomes": records.outcomes(rows)}
+            settings = {"task": {"name": "cola", "labels": ["n", "y"]}}
+            both = {"metric": "matthews", "last": scores, "best": scores, "selection": ""}
+            leave(folder, method, seed, task="cola", settings=settings, scores=both)
+            records.write_rows(folder / "predictions-last.jsonl", rows)
+    table = table_of(Path("outputs"))
+    found = table.cells["lora", "cola"].difference
+    assert found.over == "seeds and examples"
+    assert found.interval.estimate == pytest.approx(table.cells["lora", "cola"].mean - table.cells["mola", "cola"].mean)
+    assert found.interval.high < 0
+
+
+def test_one_seed_has_an_interval_over_its_examples_and_no_p():
+    found = table_of(outputs(lora=0.6, mola=0.9, seeds=(0,))).cells["lora", "rte"].difference
+    assert (found.over, found.interval.p) == ("examples of one seed", 1.0)
+    assert -0.4 < found.interval.low < found.interval.estimate < found.interval.high < -0.2
+
+
+def test_the_share_of_false_findings_can_be_kept_instead(capsys):
+    outputs(lora=0.6, mola=0.9, molex=0.89)
+    assert main(["compare", "outputs", "--against", "lora", "--adjust", "bh"]) == 0
+    shown = capsys.readouterr().out
+    assert "(Benjamini-Hochberg)" in shown
+    assert "Holm" not in shown
 
 
 def test_a_table_is_written_to_a_file_at_once(capsys):
@@ -359,7 +410,7 @@ def test_scores_that_are_no_mean_over_examples_are_not_paired_over_them():
             made.scores["last"]["scores"]["accuracy"] = 0.5 + share / 10 + seed / 100  # a mean over stages, say
             records.write_record(Path(f"outputs/{method}-s{seed}"), made)
     found = table_of(Path("outputs")).cells["lora", "rte"].difference
-    assert not found.over_examples
+    assert found.over == "seeds"
     assert found.interval.estimate == pytest.approx(-0.03)
 
 
@@ -404,6 +455,9 @@ class Fake:
         return self.value
 
     def outcomes(self, which):
+        return None
+
+    def values(self, which, metric):
         return None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "molex_cli"
 ROWS = [
-    {"errors", "events", "metrics", "signals", "writing"},
+    {"errors", "events", "figures", "metrics", "signals", "writing"},
     {"allocation", "routing", "records", "hardware", "hub", "processes", "tasks"},
     {"backbones", "data", "stats"},
     {"layers"},

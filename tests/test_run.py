@@ -100,18 +100,6 @@ def test_the_record_of_published_molex_pins_the_evaluation_batch_that_its_scores
     assert len({path.parent.name.split("-")[-2] for path in Path("outputs").glob("*/record.json")}) == 2
 
 
-def test_wandb_gets_usage_entropy_and_margin_of_each_layer():
-    from molex_cli.sinks.wandb import _routing
-
-    values = _routing({"1": {"usage": [0.25, 0.75], "entropy": 0.5, "margin": 0.1}})
-    assert values == {
-        "routing/layer_1/expert_0": 0.25,
-        "routing/layer_1/expert_1": 0.75,
-        "routing/layer_1/entropy": 0.5,
-        "routing/layer_1/margin": 0.1,
-    }
-
-
 def test_the_same_command_twice_gives_identical_losses_and_predictions():
     for _ in range(2):
         assert main(["train", *SMOKE, "method=mola_inverted", "resume=never"]) == 0
@@ -211,20 +199,6 @@ def test_a_sweep_runs_every_job_and_the_exit_code_tells_of_a_failure(capsys):
     assert main(["train", "-m", *SMOKE, *arguments]) != 0
     found = [json.loads(p.read_text()) for p in Path("outputs").glob("*/record.json")]
     assert sorted(record["status"] for record in found) == ["failed", "finished", "finished", "finished"]
-
-
-def test_wandb_logs_offline_under_the_names_of_the_record():
-    wandb = pytest.importorskip("wandb")
-    assert main(["train", *SMOKE, "log.wandb=offline", "seed=3"]) == 0
-    record, folder = only_record()
-    (log,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    texts = (record["variant"], "train/loss", "validation/accuracy", "mola_inverted", "last/accuracy")
-    deadline = time.monotonic() + 60  # on a busy machine W&B's own process writes the file a little after finish()
-    while time.monotonic() < deadline and not all(text.encode() in log.read_bytes() for text in texts):
-        time.sleep(0.5)
-    for text in texts:
-        assert text.encode() in log.read_bytes()
-    assert wandb.run is None
 
 
 def test_a_broken_record_is_refused_with_its_path(tmp_path):

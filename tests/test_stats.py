@@ -9,6 +9,7 @@ from scipy import stats as scipy_stats
 
 from molex_cli import stats
 from molex_cli.errors import ConfigError
+from molex_cli.metrics import accuracy, f1, matthews, pearson
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2, 3, 5, 6, 10])
@@ -58,6 +59,7 @@ def test_holm_and_benjamini_hochberg_on_a_known_family():
     assert stats.benjamini_hochberg(p_values) == pytest.approx([0.02, 0.04, 0.04, 0.02])
     assert stats.holm([]) == []
     assert stats.benjamini_hochberg([]) == []
+    assert stats.benjamini_hochberg([0.01, 0.04], family=4) == pytest.approx([0.04, 0.08])
     assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
@@ -140,16 +142,43 @@ def test_under_the_null_a_family_of_many_arms_errs_at_most_as_often_as_promised(
     assert wrong / 600 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
 
 
-def test_scores_that_are_no_means_have_an_interval_too():
+def test_pseudo_values_of_a_mean_are_the_outcomes_and_their_mean_is_the_score():
     stream = np.random.default_rng(5)
-    label = stream.integers(0, 2, 300)
-    good, bad = (np.where(stream.random(300) < share, label, 1 - label) for share in (0.9, 0.6))
+    label, guess = stream.integers(0, 3, (2, 80)).tolist()
+    outcomes = [float(one == other) for one, other in zip(label, guess, strict=True)]
+    assert stats.pseudo_values(accuracy, guess, label) == pytest.approx(outcomes)
+    for metric in (matthews, f1):
+        assert stats.pseudo_values(metric, guess, label).mean() == pytest.approx(metric(guess, label))
+    scored, given = stream.normal(size=(2, 50)).tolist()
+    by_hand = [pearson(scored[:i] + scored[i + 1 :], given[:i] + given[i + 1 :]) for i in range(50)]
+    jackknifed = 50 * pearson(scored, given) - 49 * np.array(by_hand)
+    found = stats.pseudo_values(pearson, scored, given)
+    assert found - found.mean() == pytest.approx(jackknifed - jackknifed.mean())
+    assert np.isnan(stats.pseudo_values(matthews, [0, 0, 1], [0, 1, 0])).any()  # undefined without the third
 
-    def score(places):
-        return np.corrcoef(good[places], label[places])[0, 1] - np.corrcoef(bad[places], label[places])[0, 1]
 
-    found = stats.score_interval(score, 300)
-    assert 0 < found.low < found.estimate < found.high
+@pytest.mark.parametrize(("metric", "num_seeds", "num_examples"), [(matthews, 4, 120), (f1, 5, 100)])
+def test_intervals_of_scores_that_are_no_means_cover_what_they_promise(metric, num_seeds, num_examples):
+    stream = np.random.default_rng(6)
+
+    def guesses(label, skill):
+        return np.where(stream.random(len(label)) < skill, label, stream.integers(0, 2, len(label)))
+
+    def seeds(count):
+        return np.clip(stream.normal([[0.6], [0.45]], 0.06, (2, count)), 0, 1)
+
+    population = stream.integers(0, 2, 400_000)
+    truth = np.subtract(*(metric(guesses(population, skill), population) for skill in (0.6, 0.45)))
+    covered = 0
+    for _ in range(400):
+        label = stream.integers(0, 2, num_examples)
+        table = []
+        for one, other in seeds(num_seeds).T:
+            values = [stats.pseudo_values(metric, guesses(label, s).tolist(), label.tolist()) for s in (one, other)]
+            table.append(values[0] - values[1])
+        interval = stats.crossed_interval(np.stack(table))
+        covered += interval.low <= truth <= interval.high
+    assert 0.93 <= covered / 400 <= 0.985
 
 
 def test_a_table_without_rows_is_refused():

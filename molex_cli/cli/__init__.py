@@ -17,6 +17,8 @@ COMMANDS = {
     "predict": "ask a saved run about lines of a file or of standard input",
     "probe": "what each layer of a saved run knows of a task, by a linear model on its output",
     "list": "what there is: tasks with sizes, metrics and places, methods, models",
+    "sync": "send to W&B the runs that were logged offline",
+    "wandb-view": "save a W&B workspace of arms and seeds: scores, cost, routing",
     "bench": "step time and memory of methods as ratios to BitFit, to PEFT's LoRA and to a loop over experts",
 }
 
@@ -66,12 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def help_text() -> str:
     """Return what `molex --help` prints."""
-    return HELP.format(commands="\n".join(f"  {name:<7} {text}" for name, text in COMMANDS.items()))
+    return HELP.format(commands="\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items()))
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
     # A module called list or eval would hide the built-in function of that name in this package.
-    module = {"list": "listing", "eval": "evaluate"}.get(name, name)
+    module = {"list": "listing", "eval": "evaluate"}.get(name, name).replace("-", "_")
     command: Callable[[list[str]], int] = import_module(f"molex_cli.cli.{module}").main
     return command
 

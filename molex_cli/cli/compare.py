@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from molex_cli.compare.cells import Comparison
 
 FORMATS = ("table", "md", "csv", "json", "latex")
+FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +29,9 @@ def main(argv: list[str]) -> int:
         print(f"left out: {line}", file=sys.stderr)
     if not found.runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(options.paths)}")
-    table = compare(found.runs, _keys(options.rows), _keys(options.cols), options.which, options.against)
+    table = compare(
+        found.runs, _keys(options.rows), _keys(options.cols), options.which, options.against, FAMILIES[options.adjust]
+    )
     notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
     if options.html:
         from molex_cli.compare.page import page
@@ -50,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
+    parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
     parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument("--claims", type=Path, metavar="FILE", help="hypotheses written before the runs, to be judged")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")

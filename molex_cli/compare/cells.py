@@ -1,12 +1,13 @@
 """Runs to cells: means over seeds, the best of each column, and what cannot be told from it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from molex_cli import stats
 from molex_cli.compare.loading import Run
@@ -14,6 +15,7 @@ from molex_cli.errors import ConfigError, nearest
 from molex_cli.metrics import METRICS, Metric
 from molex_cli.records import NOT_IN_VARIANT, NUMBER_FORMATS, flat
 
+ADJUSTMENTS = {"Holm": stats.holm, "Benjamini-Hochberg": stats.benjamini_hochberg}
 PROVISIONAL = 3  # fewer seeds than this
 ALPHA = 0.05
 
@@ -24,8 +26,9 @@ class Difference:
 
     seeds: list[int]
     interval: stats.Interval
-    """Of the mean difference and its p: over seeds and examples, or over seeds alone where outcomes are unknown."""
-    over_examples: bool
+    """Of the mean difference, and its p."""
+    over: str
+    """What the interval holds for: seeds, seeds and examples, or the examples of one seed."""
     permutation: float
     """p of the exact paired permutation test over seeds; it cannot be below 2 / 2**seeds."""
     mcnemar: float | None
@@ -35,7 +38,7 @@ class Difference:
     needed: int | None
     """Seeds that would find the difference that was seen, with 80 % power; None where seeds alone would not."""
     adjusted: float = math.nan
-    """The interval's p, after Holm's adjustment for all tests of the table."""
+    """The interval's p, adjusted for all tests of the table."""
 
 
 @dataclass
@@ -50,6 +53,10 @@ class Cell:
     """Whether it cannot be told from the best of its column."""
     difference: Difference | None = None
     """From the best of the column, or from the arm that all are compared with."""
+
+    def run_of(self, seed: int) -> Run:
+        """Return the run of a seed."""
+        return next(run for run in self.runs if run.record.seed == seed)
 
     @cached_property
     def by_seed(self) -> dict[int, float]:
@@ -94,6 +101,8 @@ class Comparison:
     against: str | None
     display: dict[str, str] = field(default_factory=dict)
     """Names of rows for people."""
+    adjust: str = "Holm"
+    """How the p-values are adjusted for their family."""
 
     def column(self, col: str) -> dict[str, Cell]:
         """Return the cells of a column by row."""
@@ -105,7 +114,12 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[Run], rows: Sequence[str], cols: Sequence[str], which: str, against: str | None = None
+    runs: Sequence[Run],
+    rows: Sequence[str],
+    cols: Sequence[str],
+    which: str,
+    against: str | None = None,
+    adjust: str = "Holm",
 ) -> Comparison:
     """Return the table; raise ConfigError where a key or the arm to compare with is unknown."""
     metrics = {col: _metric(col, group) for col, group in _grouped(runs, cols).items()}
@@ -118,7 +132,7 @@ def compare(
         name = run.record.display.get("method", "")
         display[row] = row.replace(str(run.setting("method")), name, 1) if "method" in rows and name else row
     labels = _unique(row for row, _ in cells), _unique(col for _, col in cells)
-    found = Comparison(list(rows), list(cols), *labels, cells, which, against, display)
+    found = Comparison(list(rows), list(cols), *labels, cells, which, against, display, adjust)
     if against is not None and against not in found.rows:
         raise ConfigError(f"--against must be one of the rows, got {against}; {nearest(against, found.rows)}")
     _judge(found)
@@ -144,7 +158,8 @@ def _judge(table: Comparison) -> None:
             if base is not None and cell is not base:
                 cell.difference = difference(cell, base)
                 tested.append(cell)
-    adjusted = stats.holm([cell.difference.interval.p for cell in tested if cell.difference], family)
+    p_values = [cell.difference.interval.p for cell in tested if cell.difference]
+    adjusted = ADJUSTMENTS[table.adjust](p_values, family)
     for cell, p in zip(tested, adjusted, strict=True):
         assert cell.difference is not None
         cell.difference = replace(cell.difference, adjusted=p)
@@ -165,42 +180,56 @@ def difference(one: Cell, other: Cell) -> Difference:
     """Return how `one` differs from `other` on what both have."""
     seeds = sorted(set(one.by_seed) & set(other.by_seed))
     by_seed = [one.by_seed[seed] - other.by_seed[seed] for seed in seeds]
-    table = _by_example(one, other, seeds)
-    is_mean = table is not None and one.metric.name == "accuracy"
-    interval = stats.crossed_interval(table) if is_mean and len(seeds) > 1 else stats.seed_interval(by_seed)
+    interval, over = _interval(by_seed, _by_example(one, other, seeds))
     return Difference(
         seeds=seeds,
         interval=interval,
-        over_examples=is_mean and len(seeds) > 1,
+        over=over,
         permutation=stats.sign_permutation(by_seed),
-        mcnemar=None if table is None else _mcnemar(one, other, seeds),
+        mcnemar=_mcnemar(one, other, seeds),
         detectable=stats.detectable_effect(interval),
         needed=stats.seeds_needed(interval, len(seeds)),
     )
 
 
-def _by_example(one: Cell, other: Cell, seeds: Sequence[int]) -> Any:
-    """Return the differences of outcomes [seeds, examples]; None where an outcome is unknown or examples differ."""
-    lines = []
-    for seed in seeds:
-        pair = [next(run for run in cell.runs if run.record.seed == seed).outcomes(cell.which) for cell in (one, other)]
-        if pair[0] is None or pair[1] is None or pair[0][0] != pair[1][0]:
+def _interval(by_seed: Sequence[float], table: NDArray[np.float64] | None) -> tuple[stats.Interval, str]:
+    """Return the interval of a difference, and over what it holds; of one seed it has no p, for there may be others."""
+    if table is None:
+        return stats.seed_interval(by_seed), "seeds"
+    if len(by_seed) > 1:
+        return stats.crossed_interval(table), "seeds and examples"
+    return replace(stats.example_interval(table[0]), p=1.0), "examples of one seed"
+
+
+def _by_example(one: Cell, other: Cell, seeds: Sequence[int]) -> NDArray[np.float64] | None:
+    """Return the differences [seeds, examples]; None where the score is no mean over known examples, or they differ."""
+    name = one.metric.name
+    pairs = _pairs(one, other, seeds, lambda run: run.values(one.which, name))
+    for seed, pair in zip(seeds, pairs or [], strict=bool(pairs)):
+        if not np.allclose([values.mean() for values in pair], [one.by_seed[seed], other.by_seed[seed]], atol=1e-6):
             return None
-        means = [float(each[1].mean()) for each in pair if each is not None]
-        if one.metric.name == "accuracy" and not np.allclose(
-            means, [one.by_seed[seed], other.by_seed[seed]], atol=1e-6
-        ):
-            return None  # the score is no mean over these examples, as after stages
-        lines.append(pair[0][1] - pair[1][1])
-    return np.stack(lines) if lines else None
+    return np.stack([first - second for first, second in pairs]) if pairs else None
 
 
-def _mcnemar(one: Cell, other: Cell, seeds: Sequence[int]) -> float:
-    right = []
-    for cell in (one, other):
-        found = [next(run for run in cell.runs if run.record.seed == seed).outcomes(cell.which) for seed in seeds]
-        right.append(np.mean([each[1] for each in found if each is not None], axis=0) > 0.5)
-    return stats.mcnemar(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
+def _mcnemar(one: Cell, other: Cell, seeds: Sequence[int]) -> float | None:
+    pairs = _pairs(one, other, seeds, lambda run: run.outcomes(one.which))
+    if not pairs:
+        return None
+    first, second = (np.mean(each, axis=0) > 0.5 for each in zip(*pairs, strict=True))
+    return stats.mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
+
+
+def _pairs(
+    one: Cell, other: Cell, seeds: Sequence[int], known: Callable[[Run], tuple[str, NDArray[np.float64]] | None]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]] | None:
+    """Return what is known of each example in both arms, by seed; None if it is not, or examples differ."""
+    found = []
+    for seed in seeds:
+        first, second = (known(cell.run_of(seed)) for cell in (one, other))
+        if first is None or second is None or first[0] != second[0]:
+            return None
+        found.append((first[1], second[1]))
+    return found
 
 
 def _metric(col: str, runs: Sequence[Run]) -> Metric:

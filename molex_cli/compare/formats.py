@@ -21,6 +21,8 @@ MEANING = {
 }
 COSTS: dict[str, Callable[[Run], float | None]] = {
     "trainable": lambda run: run.record.parameters.get("trainable"),
+    "added": lambda run: run.record.parameters.get("added"),
+    "routers": lambda run: sum(run.record.parameters.get(part, 0) for part in ("routers", "gates")) or None,
     "head": lambda run: run.record.parameters.get("head"),
     "MFLOPs/token": lambda run: (run.record.flops_per_token.get("active") or math.nan) / 1e6,
     "tokens/s": lambda run: run.record.training.get("tokens_per_second"),
@@ -86,9 +88,8 @@ def legend(table: Comparison) -> list[str]:
     used = {note for cell in table.cells.values() for note in cell.notes}
     lines = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
     if table.against is None:
-        lines.append(
-            "bold: best of its column; underlined: not told from it (paired test, Holm over all pairs, α = 0.05)"
-        )
+        test = f"paired test, {table.adjust} over all pairs, α = 0.05"
+        lines.append(f"bold: best of its column; underlined: not told from it ({test})")
     else:
         lines.append("bold: best of its column")
     return [*lines, *(f"{mark} {MEANING[mark]}" for note, mark in MARKS.items() if note in used)]
@@ -115,14 +116,13 @@ def _difference(table: Comparison, row: str, base: str, col: str, cell: Cell) ->
     if not found.seeds:
         return f"{col}: {table.display.get(row, row)} and {table.display.get(base, base)} have no seed in common"
     times, interval, n = scale(cell.metric), found.interval, len(found.seeds)
-    over = "seeds and examples" if found.over_examples else "seeds"
     bounds = (
         f"[{interval.low * times:+.2f}, {interval.high * times:+.2f}]" if math.isfinite(interval.low) else "unknown"
     )
     parts = [
         f"{col}: {table.display.get(row, row)} - {table.display.get(base, base)} = {interval.estimate * times:+.2f}"
     ]
-    parts += [f"95 % {bounds} over {over}", f"p {found.adjusted:.3g} (Holm)"]
+    parts += [f"95 % {bounds} over {found.over}", f"p {found.adjusted:.3g} ({table.adjust})"]
     least = 2.0 ** (1 - n) if n else 1.0
     cannot = f", which {_seeds(n)} cannot bring below {least:.3g}" if least >= 0.05 else ""
     parts.append(f"permutation over seeds {found.permutation:.3g}{cannot}")

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from molex_cli import stats
 from molex_cli.errors import RecordError
-from molex_cli.records import NUMBER_FORMATS, Record, index, outcomes, read_record, read_rows
+from molex_cli.metrics import METRICS
+from molex_cli.records import NUMBER_FORMATS, Record, identity_of, index, outcomes, read_record, read_rows
 
 WHICH = ("last", "best")
+JACKKNIFED = ("f1", "matthews", "pearson", "spearman")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,10 @@ class Run:
         """Return what identifies the examples of an evaluation and whether each was answered right, 1 or 0."""
         return _outcomes(self, which)
 
+    def values(self, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
+        """Return what identifies the examples and a value of each, whose mean is the score; None if there are none."""
+        return self.outcomes(which) if metric == "accuracy" else _pseudo_values(self, which, metric)
+
     def score(self, which: str, metric: str | None = None) -> float | None:
         """Return a score of the last or best evaluation, by default of the metric that comes first."""
         scores: dict[str, float | None] = self.record.scores[which]["scores"]
@@ -54,6 +61,21 @@ def _outcomes(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None:
         return None
     bits = np.frombuffer(base64.b64decode(kept["right"]), dtype=np.uint8)
     return kept["ids"], np.unpackbits(bits, count=kept["count"]).astype(np.float64)
+
+
+@cache
+def _pseudo_values(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
+    """Return what each example contributes to a score that is no mean over examples."""
+    path = run.folder / f"predictions-{which}.jsonl"
+    if metric not in JACKKNIFED or "stages" in run.record.scores or not path.exists():
+        return None
+    rows = read_rows(path)
+    predictions, references = [row["prediction"] for row in rows], [row["label"] for row in rows]
+    if isinstance(references[0], str):
+        names = run.record.settings["task"]["labels"] or sorted({*predictions, *references})
+        predictions, references = ([names.index(name) for name in each] for each in (predictions, references))
+    values = stats.pseudo_values(METRICS[metric].function, predictions, references)
+    return (identity_of(rows), values) if np.isfinite(values).all() else None
 
 
 @dataclass

@@ -146,8 +146,12 @@ def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     right = [row["prediction"] == row["label"] for row in rows]
     padded = right + [False] * (-len(right) % 8)
     packed = bytes(int("".join("01"[bit] for bit in padded[i : i + 8]), 2) for i in range(0, len(padded), 8))
-    ids = hashlib.sha256("\n".join(str(row["id"]) for row in rows).encode()).hexdigest()[:16]
-    return {"ids": ids, "count": len(right), "right": base64.b64encode(packed).decode()}
+    return {"ids": identity_of(rows), "count": len(right), "right": base64.b64encode(packed).decode()}
+
+
+def identity_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a hash of the rows' ids, in order."""
+    return hashlib.sha256("\n".join(str(row["id"]) for row in rows).encode()).hexdigest()[:16]
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

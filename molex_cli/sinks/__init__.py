@@ -37,8 +37,8 @@ class Sinks:
             yield event
 
     def close(self) -> None:
-        """Close each open sink."""
-        for sink in list(self._open):
+        """Close each open sink, the local ones last: they hear what becomes of the others."""
+        for sink in reversed(list(self._open)):
             try:
                 sink.close()
             except Exception as error:

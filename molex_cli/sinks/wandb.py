@@ -3,15 +3,20 @@
 import math
 import netrc
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from molex_cli.events import Evaluated, Event, Finished, Started, Step
+from molex_cli.figures import heat_map, png
+from molex_cli.records import read_rows
 from molex_cli.schema import Log, Wandb
 
-LIMIT_SECONDS = 30.0
+NOT_SENT = "not-sent"  # a file beside a run's W&B log until the server has all of it
+TABLE_ROWS = 10_000
+RETRY_SECONDS = 0.5
 
 
 class WandbSink:
@@ -20,31 +25,47 @@ class WandbSink:
     def __init__(self, settings: Log, folder: Path, run_id: str, note: Callable[[str], None]) -> None:
         self._settings, self._folder, self._run_id, self._note = settings, folder, run_id, note
         self._run: Any = None
+        self._routing: dict[str, dict[str, Any]] = {}
+        self._exit_code = 1  # until the run tells that it finished
 
     def write(self, event: Event) -> None:
         """Send one event."""
         match event:
             case Started():
                 self._run = self._start(event)
+                _marker(self._run).touch()
+                if self._run.url:
+                    self._note(f"W&B shows this run at {self._run.url}")
             case Step() if self._run and event.step % self._settings.every == 0:
                 self._run.log(_flat("train", event.as_dict(), skip=("event", "step")), step=event.step)
             case Evaluated() if self._run:
+                self._routing = event.routing
                 values = {"loss": event.loss, **event.scores}
-                self._run.log(_flat(event.split, values) | _routing(event.routing), step=event.step)
+                self._run.log(_flat(event.split, values) | _flat_routing(event.routing), step=event.step)
             case Finished() if self._run:
-                self._summarise(event)
+                self._run.log(self._pictures())
+                self._run.summary.update(_summary(event))
+                self._exit_code = 0 if event.status == "finished" else 1
 
     def close(self) -> None:
-        """Finish the W&B run; waits LIMIT_SECONDS for the server at most."""
-        if self._run is not None:
-            run, self._run = self._run, None
-            run.finish()
+        """Finish the W&B run; waits `log.timeout` seconds for the server at most."""
+        if self._run is None:
+            return
+        run, self._run = self._run, None
+        try:
+            run.finish(exit_code=self._exit_code)
+        except TimeoutError:
+            self._note("W&B did not take the whole run in time; `molex sync` sends the rest")
+            return
+        if not run.offline:
+            _marker(run).unlink(missing_ok=True)
 
     def _start(self, event: Started) -> Any:
         import wandb
 
         mode = chosen_mode(self._settings.wandb)
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
         arguments: dict[str, Any] = {
             "project": self._settings.project,
             "entity": self._settings.entity,
@@ -55,9 +76,13 @@ class WandbSink:
             "group": event.variant,
             "job_type": "train",
             "tags": list(self._settings.tags),
-            "config": {**event.settings, "variant": event.variant, "parameters": event.parameters},
+            "config": _config(event),
             "settings": wandb.Settings(
-                init_timeout=LIMIT_SECONDS, finish_timeout=LIMIT_SECONDS, silent=True, console="off"
+                init_timeout=self._settings.timeout,
+                finish_timeout=self._settings.timeout,
+                finish_timeout_raises=True,
+                silent=True,
+                console="off",
             ),
         }
         try:
@@ -65,14 +90,41 @@ class WandbSink:
         except wandb.errors.Error as error:
             if mode == "offline":
                 raise
-            self._note(f"W&B cannot be reached, logging offline ({str(error).splitlines()[0]})")
-            return wandb.init(**arguments | {"mode": "offline"})
+            reason = str(error).splitlines()[0]
+            self._note(f"W&B cannot be reached, logging offline; `molex sync` sends the run later ({reason})")
+        return self._offline(arguments)
 
-    def _summarise(self, event: Finished) -> None:
-        self._run.summary["status"] = event.status
-        for which in ("last", "best"):
-            for name, value in event.scores.get(which, {}).get("scores", {}).items():
-                self._run.summary[f"{which}/{name}"] = value
+    def _offline(self, arguments: dict[str, Any]) -> Any:
+        """Start offline; for a moment W&B's own process may still hold the id of the run that could not start."""
+        import wandb
+
+        until = time.monotonic() + self._settings.timeout
+        while True:
+            try:
+                return wandb.init(**arguments | {"mode": "offline"})
+            except Exception:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(RETRY_SECONDS)
+
+    def _pictures(self) -> dict[str, Any]:
+        """Return how the experts were used at the last evaluation and, if asked for, the last predictions."""
+        import wandb
+        from PIL import Image
+
+        found: dict[str, Any] = {}
+        if self._routing:
+            layers = [f"layer {layer}" for layer in self._routing]
+            usage = [figures["usage"] for figures in self._routing.values()]
+            drawn = heat_map("share of the routing", layers, usage)
+            found["routing/usage"] = wandb.Image(Image.open(png(drawn)))
+        path = self._folder / "predictions-last.jsonl"
+        if self._settings.predictions and path.exists():
+            rows = read_rows(path)[:TABLE_ROWS]
+            columns = list(rows[0])
+            cells = [[row.get(name) for name in columns] for row in rows]
+            found["predictions/last"] = wandb.Table(columns=columns, data=cells, allow_mixed_types=True)
+        return found
 
 
 def chosen_mode(setting: Wandb) -> str:
@@ -81,20 +133,48 @@ def chosen_mode(setting: Wandb) -> str:
         return setting.name
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
-    return "online" if _has_key() else "offline"
+    return "online" if has_key() else "offline"
 
 
-def _has_key() -> bool:
+def server() -> str:
+    """Return the address of W&B's server."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def has_key() -> bool:
+    """Return whether the environment or netrc has an API key for the server."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:
-        return netrc.netrc().authenticators(host) is not None
+        return netrc.netrc().authenticators(urlsplit(server()).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
 
-def _routing(routing: dict[str, dict[str, Any]]) -> dict[str, float]:
+def _config(event: Started) -> dict[str, Any]:
+    return {
+        **event.settings,
+        "name": event.name,
+        "variant": event.variant,
+        "parameters": event.parameters,
+        "experts_per_layer": event.experts_per_layer,
+        "flops_per_token": event.flops_per_token,
+        "data": event.data,
+    }
+
+
+def _summary(event: Finished) -> dict[str, Any]:
+    found: dict[str, Any] = {"status": event.status, "error": event.error, "degenerate": event.degenerate}
+    for which in ("last", "best"):
+        found |= _flat(which, event.scores.get(which, {}).get("scores", {}))
+    return found | _flat("training", event.training) | _flat("memory_bytes", event.memory_bytes)
+
+
+def _marker(run: Any) -> Path:
+    return Path(run.settings.sync_dir) / NOT_SENT
+
+
+def _flat_routing(routing: dict[str, dict[str, Any]]) -> dict[str, float]:
     values: dict[str, float] = {}
     for layer, figures in routing.items():
         shares = {f"expert_{expert}": share for expert, share in enumerate(figures["usage"])}

@@ -1,0 +1,117 @@
+"""`molex wandb-view`: save a W&B workspace that shows runs as arms: grouped by variant, scores, cost, routing."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from molex_cli.cli.arguments import refuse
+from molex_cli.errors import ConfigError
+
+EXTRA = "molex wandb-view must have wandb-workspaces, got none; pip install 'molex[dashboard]'"
+COSTS = ("parameters.trainable", "flops_per_token.active")
+
+
+def main(argv: list[str]) -> int:
+    """Save the workspace, or print it."""
+    options = _parser().parse_args(argv)
+    from molex_cli.compare.loading import load
+    from molex_cli.records import read_record
+    from molex_cli.sinks.wandb import has_key
+
+    found = load([Path(path) for path in options.paths])
+    if not found.runs:
+        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(options.paths)}")
+    logs = [run.record.settings["log"] for run in found.runs]
+    project = _the_one("project", options.project, [log["project"] for log in logs]) or "molex"
+    entity = _the_one("entity", options.entity, [log["entity"] for log in logs])
+    if not options.json and not has_key():
+        raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither; --json prints the workspace")
+    view = _workspace(
+        entity or (_default_entity() if not options.json else ""),
+        project,
+        [read_record(run.folder) for run in found.runs],
+    )
+    if options.json:
+        print(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
+        return 0
+    try:
+        view.save()
+    except Exception as error:  # the client raises whatever its transport does
+        raise ConfigError(f"W&B's server must take the workspace, got {type(error).__name__}: {error}") from None
+    print(view.url)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="molex wandb-view", description=__doc__)
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument("paths", nargs="*", default=["outputs"], help="runs that say which panels (default: outputs)")
+    parser.add_argument("--project", help="W&B project (default: that of the runs)")
+    parser.add_argument("--entity", help="W&B user or team (default: that of the runs, or yours)")
+    parser.add_argument("--json", action="store_true", help="print the workspace instead of saving it")
+    return parser
+
+
+def _the_one(name: str, asked: str | None, found: Sequence[str | None]) -> str | None:
+    if asked is not None:
+        return asked
+    if len(set(found)) > 1:
+        raise ConfigError(f"--{name} must be given where the runs have several, got {', '.join(map(str, set(found)))}")
+    return found[0]
+
+
+def _default_entity() -> str:
+    import wandb
+
+    entity: str = wandb.Api().default_entity
+    return entity
+
+
+def _workspace(entity: str, project: str, runs: Sequence[Any]) -> Any:
+    """Return the workspace with the panels that these records have something for."""
+    try:
+        import wandb_workspaces.reports.v2 as panels
+        import wandb_workspaces.workspaces as ws
+    except ImportError:
+        raise ConfigError(EXTRA) from None
+    metrics = sorted({name for run in runs for name in run.scores.get("last", {}).get("scores", {})})
+    layers = sorted({layer for run in runs for layer in run.routing}, key=int)
+    by_arm = {"groupby": panels.Config("variant"), "groupby_aggfunc": "mean"}
+
+    def curve(key: str) -> Any:
+        return panels.LinePlot(title=key, x="Step", y=[key], groupby_rangefunc="minmax", **by_arm)
+
+    scores = [curve(f"validation/{metric}") for metric in metrics]
+    scores += [
+        panels.BarPlot(title=f"{which}/{m}", metrics=[f"{which}/{m}"], **by_arm)
+        for m in metrics
+        for which in ("last", "best")
+    ]
+    cost = [
+        panels.ScatterPlot(
+            title=f"last/{metric} by {key}", x=panels.Config(key), y=panels.SummaryMetric(f"last/{metric}")
+        )
+        for metric in metrics
+        for key in COSTS
+    ]
+    training = [curve(f"train/{name}") for name in ("loss", "balance_loss", "learning_rate", "gradient_norm")]
+    routing = [
+        panels.LinePlot(title=f"layer {layer}", x="Step", metric_regex=f"routing/layer_{layer}/expert_.*", **by_arm)
+        for layer in layers
+    ]
+    sections = [ws.Section(name="Scores", panels=scores, is_open=True), ws.Section(name="Cost", panels=cost)]
+    if layers:
+        pictures = panels.MediaBrowser(title="share of the routing", media_keys=["routing/usage"])
+        sections.append(ws.Section(name="Routing", panels=[pictures, *routing]))
+    sections.append(ws.Section(name="Training", panels=training))
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name="molex: arms and seeds",
+        sections=sections,
+        runset_settings=ws.RunsetSettings(
+            filters=[ws.Summary("status") == "finished"],
+            groupby=[ws.Config("method.name"), ws.Config("task.name"), ws.Config("variant")],
+        ),
+    )
