@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -14,12 +13,11 @@ import pytest
 
 from molex_cli import records
 from molex_cli.cli import main
-from molex_cli.compare.cells import Cell, Comparison, _judge, compare
+from molex_cli.compare.cells import compare
 from molex_cli.compare.formats import _escaped
 from molex_cli.compare.guards import confounds
 from molex_cli.compare.loading import load
 from molex_cli.errors import ConfigError, RecordError
-from molex_cli.metrics import METRICS
 
 GOLDEN = Path(__file__).parent / "golden"
 EXAMPLES = 200
@@ -121,16 +119,6 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_averaged():
     table = table_of(Path("outputs"))
     assert table.rows == ["lora (method.learning_rate=0.005)", "lora (method.learning_rate=0.001)"]
     assert {len(cell.by_seed) for cell in table.cells.values()} == {3}
-
-
-def test_scores_are_paired_only_over_the_same_examples():
-    outputs(lora=0.6)
-    for seed in (0, 1, 2):
-        made = leave(Path(f"outputs/mola-s{seed}"), "mola", seed, 0.9)
-        made.scores["last"]["outcomes"]["ids"] = "others"
-        records.write_record(Path(f"outputs/mola-s{seed}"), made)
-    found = table_of(Path("outputs")).cells["lora", "rte"].difference
-    assert (found.over, found.mcnemar) == ("seeds", None)
 
 
 def test_a_column_has_one_metric():
@@ -237,41 +225,6 @@ def test_the_latex_table_compiles(tmp_path):
     assert "Missing character" not in (tmp_path / "table.log").read_text()
 
 
-def test_scores_that_are_no_means_are_compared_over_examples_too():
-    stream = np.random.default_rng(0)
-    labels = stream.integers(0, 2, 300)
-    for method, skill in (("lora", 0.4), ("mola", 0.8)):
-        for seed in range(3):
-            folder = Path(f"outputs/{method}-{seed}")
-            guesses = np.where(stream.random(300) < skill, labels, stream.integers(0, 2, 300))
-            rows = [{"id": i, "label": "ny"[labels[i]], "prediction": "ny"[guesses[i]]} for i in range(300)]
-            value = {"matthews": METRICS["matthews"].function(guesses.tolist(), labels.tolist())}
-            scores = {"step": 9, "epoch": 1.0, "scores": value, "outcomes": records.outcomes(rows)}
-            settings = {"task": {"name": "cola", "labels": ["n", "y"]}}
-            both = {"metric": "matthews", "last": scores, "best": scores, "selection": ""}
-            leave(folder, method, seed, task="cola", settings=settings, scores=both)
-            records.write_rows(folder / "predictions-last.jsonl", rows)
-    table = table_of(Path("outputs"))
-    found = table.cells["lora", "cola"].difference
-    assert found.over == "seeds and examples"
-    assert found.interval.estimate == pytest.approx(table.cells["lora", "cola"].mean - table.cells["mola", "cola"].mean)
-    assert found.interval.high < 0
-
-
-def test_one_seed_has_an_interval_over_its_examples_and_no_p():
-    found = table_of(outputs(lora=0.6, mola=0.9, seeds=(0,))).cells["lora", "rte"].difference
-    assert (found.over, found.interval.p) == ("examples of one seed", 1.0)
-    assert -0.4 < found.interval.low < found.interval.estimate < found.interval.high < -0.2
-
-
-def test_the_share_of_false_findings_can_be_kept_instead(capsys):
-    outputs(lora=0.6, mola=0.9, molex=0.89)
-    assert main(["compare", "outputs", "--against", "lora", "--adjust", "bh"]) == 0
-    shown = capsys.readouterr().out
-    assert "(Benjamini-Hochberg)" in shown
-    assert "Holm" not in shown
-
-
 def test_a_table_is_written_to_a_file_at_once(capsys):
     outputs(lora=0.6)
     assert main(["compare", "outputs", "--format", "md", "--output", "table.md"]) == 0
@@ -328,63 +281,6 @@ def test_diff_shows_what_tells_two_runs_apart_and_nothing_else(capsys):
     assert main(["diff", "outputs/lora-s0", "nowhere"]) == 2
 
 
-CLAIMS = """\
-- mola > lora on rte
-- {claim: lora > mola on rte, seeds: [0, 1]}
-- molex > mola on rte
-- {claim: molex > lora on cola, alpha: 0.01}
-"""
-
-
-def test_claims_get_verdicts_with_all_that_speaks_against_them(capsys):
-    outputs(lora=0.6, mola=0.9, molex=0.895)
-    leave(Path("outputs/cola"), "lora", 0, 0.4, task="cola")
-    Path("claims.yaml").write_text(CLAIMS)
-    assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("claim: ")]
-    assert [re.split("[:,]", line)[2].strip() for line in lines] == [
-        "supported",
-        "contradicted",
-        "undecided",
-        "not run",
-    ]
-    assert "n = 3 seeds" in lines[0]
-    assert "detectable" in lines[2]
-    assert "seeds 2 were added to those that were to decide" in lines[1]
-    assert "written after seeds 0, 1, 2 had started" in lines[0]  # these records have no start
-
-
-def test_a_claim_that_came_first_has_no_flag(capsys):
-    for seed in (0, 1, 2):
-        for method, share in (("lora", 0.6), ("mola", 0.9)):
-            leave(Path(f"outputs/{method}-s{seed}"), method, seed, share, started="2999-01-01T00:00:00+00:00")
-    Path("claims.yaml").write_text("- {claim: mola > lora on rte, seeds: [0, 1, 2]}\n")
-    assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("claim: ")]
-    assert ";" not in line
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("- mola beats lora", "claims.yaml, claim 1 must read `ARM > ARM on COLUMN`, got mola beats lora"),
-        (
-            "- {claim: mola > lora on rte, seed: 1}",
-            "claim 1 must have claim, seeds, alpha, got seed; did you mean seeds?",
-        ),
-        ("- {claim: mola > lora on rte, alpha: 5}", "alpha must be between 0 and 1, got 5"),
-        ("- mla > lora on rte", "a claim must be on the table's arms and columns, got mla; did you mean mola?"),
-        ("{", "--claims must be a YAML file, got claims.yaml"),
-        ("", "must be a list of claims"),
-    ],
-)
-def test_a_claim_that_cannot_be_read_is_refused_in_one_line(capsys, content, words):
-    outputs(lora=0.6, mola=0.9)
-    Path("claims.yaml").write_text(content)
-    assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 2
-    assert words in capsys.readouterr().err
-
-
 def test_formats_of_numbers_make_arms_of_their_own():
     outputs(lora=0.6)
     half = {"hardware": {"device": "cpu", "precision": "bf16", "base": "fp32"}}
@@ -403,37 +299,6 @@ def test_a_setting_that_one_version_lacks_tells_variants_apart():
     assert len(table_of(Path("outputs")).rows) == 2
 
 
-def test_scores_that_are_no_mean_over_examples_are_not_paired_over_them():
-    for method, share in (("lora", 0.6), ("mola", 0.9)):
-        for seed in (0, 1, 2):
-            made = leave(Path(f"outputs/{method}-s{seed}"), method, seed, share)
-            made.scores["last"]["scores"]["accuracy"] = 0.5 + share / 10 + seed / 100  # a mean over stages, say
-            records.write_record(Path(f"outputs/{method}-s{seed}"), made)
-    found = table_of(Path("outputs")).cells["lora", "rte"].difference
-    assert found.over == "seeds"
-    assert found.interval.estimate == pytest.approx(-0.03)
-
-
-def test_seeds_that_all_differ_by_the_same_say_nothing_of_other_seeds():
-    for method, share in (("lora", 0.6), ("mola", 0.9)):
-        for seed in (0, 1):
-            made = leave(Path(f"outputs/{method}-s{seed}"), method, seed, share)
-            made.scores["last"] = {"scores": {"accuracy": share}}
-            records.write_record(Path(f"outputs/{method}-s{seed}"), made)
-    cell = table_of(Path("outputs")).cells["lora", "rte"]
-    assert cell.is_close
-    assert cell.difference.interval.p == 1.0
-
-
-def test_arms_without_a_seed_in_common_are_not_compared(capsys):
-    outputs(seeds=(0, 1), lora=0.6)
-    outputs(seeds=(2, 3), mola=0.9)
-    assert main(["compare", "outputs", "--cols", "task"]) == 0
-    shown = capsys.readouterr().out
-    assert "rte: LORA and MOLA have no seed in common" in shown
-    assert "seeds differ in rte: 0, 1 (lora); 2, 3 (mola)" in shown
-
-
 @pytest.mark.parametrize("part", ["scores", "settings"])
 def test_a_record_that_lacks_a_part_is_left_out(capsys, part):
     outputs(lora=0.6)
@@ -442,35 +307,3 @@ def test_a_record_that_lacks_a_part_is_left_out(capsys, part):
     records.write_record(Path("outputs/part"), made)
     assert main(["compare", "outputs"]) == 0
     assert "outputs/part is incomplete: its record has no" in capsys.readouterr().err
-
-
-class Fake:
-    """A run that has nothing but a score."""
-
-    def __init__(self, seed, score):
-        self.record = records.Record(name="a", variant="v", seed=seed, settings={"method": {}})
-        self.value = float(score)
-
-    def score(self, which, metric=None):
-        return self.value
-
-    def outcomes(self, which):
-        return None
-
-    def values(self, which, metric):
-        return None
-
-
-def test_the_best_of_many_equal_arms_is_seldom_told_from_the_others():
-    """The best is picked by the same runs: without counting every pair, one in nine such tables would err."""
-    stream = np.random.default_rng(7)
-    wrong = 0
-    for _ in range(150):
-        cells = {}
-        for arm in range(8):
-            runs = [Fake(seed, score) for seed, score in enumerate(stream.normal(0.7, 0.02, 6))]
-            cells[f"arm{arm}", "task"] = Cell(runs, METRICS["accuracy"], "last")
-        table = Comparison(["method"], ["task"], [row for row, _ in cells], ["task"], cells, "last", None)
-        _judge(table)
-        wrong += any(not cell.is_close and not cell.is_best for cell in cells.values())
-    assert wrong / 150 <= 0.05 + 2 * (0.05 * 0.95 / 150) ** 0.5
