@@ -1,5 +1,6 @@
 """The ledger: exact parameters by part and FLOPs per token, from shapes alone."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,8 @@ def ledger(adapted: Adapted, length: int) -> Plan:
     parts = {group.name: sum(p.numel() for p in group.parameters.values()) for group in adapted.groups}
     trainable = sum(parts.values())
     total = sum(p.numel() for p in adapted.model.parameters())
-    base = base_flops(adapted.backbone, length)
+    added = {id(p) for group in adapted.groups if group.name == "adapters" for p in group.parameters.values()}
+    base = base_flops(adapted.backbone, length, added)
     return Plan(
         parameters=parts | {"added": trainable - parts["head"], "trainable": trainable, "total": total},
         experts_per_layer=list(adapted.experts_per_layer) if adapted.experts_per_layer else None,
@@ -35,10 +37,14 @@ def ledger(adapted: Adapted, length: int) -> Plan:
     )
 
 
-def base_flops(backbone: Any, length: int) -> float:
-    """Return forward FLOPs a token of the blocks: 2 for each weight of a linear, 4 x length x width for attention."""
+def base_flops(backbone: Any, length: int, added: Container[int] = ()) -> float:
+    """Return forward FLOPs a token of the blocks: 2 for each weight of a linear, 4 x length x width for attention.
+
+    `added` has the ids of parameters that a method added; linears of such are no part of the base.
+    """
     config = backbone.model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     attention = 4 * length * width * config.num_attention_heads * backbone.num_layers
-    linears = sum(2 * linear.module.weight.numel() for linear in backbone.linears())
+    weights = [linear.module.weight for linear in backbone.linears()]
+    linears = sum(2 * weight.numel() for weight in weights if id(weight) not in added)
     return float(linears + attention)

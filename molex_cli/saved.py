@@ -75,8 +75,8 @@ class Question:
     seed: int = 0
 
 
-def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
-    """Load a run from its folder or an adapter file; no setting needs to be given again."""
+def adapter_file(path: Path, which: str) -> Path:
+    """Return the adapter file of a run's folder, or the path itself if it is one."""
     file = path / f"adapter-{which}.safetensors" if path.is_dir() else path
     if which not in ("last", "best"):
         raise ConfigError(f"which must be last or best, got {which}")
@@ -84,6 +84,12 @@ def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
         raise ConfigError(f"which must be left out where run is an adapter file, got {which}")
     if not path.exists():
         raise CheckpointError(f"run must be the folder of a run or an adapter file, got no such path: {path}")
+    return file
+
+
+def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
+    """Load a run from its folder or an adapter file; no setting needs to be given again."""
+    file = adapter_file(path, which)
     accelerator = hardware.accelerator(settings)
     saved, adapted = checkpoint.load(file)
     place(adapted, settings, accelerator)
@@ -93,12 +99,9 @@ def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
 def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | None = None) -> dict[str, Any]:
     """Score the run, write scores and predictions into its folder, and return the scores."""
     task = question.task
-    own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}
-    labels = task.labels or (run.labels if own else [])
-    split = read_split(task, question.split, question.data_dir, labels, question.max_rows)
-    goal = run.objective(task, labels, question.mapping)
+    split, goal = prepared(run, question)
     batch_size = question.batch_size or run.experiment.train.eval_batch_size
-    answers = _answers(run, goal, split, question, batch_size, perturbation)
+    found = _answers(run, goal, split, question, batch_size, perturbation)
     result = {
         "task": task.name,
         "where": dict(task.where),
@@ -109,9 +112,9 @@ def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | 
         "seed": question.seed,
         "mapping": dict(question.mapping),
         "max_length": question.max_length or run.experiment.train.max_length,
-        "scores": answers.scores,
-        "loss": answers.loss,
-        "degenerate": answers.doubts(),
+        "scores": found.scores,
+        "loss": found.loss,
+        "degenerate": found.doubts(),
         "rows": split.num_rows,
         "rows_used": len(split.ids),
         "fingerprint": split.fingerprint,
@@ -125,8 +128,22 @@ def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | 
     name = f"{task.name.replace('/', '-')}-{question.split}-{digest(asked_for)}"
     folder = subfolder(run.folder, "evaluations")
     records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
-    records.write_rows(folder / f"{name}-predictions.jsonl", answers.rows)
+    records.write_rows(folder / f"{name}-predictions.jsonl", found.rows)
     return result
+
+
+def prepared(run: SavedRun, question: Question) -> tuple[Split, Objective]:
+    """Return the rows of a question and how the run is asked it."""
+    task = question.task
+    own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}
+    labels = task.labels or (run.labels if own else [])
+    split = read_split(task, question.split, question.data_dir, labels, question.max_rows)
+    return split, run.objective(task, labels, question.mapping)
+
+
+def answers(run: SavedRun, question: Question, split: Split, goal: Objective) -> Answers:
+    """Return what the run says of these rows, and write nothing."""
+    return _answers(run, goal, split, question, question.batch_size or run.experiment.train.eval_batch_size, None)
 
 
 def digest(content: Any) -> str:
@@ -154,8 +171,9 @@ def asked(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     texts, choices = [each[0] for each in given], [each[2] for each in given]
     split = Split([str(i) for i in range(len(texts))], texts, [dummy] * len(texts), choices if any(choices) else [])
     goal = run.objective(task, run.labels, {})
-    answers = _answers(run, goal, split, Question(task=task), run.experiment.train.eval_batch_size, None, scored_by=())
-    return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in answers.rows]
+    size = run.experiment.train.eval_batch_size
+    found = _answers(run, goal, split, Question(task=task), size, None, scored_by=())
+    return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in found.rows]
 
 
 def _answers(

@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
 
 def _print(what: str, given: list[str]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     rows = {"tasks": _task, "methods": _method, "models": _model}
@@ -52,7 +53,7 @@ def _print(what: str, given: list[str]) -> None:
         try:
             table.add_row(name, *rows[what](overrides.checked(line)))
         except MolexError as error:
-            table.add_row(name, f"cannot be composed: {error}")
+            table.add_row(name, f"cannot be composed: {escape(str(error))}")
     terminal = Console(highlight=False)
     if not terminal.is_terminal:  # a file has no width to fit the table to
         terminal.width = 200

@@ -21,9 +21,30 @@ from typing import Any
 from molex_cli.errors import RecordError
 
 RECORD_VERSION = 1
-PACKAGES = ("molex", "torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "hydra-core")
+PACKAGES = (
+    "molex",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "hydra-core",
+    "peft",
+)
 # Settings that say how and where a run is made, not what it computes.
-HOW_ONLY = ("log", "data_dir", "output_dir", "cache_dir", "resume", "fail_fast", "isolate", "keep", "checkpoint_every")
+HOW_ONLY = (
+    "log",
+    "collapse",
+    "data_dir",
+    "output_dir",
+    "cache_dir",
+    "resume",
+    "fail_fast",
+    "isolate",
+    "keep",
+    "checkpoint_every",
+)
 NOT_IN_VARIANT = ("seed", "hardware", "experiment", *HOW_ONLY)
 NUMBER_FORMATS = ("device", "precision", "base")  # what of the hardware changes a run's numbers
 
@@ -36,7 +57,7 @@ class Record:
     name: str
     """`task method model`, for people."""
     status: str = "running"
-    """running, finished, failed or interrupted."""
+    """running, finished, failed or interrupted; imported where another program trained."""
     variant: str
     """Hash of the settings that define the arm: no seed, hardware, logging or paths."""
     seed: int

@@ -1,0 +1,25 @@
+"""`molex export`: a LoRA run in another program's format."""
+
+import argparse
+from pathlib import Path
+
+from molex_cli.cli.arguments import refuse
+
+
+def main(argv: list[str]) -> int:
+    """Write a run's adapter as a folder that PEFT opens."""
+    parser = argparse.ArgumentParser(prog="molex export", description=__doc__)
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or an adapter file")
+    parser.add_argument("--format", choices=["peft"], default="peft", help="peft (default)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
+    options = parser.parse_args(argv)
+
+    from molex_cli.exchange.to_peft import export
+
+    saved = export(Path(options.run), options.which, Path(options.output))
+    print(f"written to {options.output}, for PeftModel.from_pretrained on {saved.experiment.model.name}")
+    if saved.labels:
+        print(f"its labels, in their order: {', '.join(saved.labels)}")
+    return 0

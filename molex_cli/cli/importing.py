@@ -1,0 +1,39 @@
+"""`molex import`: a LoRA adapter that PEFT wrote, as a saved run."""
+
+import argparse
+from pathlib import Path
+
+from molex_cli.cli import arguments, overrides, saved
+from molex_cli.errors import ConfigError
+
+READ = ("model", "task", "data_dir", "cache_dir", "seed", "train.max_length", "train.eval_batch_size")
+
+
+def main(argv: list[str]) -> int:
+    """Write a folder that molex eval and molex predict open as any saved run."""
+    parser = argparse.ArgumentParser(
+        prog="molex import",
+        description=__doc__,
+        epilog="example: molex import DIR model=roberta_base task=glue/rte --output outputs/theirs",
+    )
+    parser.add_argument("folder", metavar="DIR", help="PEFT's adapter folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="model= it was trained on, task= it answers")
+    parser.add_argument("--output", required=True, metavar="RUNDIR", help="new folder of the run")
+    parser.error = arguments.refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(argv)
+    wrong = [text for text in options.overrides if text.startswith(("method=", "method."))]
+    if wrong:
+        raise ConfigError(f"method must be left out, got {wrong[0]}; the adapter says rank, alpha and targets")
+    experiment = overrides.checked(arguments.CommandLine(overrides=[*options.overrides, "method=lora"]))
+    saved.require_known(options.overrides, READ)
+    if experiment.stages:
+        raise ConfigError(f"task must be one task, got a sequence of {len(experiment.stages)}")
+
+    from molex_cli.exchange.from_peft import import_adapter, read
+
+    adapter = read(Path(options.folder))
+    method = import_adapter(adapter, experiment, Path(options.output)).method
+    if adapter.base and adapter.base not in (experiment.model.name, experiment.model.hub):
+        print(f"note: PEFT names its base as {adapter.base}; the run takes model={experiment.model.name}")
+    print(f"written to {options.output}: {method.display_name} of rank {adapter.settings.rank}; molex eval run=...")
+    return 0

@@ -1,0 +1,24 @@
+"""`molex merge`: a run as one Hugging Face model."""
+
+import argparse
+from pathlib import Path
+
+from molex_cli.cli.arguments import refuse
+
+
+def main(argv: list[str]) -> int:
+    """Write the model with the run's updates in its weights, and its tokenizer."""
+    parser = argparse.ArgumentParser(prog="molex merge", description=__doc__)
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or an adapter file")
+    parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
+    options = parser.parse_args(argv)
+
+    from molex_cli.exchange.merging import merge
+
+    saved = merge(Path(options.run), options.which, Path(options.output))
+    print(
+        f"written to {options.output}: {saved.experiment.model.name} with {saved.experiment.method.display_name} in it"
+    )
+    return 0

@@ -1,0 +1,125 @@
+"""PEFT's own tuners as methods: DoRA, IA3, VeRA and others, as the package `peft` computes them.
+
+Only tuners that stay inside the linears are taken: prompts shift a model's positions, and AdaLoRA needs a call
+after every step and a loss of its own (docs/exchange.md).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from molex_cli.errors import MethodError, nearest
+from molex_cli.methods.base import Adapted, Group, Method, freeze, method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from molex_cli.backbones.structure import Backbone, Linear
+
+KINDS = ("ia3", "loha", "lokr", "lora", "oft", "vera")  # those that the tests train
+LINEARS = ("exclude_modules", "layer_replication", "layers_pattern", "layers_to_transform", "target_modules")
+OURS = ("inference_mode", "modules_to_save", "peft_type", "target_parameters", "task_type", "trainable_token_indices")
+STARTS = (True, False, "gaussian", "orthogonal")  # the others change the base or need data
+INSTALL = "got none; pip install 'molex[peft]'"
+
+
+@method("peft")
+@dataclass(kw_only=True)
+class Peft(Method):
+    """A tuner of PEFT in the targeted linears."""
+
+    name: str = "peft"
+    display_name: str = "PEFT"
+    learning_rate: float = 5e-4
+    kind: str = "lora"
+    """Which tuner, by PEFT's name for its type."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The tuner's own settings, by the names of its PEFT config class; what is left out has PEFT's default."""
+    targets: list[str] = field(default_factory=lambda: ["all-linear"])
+    """Linears to adapt: all-linear (all in the blocks), ends of names, or regular expressions."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if not find_spec("peft"):
+            yield f"={self.name} must have PEFT, {INSTALL}"
+        if self.kind not in KINDS:
+            yield f".kind must be one of {', '.join(KINDS)}, got {self.kind}; {nearest(self.kind, KINDS)}"
+        for name in sorted({*LINEARS, *OURS} & set(self.config)):
+            way_out = "; linears are chosen with method.targets" if name in LINEARS else ""
+            yield f".config.{name} must be left out, got {self.config[name]}{way_out}"
+        if self.config.get("init_lora_weights", True) not in STARTS:
+            yield f".config.init_lora_weights must be {_words(STARTS)}, got {self.config['init_lora_weights']}"
+        if not self.targets:
+            yield ".targets must name at least one linear, got []; all-linear takes all in the blocks"
+
+    def inject(self, backbone: "Backbone") -> Adapted:
+        """Let PEFT replace the targeted linears."""
+        from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+        from molex_cli.backbones.structure import features
+
+        targets = backbone.targets(self.targets)
+        config = self.peft_config(targets)
+        head = backbone.head()
+        try:
+            PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](backbone.model, config, "default")
+        except (TypeError, ValueError) as error:
+            raise MethodError(f"{self.name} and method.config must fit {backbone.name}, got: {_line(error)}") from error
+        adapters = {n: p for n, p in backbone.model.named_parameters() if p.requires_grad and n not in head}
+        groups = freeze(backbone, Group(name="adapters", parameters=adapters))
+        modules = [backbone.model.get_submodule(linear.name) for linear in targets]
+        widths = [features(linear.module)[0] for linear in targets]
+
+        def added_flops(base: float, active: bool) -> float:
+            return sum(_flops_per_token(m, width) for m, width in zip(modules, widths, strict=True))
+
+        return Adapted(backbone=backbone, groups=groups, added_flops=added_flops)
+
+    def peft_config(self, targets: "Sequence[Linear]") -> Any:
+        """Return PEFT's config of the tuner on these linears; raise MethodError for settings that it does not take."""
+        from peft import PeftType
+        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+        kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[self.kind.upper()]]
+        known = {each.name for each in fields(kind)} - {*LINEARS, *OURS}
+        for name in self.config:
+            if name not in known:
+                raise MethodError(f"method.config.{name} is no setting of {kind.__name__}; {nearest(name, known)}")
+        own = dict(self.config)
+        if "fan_in_fan_out" in known:
+            own.setdefault("fan_in_fan_out", any(type(each.module).__name__ == "Conv1D" for each in targets))
+        try:
+            return kind(target_modules=[linear.name for linear in targets], **own)
+        except (TypeError, ValueError) as error:
+            raise MethodError(f"method.config must be settings of {kind.__name__}, got: {_line(error)}") from error
+
+
+def _flops_per_token(module: "nn.Module", num_in: int) -> float:
+    """Return the FLOPs of matrix products that one more token costs in a tuner's layer, without its base linear.
+
+    What a layer computes once a forward pass, such as LoHa's weight, is the same for one token and for many.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(module.parameters()).device
+
+    def counted(part: Any, tokens: int) -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+            part(torch.zeros(1, tokens, num_in, device=device))
+        return counter.get_total_flops()
+
+    was_training = module.training
+    module.train()  # DoRA does more under dropout
+    both = [counted(module, tokens) - counted(module.base_layer, tokens) for tokens in (1, 2)]
+    module.train(was_training)
+    return both[1] - both[0]
+
+
+def _words(values: "Sequence[Any]") -> str:
+    return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
