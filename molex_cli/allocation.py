@@ -5,10 +5,12 @@ a layer. A shape is stretched over any number of layers: layer l of L takes the 
 bands over [l/L, (l+1)/L), scaled to the wanted total, and is rounded so that the total is exact.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from itertools import accumulate
 
 from molex_cli.errors import ConfigError
 
@@ -21,6 +23,7 @@ class Shape(Enum):
     hourglass = "hourglass"
     rectangle = "rectangle"
     diamond = "diamond"
+    random = "random"
 
 
 BANDS: dict[Shape, tuple[int, ...]] = {
@@ -38,6 +41,8 @@ class Allocation:
 
     shape: Shape | None = None
     """A named shape, with `mean` or `total`."""
+    seed: int = 0
+    """Which of the allocations of shape=random, all of them within min and max equally likely."""
     mean: float | None = None
     """Average experts a layer (5 unless set); the total is the nearest integer to mean x layers."""
     total: int | None = None
@@ -61,6 +66,8 @@ class Allocation:
         for name in ("mean", "total"):
             if getattr(self, name) is not None and (self.bands or self.layers):
                 yield f".{name} is not read when bands or layers are given, got {getattr(self, name)}; set it to null"
+        if self.seed and self.shape is not Shape.random:
+            yield f".seed is read by shape=random alone, got {self.seed}; set it to 0"
         if self.min < 1:
             yield f".min must be at least 1, got {self.min}"
         if self.max is not None and self.max < self.min:
@@ -75,7 +82,10 @@ def experts_per_layer(allocation: Allocation, num_layers: int, key: str = "metho
     """Return the number of experts of each layer; raise ConfigError where no such vector exists."""
     if allocation.layers is not None:
         return _explicit(allocation, num_layers, key)
-    if allocation.bands is not None:
+    bands: tuple[int, ...]
+    if allocation.shape is Shape.random:
+        bands, mean = (1,), Fraction(str(5 if allocation.mean is None else allocation.mean))
+    elif allocation.bands is not None:
         bands, mean = tuple(allocation.bands), Fraction(sum(allocation.bands), len(allocation.bands))
     else:
         bands = BANDS[allocation.shape or Shape.rectangle]
@@ -83,6 +93,8 @@ def experts_per_layer(allocation: Allocation, num_layers: int, key: str = "metho
     total = allocation.total if allocation.total is not None else int(mean * num_layers + Fraction(1, 2))
     bounds = _Bounds(allocation.min, allocation.max if allocation.max is not None else max(total, allocation.min))
     _refuse_impossible(bands, total, bounds, num_layers, key)
+    if allocation.shape is Shape.random:
+        return _random(total, bounds, num_layers, allocation.seed)
     weights = stretched(bands, num_layers)
     if _is_mirrored(bands):
         return _mirrored(weights, total, bounds)
@@ -121,6 +133,21 @@ def _explicit(allocation: Allocation, num_layers: int, key: str) -> tuple[int, .
     if min(counts) < allocation.min or max(counts) > high:
         raise ConfigError(f"{key}.layers must lie between {allocation.min} and {high}, got {list(counts)}")
     return counts
+
+
+def _random(total: int, bounds: _Bounds, num_layers: int, seed: int) -> tuple[int, ...]:
+    """Return one of all allocations of `total` within the bounds, each equally likely."""
+    ways = [[1] + [0] * total]  # ways[n][t]: to spend t on n layers
+    for _ in range(num_layers):
+        below = [0, *accumulate(ways[-1])]  # below[t]: to spend less than t
+        ways.append([below[max(0, t - bounds.low + 1)] - below[max(0, t - bounds.high)] for t in range(total + 1)])
+    stream = random.Random(f"allocation {seed}")
+    counts: list[int] = []
+    for left in range(num_layers - 1, -1, -1):
+        rest = total - sum(counts)
+        choices = range(bounds.low, min(bounds.high, rest) + 1)
+        counts += stream.choices(choices, [ways[left][rest - count] for count in choices])
+    return tuple(counts)
 
 
 def _is_mirrored(bands: tuple[int, ...]) -> bool:

@@ -20,7 +20,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.objectives import Answers, Objective, objective
 from molex_cli.placing import place
 from molex_cli.progress import Progress
-from molex_cli.recording import Summary, about, encoded_splits, evaluation, failed_checks, plan_into
+from molex_cli.recording import CollapseAlarm, Summary, about, encoded_splits, evaluation, failed_checks, plan_into
 from molex_cli.sinks import Sinks
 from molex_cli.tasks import Protocol
 from molex_cli.training import GradientFlow, Timetable, Training, steps
@@ -63,7 +63,8 @@ def train(
     flow, summary = GradientFlow.of(adapted), Summary(stages[0].timetable, experiment)
     conditions = progress.conditions(experiment, record.environment, record.data)
     matrix: list[list[float]] = []
-    found: list[Answers] = []
+    found, routings = list[Answers](), dict[str, dict[str, dict[str, Any]]]()
+    alarm = CollapseAlarm(experiment.collapse, {})
     step = 0
     if earlier is not None:
         progress.require_same(folder, earlier.about, conditions)
@@ -78,7 +79,7 @@ def train(
         step = _learn(stage, training, accelerator, (step, summary), sinks)
         if processes.rank() == 0:
             checkpoint.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step)
-        found = [_scored(other, adapted, step, len(matrix) + 1, sinks, accelerator) for other in stages]
+        found, routings = _scored_all(stages, adapted, (step, len(matrix) + 1), (sinks, alarm), accelerator)
         matrix.append([answers.scores[metric] for answers in found])
         if processes.rank() == 0 and len(matrix) < len(stages):
             state = {**conditions, "step": step, "matrix": matrix, "history": summary.as_state()}
@@ -88,7 +89,8 @@ def train(
     record.memory_bytes = hardware.peak_memory_bytes()
     _check(record, experiment, folder, adapted, (stages, found), accelerator)
     record.checks["gradient_flow"] = flow.report()
-    record.degenerate += failed_checks(record.checks)
+    record.routing = routings.get(stages[-1].name, {})
+    record.degenerate += alarm.found_in(routings) + failed_checks(record.checks)
     for reason in record.degenerate:
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
 
@@ -166,27 +168,43 @@ def _learn(
     return before + stage.timetable.total_steps
 
 
+def _scored_all(
+    stages: Sequence[Stage],
+    adapted: Adapted,
+    reached: tuple[int, int],
+    told: tuple[Sinks, CollapseAlarm],
+    accelerator: "Accelerator",
+) -> tuple[list[Answers], dict[str, dict[str, dict[str, Any]]]]:
+    """Score every stage's task now, after a step and a number of stages; return answers and routing by stage."""
+    sinks, alarm = told
+    during, found, routings = adapted.take_routing(), [], {}
+    for stage in stages:
+        answers, event = _scored(stage, adapted, *reached, accelerator)
+        sinks.write(dataclasses.replace(event, training_routing=during))
+        for note in alarm.look(event.routing):
+            sinks.write(note)
+        found.append(answers)
+        during, routings[stage.name] = {}, event.routing
+    return found, routings
+
+
 def _scored(
-    stage: Stage, adapted: Adapted, step: int, learned: int, sinks: Sinks, accelerator: "Accelerator"
-) -> Answers:
+    stage: Stage, adapted: Adapted, step: int, learned: int, accelerator: "Accelerator"
+) -> tuple[Answers, Evaluated]:
     """Score one stage's task now."""
     started = time.perf_counter()
-    adapted.take_routing()
     names, size = stage.experiment.task.metrics, stage.experiment.train.eval_batch_size
     answers = stage.goal.answers(adapted, stage.encoded["validation"], names, size, accelerator.device)
-    sinks.write(
-        Evaluated(
-            step=step,
-            epoch=float(learned),
-            split=f"{stage.name}/validation",
-            loss=answers.loss,
-            scores=answers.scores,
-            seconds=time.perf_counter() - started,
-            best=False,
-            routing=adapted.take_routing(),
-        )
+    return answers, Evaluated(
+        step=step,
+        epoch=float(learned),
+        split=f"{stage.name}/validation",
+        loss=answers.loss,
+        scores=answers.scores,
+        seconds=time.perf_counter() - started,
+        best=False,
+        routing=adapted.take_routing(),
     )
-    return answers
 
 
 def _scores(

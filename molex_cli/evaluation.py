@@ -98,7 +98,7 @@ class Scoring:
     def evaluated(self, step: int, epoch: float) -> Evaluated:
         """Score the split now; what was scored before the first step is no candidate for the best."""
         started = time.perf_counter()
-        self.adapted.take_routing()
+        during = self.adapted.take_routing()
         answers = self.objective.answers(self.adapted, self.encoded, self.names, self.batch_size, self.device)
         self.last = Outcome(step, epoch, answers)
         if not math.isfinite(answers.loss):
@@ -121,6 +121,7 @@ class Scoring:
             seconds=time.perf_counter() - started,
             best=is_best,
             routing=self.routing,
+            training_routing=during if step > 0 else {},
         )
 
     def summary(self, majority: dict[str, float]) -> dict[str, Any]:

@@ -85,10 +85,13 @@ class Keeper:
 def save(folder: Path, training: Training, about: Mapping[str, Any]) -> None:
     """Write the state of a training; of two states only the last stays."""
     places = training.adapted.trainable()
-    tensors = {f"parameter/{name}": p for name, p in places.items()}
+    tensors: dict[str, torch.Tensor] = {f"parameter/{name}": p for name, p in places.items()}
     for name, place in places.items():
         moments = training.adam.state.get(place, {})
         tensors |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS if moment in moments}
+    for layer, router in training.adapted.routers.items():
+        if (sums := router.sums()) is not None:
+            tensors[f"routing/{layer}"] = sums
     flow = {"waiting": list(training.flow.waiting), "steps": training.flow.steps}
     content = {"format": FORMAT, "step": training.step, "flow": flow, **about}
     checkpoint.write_tensors(folder / NAME, tensors, {"molex": json.dumps(content)})
@@ -121,6 +124,9 @@ def restore(folder: Path, training: Training, progress: Progress) -> None:
             moments = {m: file.get_tensor(f"{m}/{name}") for m in MOMENTS if f"{m}/{name}" in stored}
             if moments:
                 training.adam.state[place] = {m: tensor.to(place.device) for m, tensor in moments.items()}
+        for layer, router in training.adapted.routers.items():
+            if f"routing/{layer}" in stored:
+                router.restore(file.get_tensor(f"routing/{layer}"))
     training.step = progress.step
     training.flow.steps = progress.about["flow"]["steps"]
     training.flow.waiting = {name: places[name] for name in progress.about["flow"]["waiting"]}

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from molex_cli.backbones.loading import longest_input
 from molex_cli.backbones.sources import default_cache_dir
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import ConfigError
-from molex_cli.events import Event, Noted, Step
+from molex_cli.errors import ConfigError, TrainingError
+from molex_cli.events import Evaluated, Event, Noted, Step
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives import Objective
 from molex_cli.plan import ledger
@@ -141,6 +141,56 @@ class Summary:
 
     def _wall(self) -> float:
         return self._before + time.perf_counter() - self._began
+
+
+class CollapseAlarm:
+    """Looks at the routing of every evaluation and says when routers use few of their experts."""
+
+    def __init__(self, settings: schema.Collapse, routing: dict[str, dict[str, Any]]) -> None:
+        self._settings = settings
+        self._found = ""
+        list(self.look(routing))  # of a run that goes on: what was found before
+
+    @property
+    def reasons(self) -> list[str]:
+        """Return why the run is marked, by its last evaluation."""
+        return [self._found] if self._found and self._settings.action is not schema.Alarm.warn else []
+
+    def found_in(self, routings: Mapping[str, dict[str, dict[str, Any]]]) -> list[str]:
+        """Return the same for the last evaluation of several stages, by the stage's name."""
+        if self._settings.action is schema.Alarm.warn:
+            return []
+        said = {stage: collapsed(routing, self._settings.below) for stage, routing in routings.items()}
+        return [f"{words} in {stage}" for stage, words in said.items() if words]
+
+    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Pass on each event and a note after an evaluation that found a collapse; raise if the run is to stop."""
+        for event in events:
+            yield event
+            if isinstance(event, Evaluated):
+                yield from self.look(event.routing)
+
+    def look(self, routing: dict[str, dict[str, Any]]) -> Iterator[Noted]:
+        """Yield a note if routers are newly found to have collapsed; raise if the run is to stop."""
+        before, self._found = self._found, collapsed(routing, self._settings.below)
+        if self._found and self._settings.action is schema.Alarm.stop:
+            raise TrainingError(f"{self._found}; raise method.balance, or let collapse.action=mark go on")
+        if self._found and not before:
+            yield Noted(message=self._found)
+
+
+def collapsed(routing: dict[str, dict[str, Any]], below: float) -> str:
+    """Return which layers' routers leave most experts out, in words; empty where none do.
+
+    A layer is judged by the mean freedom of its routers. Where no more experts are there than each token takes there
+    is nothing to collapse.
+    """
+    few = [
+        f"{figures['effective']:.1f} of {len(figures['usage'])} in layer {layer}"
+        for layer, figures in routing.items()
+        if figures.get("freedom") is not None and figures["freedom"] < below
+    ]
+    return f"routers collapsed onto few experts: {', '.join(few)}" if few else ""
 
 
 def failed_checks(checks: dict[str, Any]) -> list[str]:

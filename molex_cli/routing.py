@@ -3,6 +3,9 @@
 Dimensions: B sequences, T tokens, G routed linears that share one input, E experts of the layer.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,6 +44,50 @@ def importance_and_load(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: T
     importance = weights_T @ probability_TGE.reshape(tokens, -1)
     load = weights_T @ assigned_TGE.reshape(tokens, -1)
     return importance.view(linears, experts).sum(0), load.view(linears, experts).sum(0)
+
+
+def tallies(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor) -> Tensor:
+    """Return for each linear the sums over weighted tokens that `figures` reads: [G, 3 E + 3].
+
+    By expert: how often it was chosen, its gate when chosen, how often it was the router's first; then the entropy of
+    the router's distribution, the mean square of the logits about their mean (all that a softmax sees of them), and
+    the number of tokens. Nothing larger than the router's own output is kept.
+    """
+    chosen = (gates_TGE > 0).to(weights_T.dtype)
+    first = torch.nn.functional.one_hot(probability_TGE.argmax(-1), probability_TGE.shape[-1]).to(weights_T.dtype)
+    logits = probability_TGE.clamp(min=torch.finfo(probability_TGE.dtype).tiny).log()
+    spread = torch.stack(
+        [entropy(probability_TGE), logits.var(-1, unbiased=False), torch.ones_like(logits[..., 0])], -1
+    )
+    counted = torch.cat([chosen, gates_TGE, first, spread], -1)
+    return (weights_T @ counted.flatten(1)).view(counted.shape[1:])
+
+
+def figures(tallies_GF: Tensor, top_k: int) -> dict[str, Any]:
+    """Return what the sums of `tallies` say of the linears together.
+
+    `usage` is the share of the assignments by expert, `gate` the mean gate of an expert when chosen, `entropy` that
+    of the router's distribution in nats, `effective` the number of experts that an even use of as many would have
+    (the exponential of the entropy of the usage), `top1` the share of tokens whose first choice is the commonest,
+    `dead` how many experts no token chose, `logit` the root mean square of the logits about their mean. `freedom` is
+    0 where top_k experts do all the work and 1 where all share alike; None where no more than top_k are there.
+    """
+    sums = tallies_GF.double().sum(0)
+    experts = (len(sums) - 3) // 3
+    chosen, gate, first, rest = sums.split([experts, experts, experts, 3])
+    tokens = max(float(rest[2]), 1e-9)
+    usage = chosen / chosen.sum().clamp(min=1e-9)
+    effective = float(entropy(usage).exp()) if chosen.any() else 0.0
+    return {
+        "usage": usage.tolist(),
+        "gate": (gate / chosen.clamp(min=1e-9)).tolist(),
+        "entropy": float(rest[0]) / tokens,
+        "effective": effective,
+        "top1": float(first.max()) / tokens,
+        "dead": int((chosen == 0).sum()) if chosen.any() else 0,
+        "logit": math.sqrt(float(rest[1]) / tokens),
+        "freedom": (effective - top_k) / (experts - top_k) if experts > top_k and chosen.any() else None,
+    }
 
 
 def ballots(logits_BTE: Tensor, counted_BT: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from molex_cli.events import Finished, Noted, Started
 from molex_cli.objectives import objective
 from molex_cli.placing import place
 from molex_cli.progress import Progress
-from molex_cli.recording import Summary, about, encoded_splits, evaluation, failed_checks, plan_into
+from molex_cli.recording import CollapseAlarm, Summary, about, encoded_splits, evaluation, failed_checks, plan_into
 from molex_cli.records import index
 from molex_cli.records.claims import Claim, State
 from molex_cli.signals import terminated_as_interrupt
@@ -151,7 +151,8 @@ def _train(
 
     record.evaluation = evaluation(experiment, adapted, goal, sinks)
     trained = steps(training, goal, encoded["train"], experiment.train, seed=experiment.seed, accelerator=accelerator)
-    events = summary.along(scoring.after_each(trained))
+    alarm = CollapseAlarm(experiment.collapse, scoring.routing)
+    events = alarm.along(summary.along(scoring.after_each(trained)))
     for _ in keeper.along(sinks.told(events)):
         pass
     record.training = summary.as_data()
@@ -171,7 +172,7 @@ def _train(
         ),
         "finite": {"passed": all(map(math.isfinite, (record.training["mean_loss"], scoring.last.answers.loss)))},
     }
-    record.degenerate = scoring.degenerate() + failed_checks(record.checks)
+    record.degenerate = scoring.degenerate() + alarm.reasons + failed_checks(record.checks)
     for reason in record.degenerate:
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))
 

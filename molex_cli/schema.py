@@ -118,6 +118,28 @@ class Log:
             yield f".every must be at least 1, got {self.every}"
 
 
+class Alarm(Enum):
+    """What a run does when its routers collapse: say so, mark its record as degenerate too, or stop."""
+
+    warn = "warn"
+    mark = "mark"
+    stop = "stop"
+
+
+@dataclass(kw_only=True)
+class Collapse:
+    """When routers count as collapsed onto few experts, and what is done about it."""
+
+    action: Alarm = Alarm.mark
+    below: float = 0.05
+    """Least mean `freedom` (routing.figures) of a layer's routers: 0 where top_k experts do all, 1 where all share."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if not 0 <= self.below <= 1:
+            yield f".below must be from 0 to 1, got {self.below}"
+
+
 @dataclass(kw_only=True)
 class Experiment:
     """One run, whole."""
@@ -130,6 +152,7 @@ class Experiment:
     """Tasks to learn one after the other, in this order; none trains `task` alone."""
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)
+    collapse: Collapse = field(default_factory=Collapse)
     resume: Resume = Resume.missing
     """What to do about a run that is there already: missing goes on with interrupted ones and leaves those that have
     ended, failed tries failed ones again, never starts over beside them."""
@@ -186,7 +209,7 @@ def resolve(config: DictConfig) -> Experiment:
 
 def problems(experiment: Experiment) -> Iterator[str]:
     """Yield what is wrong with the settings, each with its full key."""
-    for section in ("model", "method", "task", "hardware", "train", "log"):
+    for section in ("model", "method", "task", "hardware", "train", "log", "collapse"):
         yield from (f"{section}{problem}" for problem in getattr(experiment, section).problems())
     for name, stage in experiment.stages.items():
         yield from (f"stages.{name}{problem}" for problem in stage.problems())

@@ -58,7 +58,7 @@ def test_hourglass_and_diamond_are_their_own_mirror_images(num_layers, mean, sha
     assert vector is None or vector == vector[::-1]
 
 
-@pytest.mark.parametrize("shape", Shape, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("shape", BANDS, ids=lambda shape: shape.name)
 def test_thirty_two_layers_at_mean_five_give_the_papers_vectors(shape):
     expected = tuple(count for count in BANDS[shape] for _ in range(8))
     assert experts_per_layer(Allocation(shape=shape), 32) == expected

@@ -179,7 +179,7 @@ def test_the_backward_keeps_the_input_once_however_many_linears_share_it():
 def test_usage_and_balance_count_real_tokens_only():
     (module,) = members(1, 4)
     weights = TokenWeights(count_padding=False)
-    routing = LayerRouting(4, weights)
+    routing = LayerRouting(4, 2, weights)
     Together([module], top_k=2, scale=1.0, dropout=0.0, routing=routing)
     model = nn.Module()
     model.inner = module

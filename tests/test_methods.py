@@ -1,5 +1,7 @@
 """Conformance: every method of the registry, on encoders and decoders, keeps the same promises."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from conftest import batch
@@ -12,11 +14,14 @@ from molex_cli.methods.base import METHODS
 from molex_cli.plan import ledger
 from molex_cli.training import GradientFlow
 
+# Llama has no biases; these tuners of PEFT take no Conv1D, which GPT-2's linears are.
+DO_NOT_FIT = {("bitfit", "tiny_llama"), *((f"peft/{kind}", "tiny_gpt2") for kind in ("loha", "lokr", "oft"))}
+without_peft = pytest.mark.skipif(not find_spec("peft"), reason="PEFT is not installed")
 CASES = [
-    (method, model)
+    pytest.param(method, model, marks=without_peft if method.startswith("peft/") else ())
     for method in arguments.options("method")
     for model in ("tiny_bert", "tiny_gpt2", "tiny_llama")
-    if (method, model) != ("bitfit", "tiny_llama")  # Llama has no biases
+    if (method, model) not in DO_NOT_FIT
 ]
 every_method = pytest.mark.parametrize(("method", "model"), CASES)
 
@@ -99,6 +104,7 @@ def test_the_same_seed_builds_the_same_and_another_seed_another(experiment, meth
 
 
 def test_every_registered_method_has_a_yaml_and_says_who_it_is(experiment):
+    pytest.importorskip("peft")
     classes = {type(experiment(f"method={name}").method) for name in arguments.options("method")}
     assert classes == set(METHODS.values())
     for name in arguments.options("method"):

@@ -53,7 +53,11 @@ def expect_the_same_run(one, other, loss=1e-6):
     assert next(balances) == pytest.approx(next(balances), abs=1e-5)
     assert shared_predictions == predictions
     for layer, figures in record["routing"].items():
-        assert shared["routing"][layer]["usage"] == pytest.approx(figures["usage"], abs=1e-6)
+        other = shared["routing"][layer]
+        assert other["usage"] == pytest.approx(figures["usage"], abs=1e-6)
+        for name, module in figures.get("modules", {}).items():
+            for figure in ("usage", "gate", "entropy", "effective", "top1", "dead", "logit"):
+                assert other["modules"][name][figure] == pytest.approx(module[figure], abs=1e-4), (layer, name, figure)
     assert shared["checks"]["reload"]["max_difference"] < 1e-5
     assert shared["checks"]["gradient_flow"]["passed"] is True
     _, made = checkpoint.load(folder / "adapter-last.safetensors")

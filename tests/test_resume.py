@@ -39,7 +39,11 @@ def outcome(folder):
     """Return the losses of every step and evaluation, the predictions, and the tensors of the adapters."""
     (path,) = folder.glob("outputs/*/record.json")
     events = [json.loads(line) for line in (path.parent / "events.jsonl").read_text().splitlines()]
-    told = [(e["event"], e["step"], e["loss"]) for e in events if e["event"] in ("step", "evaluated")]
+    told = [
+        (e["event"], e["step"], e["loss"], e.get("routing"), e.get("training_routing"))
+        for e in events
+        if e["event"] in ("step", "evaluated")
+    ]
     files = [(path.parent / f"predictions-{which}.jsonl").read_text() for which in ("last", "best")]
     tensors = []
     for which in ("last", "best"):

@@ -222,7 +222,7 @@ def test_a_workspace_of_no_runs_is_refused(tmp_path, capsys):
 
 
 def test_wandb_gets_usage_entropy_and_margin_of_each_layer():
-    values = _flat_routing({"1": {"usage": [0.25, 0.75], "entropy": 0.5, "margin": 0.1}})
+    values = _flat_routing("routing", {"1": {"usage": [0.25, 0.75], "entropy": 0.5, "margin": 0.1}})
     assert values == {
         "routing/layer_1/expert_0": 0.25,
         "routing/layer_1/expert_1": 0.75,

@@ -108,16 +108,24 @@ class GuestChoice:
             chosen_E, units = processes.summed(chosen_E), processes.summed(units)
         return balance_loss(chosen_E / units.clamp(min=1), importance_E / units.clamp(min=1))
 
+    def sums(self) -> Tensor | None:
+        """Return usage, entropy, margin and units, one after the other, since they were last taken."""
+        names = ("usage", "entropy", "margin", "units")
+        return torch.cat([self._sums[name].double().reshape(-1).cpu() for name in names]) if self._sums else None
+
+    def restore(self, sums: Tensor) -> None:
+        """Go on from such sums."""
+        # In the precision that they are added up in, so that the run goes on to the bit.
+        usage, entropy_sum, margin, units = sums.float().split([len(self.guests), 1, 1, 1])
+        self._sums = {"usage": usage, "entropy": entropy_sum[0], "margin": margin[0], "units": units[0]}
+
     def take(self) -> dict[str, Any]:
         """Return since this was last asked: `usage`, the share of each layer of the model as guest; mean
         `entropy` of the gate over tokens, in nats; mean `margin` of the vote.
         """
-        sums, self._sums = self._sums, {}
-        names = ("usage", "entropy", "margin", "units")
+        sums, self._sums = self.sums(), {}
         width = len(self.guests)
-        flat = torch.zeros(width + 3, dtype=torch.float64)
-        if sums:
-            flat = torch.cat([sums[name].double().reshape(-1).cpu() for name in names])
+        flat = torch.zeros(width + 3, dtype=torch.float64) if sums is None else sums
         chosen_E, entropy_sum, margin_sum, units = processes.summed(flat).split([width, 1, 1, 1])
         units = units.clamp(min=1)
         usage = torch.zeros(self.num_layers, dtype=torch.float64)

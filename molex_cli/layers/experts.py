@@ -5,19 +5,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from molex_cli.layers.given import GivenGates
 from molex_cli.layers.lowrank import RoutedLowRank, Shape, keep_mask, quantised
 from molex_cli.layers.telemetry import LayerRouting
 
 
 class LowRankExperts(nn.Module):
-    """A frozen linear with E low-rank experts and, where E > 1, a bias-free router.
+    """A frozen linear with E low-rank experts and, where E > 1 and unless `routed` is off, a bias-free router.
 
     `base` is an nn.Linear or GPT-2's Conv1D, or any other module with the same input and output (a
     quantised linear, say), whose output the update is then added to. An untrained module leaves the
     base's output as it was: B starts at zero, A and the router as kaiming_uniform(a=sqrt 5).
     """
 
-    def __init__(self, base: nn.Module, size: tuple[int, int], num_experts: int, rank: int) -> None:
+    def __init__(
+        self, base: nn.Module, size: tuple[int, int], num_experts: int, rank: int, *, routed: bool = True
+    ) -> None:
         super().__init__()
         num_in, num_out = size
         bound = num_in**-0.5
@@ -28,7 +31,9 @@ class LowRankExperts(nn.Module):
         self.up = nn.Parameter(torch.zeros(num_experts, rank, num_out, device=device))
         self.router = None
         if num_experts > 1:
-            self.router = nn.Parameter(torch.empty(num_experts, num_in, device=device).uniform_(-bound, bound))
+            # Drawn in any case, so that experts start alike with and without a router.
+            router = torch.empty(num_experts, num_in, device=device).uniform_(-bound, bound)
+            self.router = nn.Parameter(router) if routed else None
         self.together: Together | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,10 +64,14 @@ class Together:
         scale: float,
         dropout: float,
         routing: LayerRouting | None = None,
+        names: Sequence[str] = (),
+        given: GivenGates | None = None,
     ) -> None:
         self.members = list(members)
         self.dropout = dropout
         self.routing = routing
+        self.given = given
+        self.place = routing.join(names or [str(i) for i in range(len(members))]) if routing else 0
         first = self.members[0]
         self.shape = Shape(
             num_linears=len(self.members),
@@ -102,16 +111,20 @@ class Together:
             *(member.up.flatten(0, 1) for member in members),
             *(member.router for member in members),
         ]
+        given = None if self.given is None else self.given.gates(x.shape[:-1], x.device)
         # The function below casts nothing itself, so that the backward sees what the forward saw.
         with torch.autocast(x.device.type, enabled=False):
             *outputs, probability, gates = RoutedLowRank.apply(
                 flat,
                 keep,
+                given,
                 self._scaled_shape(dropout),
                 *(None if tensor is None else tensor.to(dtype) for tensor in tensors),
             )
-        if self.routing is not None and probability is not None:
-            self.routing.observe(probability, gates, x.shape[:-1])
+            if given is not None:
+                probability = gates = given
+            if self.routing is not None and probability is not None:
+                self.routing.observe(self.place, probability, gates, x.shape[:-1])
         shaped = [y.view(*x.shape[:-1], -1) for y in outputs]
         return shaped if fused else [member.base(x) + y for member, y in zip(members, shaped, strict=True)]
 

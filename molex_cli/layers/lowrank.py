@@ -67,14 +67,17 @@ def stacked(*rows: Tensor) -> Tensor:
 class RoutedLowRank(torch.autograd.Function):
     """Apply G linears with their low-rank experts to one input.
 
-    Takes x [T, I], a keep mask [T, I] or None, a `Shape`, then G each of: W [O, I] or None, b [O] or
-    None, A [E*rank, I], B [E*rank, O] and, if routed, routers [E, I]. Where W is None the update alone
-    is returned. Returns the G outputs [T, O], then router probabilities [T, G, E] and gates [T, G, E] (None,
-    None without routers); the probabilities carry gradients, the gates do not.
+    Takes x [T, I], a keep mask [T, I] or None, gates [T, G, E] in the place of routers or None, a `Shape`,
+    then G each of: W [O, I] or None, b [O] or None, A [E*rank, I], B [E*rank, O] and, if routed, routers
+    [E, I]. Where W is None the update alone is returned. Returns the G outputs [T, O], then router
+    probabilities [T, G, E] and gates [T, G, E] (None, None without routers); the probabilities carry
+    gradients, the gates do not.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, keep: Tensor | None, shape: Shape, *tensors: Tensor | None) -> tuple:
+    def forward(
+        ctx: Any, x: Tensor, keep: Tensor | None, given: Tensor | None, shape: Shape, *tensors: Tensor | None
+    ) -> tuple:
         """Return the outputs, probabilities and gates, and keep what the backward needs."""
         weights, biases, downs, ups, routers = _split(tensors, shape.num_linears)
         num_rows = shape.num_linears * shape.ranks
@@ -83,20 +86,20 @@ class RoutedLowRank(torch.autograd.Function):
         down = stacked(*downs, *routers) if together else stacked(*downs)
         inner = dropped @ down.t()
         router, probability, gates = None, None, None
-        spread: Tensor | float = shape.scale
         if shape.routed:
             router = None if together else stacked(*routers)
             logits = inner[:, num_rows:] if router is None else x @ router.t()
             logits = logits[:, : shape.num_linears * shape.num_experts]
             probability = probabilities(logits.view(-1, shape.num_linears, shape.num_experts))
             gates = top_k_gates(probability, shape.top_k)
-            spread = _spread(gates, shape, inner.dtype)
+        used = gates if given is None else given
+        spread: Tensor | float = shape.scale if used is None else _spread(used, shape, inner.dtype)
         hidden = inner[:, :num_rows] * spread
         outputs = []
         for g, (weight, bias, up) in enumerate(zip(weights, biases, ups, strict=True)):
             part = hidden[:, g * shape.ranks : (g + 1) * shape.ranks]
             outputs.append(part @ up if weight is None else _linear(x, weight, bias).addmm_(part, up))
-        ctx.save_for_backward(x, keep, down, router, inner, probability, gates, hidden, *weights, *ups)
+        ctx.save_for_backward(x, keep, down, router, inner, probability, used, hidden, *weights, *ups)
         ctx.shape = shape
         ctx.set_materialize_grads(False)
         if gates is not None:
@@ -137,7 +140,7 @@ class RoutedLowRank(torch.autograd.Function):
             if grad_routed is not None:
                 grad_x.addmm_(grad_routed, router)
         none: list[Tensor | None] = [None] * count
-        return (grad_x, None, None, *none, *none, *grad_down[:rows].split(shape.ranks), *grad_ups, *grad_routers)
+        return (grad_x, None, None, None, *none, *none, *grad_down[:rows].split(shape.ranks), *grad_ups, *grad_routers)
 
 
 def _grad_outputs(

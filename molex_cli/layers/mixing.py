@@ -20,6 +20,7 @@ from molex_cli import processes
 from molex_cli.errors import MethodError
 from molex_cli.layers.choices import TOKEN, Choice, GuestChoice
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
+from molex_cli.layers.given import RandomGate
 from molex_cli.layers.guest_cache import GuestLayer, guest_layer
 
 NONE, GATE, STRAIGHT_THROUGH = "none", "gate", "straight_through"
@@ -39,7 +40,7 @@ class MixedBlock(nn.Module):
         self,
         place: tuple[int, int],
         blocks: Sequence[nn.Module],
-        gate: LinearGate | CosineGate,
+        gate: LinearGate | CosineGate | RandomGate,
         host_weight: HostWeight,
         choice: GuestChoice,
         *,

@@ -1,6 +1,6 @@
 """LoRA: a low-rank update of frozen linears, h = W x + (alpha / r) B A x (Hu et al. 2022, equation 3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from molex_cli.methods.base import Adapted, Group, Method, freeze, method
 
 if TYPE_CHECKING:
     from molex_cli.backbones.structure import Backbone
+    from molex_cli.layers.given import GivenGates
     from molex_cli.layers.telemetry import LayerRouting
 
 
@@ -61,9 +62,13 @@ def inject_experts(
     experts: Sequence[int],
     top_k: int = 1,
     routings: "dict[int, LayerRouting] | None" = None,
+    given: "Callable[..., GivenGates] | None" = None,
     key: str = "method.targets",
 ) -> Adapted:
-    """Give every targeted linear of layer j `experts[j]` low-rank experts and return the handles."""
+    """Give every targeted linear of layer j `experts[j]` low-rank experts and return the handles.
+
+    `given` makes gates in the place of routers, from the number of experts and the linears' names.
+    """
     from molex_cli.backbones.structure import features, shared_inputs
     from molex_cli.layers.experts import LowRankExperts, Together
 
@@ -73,11 +78,22 @@ def inject_experts(
     for linears in shared_inputs(targets):
         layer = linears[0].layer
         members = [
-            LowRankExperts(linear.module, features(linear.module), experts[layer], settings.rank) for linear in linears
+            LowRankExperts(linear.module, features(linear.module), experts[layer], settings.rank, routed=given is None)
+            for linear in linears
         ]
         scale = settings.alpha / settings.rank
+        routing = (routings or {}).get(layer)
+        names = [linear.name.split(f".{layer}.", 1)[-1] for linear in linears]
         computed.append(
-            Together(members, top_k=top_k, scale=scale, dropout=settings.dropout, routing=(routings or {}).get(layer))
+            Together(
+                members,
+                top_k=top_k,
+                scale=scale,
+                dropout=settings.dropout,
+                routing=routing,
+                names=names,
+                given=given(experts[layer], names=[each.name for each in linears]) if given and routing else None,
+            )
         )
         for linear, member in zip(linears, members, strict=True):
             backbone.replace(linear, member)

@@ -7,6 +7,8 @@ padding out and is averaged over layers, so that its coefficient does not scale 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from molex_cli.allocation import Allocation, experts_per_layer
@@ -16,6 +18,15 @@ from molex_cli.methods.lora import LowRank, inject_experts
 
 if TYPE_CHECKING:
     from molex_cli.backbones.structure import Backbone
+
+
+class Router(Enum):
+    """Who gives a token its experts; all but the first are controls that learn nothing (docs/methods.md)."""
+
+    learned = "learned"
+    random = "random"
+    uniform = "uniform"
+    fixed = "fixed"
 
 
 @method("mola")
@@ -32,6 +43,8 @@ class MoLA(LowRank):
     """Experts that work on a token."""
     clip_top_k: bool = False
     """Let a layer with fewer than top_k experts use all it has."""
+    router: Router = Router.learned
+    """learned; or a random top_k of each token, the average over all experts, always the first top_k."""
     balance: float = 0.01
     """Coefficient of the balance loss; 0 turns it off."""
     balance_sum: bool = False
@@ -57,6 +70,8 @@ class MoLA(LowRank):
             yield from error.problems
             return
         short = [layer for layer, count in enumerate(experts) if count < self.top_k]
+        if self.router is Router.uniform:  # which takes all there are
+            return
         if short and not self.clip_top_k:
             yield (
                 f"method.top_k must not exceed any layer's experts, got {self.top_k} with {min(experts)} in layer "
@@ -65,6 +80,7 @@ class MoLA(LowRank):
 
     def inject(self, backbone: "Backbone") -> Adapted:
         """Replace the targeted linears by ones with experts and a router."""
+        from molex_cli.layers.given import GivenGates
         from molex_cli.layers.telemetry import LayerRouting, TokenWeights
 
         if problems := list(self.layer_problems(backbone.num_layers)):
@@ -72,9 +88,23 @@ class MoLA(LowRank):
         experts = experts_per_layer(self.allocation, backbone.num_layers)
         weights = TokenWeights(self.count_padding)
         targeted = {linear.layer for linear in backbone.targets(self.targets)}
-        routings = {j: LayerRouting(count, weights) for j, count in enumerate(experts) if count > 1 and j in targeted}
-        adapted = inject_experts(self, backbone, experts=experts, top_k=self.top_k, routings=routings)
+        learned = self.router is Router.learned
+        # A control can use no more of its experts than it does: that is no collapse.
+        can_use = {j: self.top_k if learned else count for j, count in enumerate(experts)}
+        routings = {
+            j: LayerRouting(count, can_use[j], weights, has_routers=learned)
+            for j, count in enumerate(experts)
+            if count > 1 and j in targeted
+        }
+        adapted = inject_experts(
+            self,
+            backbone,
+            experts=experts,
+            top_k=max(experts) if self.router is Router.uniform else self.top_k,
+            routings=routings,
+            given=None if learned else partial(GivenGates, self.router.name, top_k=self.top_k, tokens=weights),
+        )
         weights.watch(backbone.model, list(routings.values()))
         adapted.routers, adapted.tokens, adapted.experts_per_layer = dict(routings), weights, experts
-        adapted.balance, adapted.balance_sum = self.balance, self.balance_sum
+        adapted.balance, adapted.balance_sum = self.balance if learned else 0.0, self.balance_sum
         return adapted

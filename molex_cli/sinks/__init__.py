@@ -1,5 +1,6 @@
 """Where events go. A sink only receives; one that fails is dropped and never stops a training."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -46,5 +47,7 @@ class Sinks:
 
     def _drop(self, sink: Sink, error: Exception) -> None:
         self._open.remove(sink)
+        with contextlib.suppress(Exception):
+            sink.close()
         name = type(sink).__name__
         self.write(Noted(message=f"{name} failed and is off for the rest of the run ({type(error).__name__}: {error})"))

@@ -41,11 +41,14 @@ class WandbSink:
             case Evaluated() if self._run:
                 self._routing = event.routing
                 values = {"loss": event.loss, **event.scores}
-                self._run.log(_flat(event.split, values) | _flat_routing(event.routing), step=event.step)
+                stage = event.split.rpartition("/")[0]  # of a run that learns task after task
+                routing = _flat_routing(f"{stage}/routing" if stage else "routing", event.routing)
+                during = _flat_routing("training_routing", event.training_routing)
+                self._run.log(_flat(event.split, values) | routing | during, step=event.step)
             case Finished() if self._run:
-                self._run.log(self._pictures())
                 self._run.summary.update(_summary(event))
                 self._exit_code = 0 if event.status == "finished" else 1
+                self._run.log(self._pictures())
 
     def close(self) -> None:
         """Finish the W&B run; waits `log.timeout` seconds for the server at most."""
@@ -119,8 +122,11 @@ class WandbSink:
             drawn = heat_map("share of the routing", layers, usage)
             found["routing/usage"] = wandb.Image(Image.open(png(drawn)))
         path = self._folder / "predictions-last.jsonl"
-        if self._settings.predictions and path.exists():
-            rows = read_rows(path)[:TABLE_ROWS]
+        if self._settings.predictions and path.exists() and path.stat().st_size:
+            rows = read_rows(path)
+            if len(rows) > TABLE_ROWS:
+                self._note(f"W&B gets the first {TABLE_ROWS:,} of {len(rows):,} predictions")
+            rows = rows[:TABLE_ROWS]
             columns = list(rows[0])
             cells = [[row.get(name) for name in columns] for row in rows]
             found["predictions/last"] = wandb.Table(columns=columns, data=cells, allow_mixed_types=True)
@@ -174,11 +180,14 @@ def _marker(run: Any) -> Path:
     return Path(run.settings.sync_dir) / NOT_SENT
 
 
-def _flat_routing(routing: dict[str, dict[str, Any]]) -> dict[str, float]:
+def _flat_routing(prefix: str, routing: dict[str, dict[str, Any]]) -> dict[str, float]:
     values: dict[str, float] = {}
     for layer, figures in routing.items():
         shares = {f"expert_{expert}": share for expert, share in enumerate(figures["usage"])}
-        values |= _flat(f"routing/layer_{layer}", shares | figures)
+        shares |= {f"gate_{expert}": gate for expert, gate in enumerate(figures.get("gate", []))}
+        values |= _flat(f"{prefix}/layer_{layer}", shares | figures)
+        for module, each in figures.get("modules", {}).items():
+            values |= _flat(f"{prefix}/layer_{layer}/{module}", each)
     return values
 
 

@@ -62,6 +62,13 @@ class RouterGradient(Enum):
     straight_through = "straight_through"
 
 
+class Router(Enum):
+    """Who picks a layer's guest: a gate, or the control that learns nothing."""
+
+    learned = "learned"
+    random = "random"
+
+
 @method("molex")
 @dataclass(kw_only=True)
 class MoLEx(Method):
@@ -79,6 +86,8 @@ class MoLEx(Method):
     """Layers that mix: all, first_half, published (all of an encoder, the first half of a decoder), or a list."""
     guests: Any = "all"
     """Layers that may be guests: all, first_half, later (the mixing layer and those above it), or a list."""
+    router: Router = Router.learned
+    """learned; or random: a hash of the sequence's tokens picks the guest, and no gate is there to learn."""
     gate: Gate = Gate.linear
     gate_dim: int | None = None
     """Projected features of gate=cosine; null takes 96."""

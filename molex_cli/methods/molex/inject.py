@@ -8,12 +8,14 @@ from torch import nn
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.layers.choices import TOKEN, GuestChoice
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
+from molex_cli.layers.given import RandomGate
 from molex_cli.layers.mixing import NONE, MixedBlock
 from molex_cli.layers.prompts import PromptTokens
 from molex_cli.methods.base import Adapted, Group
-from molex_cli.methods.molex import AlphaForm, Gate, Level, MoLEx
+from molex_cli.methods.molex import AlphaForm, Gate, Level, MoLEx, Router
 
-Parts = dict[int, tuple[LinearGate | CosineGate, HostWeight]]
+AnyGate = LinearGate | CosineGate | RandomGate
+Parts = dict[int, tuple[AnyGate, HostWeight]]
 COSINE_FEATURES = 96
 
 
@@ -24,10 +26,10 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
     adapted = settings.inject_inner(backbone)
     guests = _guests(settings, backbone)
     tokens = PromptTokens(backbone.model, count_padding=settings.count_padding, is_decoder=backbone.is_decoder)
-    parts = _parts(settings, backbone, list(guests))
+    parts = _parts(settings, backbone, list(guests), tokens)
     choices: dict[int, GuestChoice] = {}
     for place, (layer, allowed) in enumerate(guests.items()):
-        balanced = settings.balance > 0
+        balanced = settings.balance > 0 and settings.router is Router.learned
         choices[layer] = GuestChoice(layer, allowed, num_layers, settings.level.name, tokens, balanced=balanced)
         gate, host_weight = parts[layer]
         backbone.blocks[layer] = MixedBlock(
@@ -36,7 +38,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
             gate,
             host_weight,
             choices[layer],
-            router_gradient=settings.router_gradient.name,
+            router_gradient=settings.router_gradient.name if settings.router is Router.learned else NONE,
             compute_self=settings.compute_self,
         )
     tokens.watch(backbone.model, list(choices.values()))
@@ -85,12 +87,14 @@ def _guests(settings: MoLEx, backbone: Any) -> dict[int, list[int]]:
     return guests
 
 
-def _parts(settings: MoLEx, backbone: Any, layers: list[int]) -> Parts:
+def _parts(settings: MoLEx, backbone: Any, layers: list[int], tokens: PromptTokens) -> Parts:
     """Return gate and alpha of each mixing layer, shared or its own."""
     width, num_layers = backbone.model.config.hidden_size, backbone.num_layers
     device = next(backbone.blocks.parameters()).device
 
-    def gate() -> LinearGate | CosineGate:
+    def gate(layer: int) -> AnyGate:
+        if settings.router is Router.random:
+            return RandomGate(layer, num_layers, tokens, per_token=settings.level is Level.token)
         if settings.gate is Gate.linear:
             return LinearGate(width, num_layers, device)
         features = settings.gate_dim or COSINE_FEATURES
@@ -100,10 +104,11 @@ def _parts(settings: MoLEx, backbone: Any, layers: list[int]) -> Parts:
         learned, softmax = settings.alpha_form is not AlphaForm.fixed, settings.alpha_form is AlphaForm.softmax
         return HostWeight(settings.alpha, device, learned=learned, softmax=softmax)
 
-    shared = gate(), host_weight()
+    shared = gate(layers[0]), host_weight()
+    own_gates = settings.gate_per_layer or settings.router is Router.random
     return {
         layer: (
-            gate() if settings.gate_per_layer and layer != layers[0] else shared[0],
+            gate(layer) if own_gates and layer != layers[0] else shared[0],
             host_weight() if settings.alpha_per_layer and layer != layers[0] else shared[1],
         )
         for layer in layers
@@ -126,7 +131,8 @@ def _complete(settings: MoLEx, adapted: Adapted, parts: Parts, choices: dict[int
     gates = Group(name="gates", parameters=named(gate for gate, _ in parts.values()), **own)
     alphas = Group(name="alphas", parameters=named(weight for _, weight in parts.values()), **own)
     adapted.groups[-1:-1] = [group for group in (gates, alphas) if group.parameters]
-    adapted.balance, adapted.balance_sum, adapted.pad_to = settings.balance, settings.balance_sum, settings.pad_to
+    adapted.balance = settings.balance if settings.router is Router.learned else 0.0
+    adapted.balance_sum, adapted.pad_to = settings.balance_sum, settings.pad_to
     adapted.reads_prompt = adapted.backbone.is_decoder
     adapted.unused = lambda: _unused(settings, parts, choices, named)
     if settings.level is Level.batch:
