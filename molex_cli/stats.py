@@ -82,11 +82,11 @@ def seed_interval(differences: Sequence[float], confidence: float = 0.95) -> Int
     return _student(mean, error, len(values) - 1, confidence, error**2)
 
 
-def example_interval(differences: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Interval:
+def example_interval(differences: Floats | Sequence[float], confidence: float = 0.95, seed: int = 0) -> Interval:
     """Return the mean difference over examples with the percentile interval of the paired bootstrap."""
     values = np.asarray(differences, dtype=np.float64)
-    if not len(values):
-        return Interval(math.nan, -math.inf, math.inf)
+    if not len(values) or np.ptp(values) < TIE:  # where nothing varies there is nothing to judge by
+        return Interval(float(values.mean()) if len(values) else math.nan, -math.inf, math.inf)
     # Equal differences are drawn together: accuracies have only three.
     distinct, counts = np.unique(values, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=RESAMPLES)
@@ -165,8 +165,9 @@ def benjamini_hochberg(p_values: Sequence[float], family: int | None = None) -> 
     """
     if not len(p_values):
         return []
-    others = [1.0] * max(0, (family or 0) - len(p_values))
-    return [float(p) for p in stats.false_discovery_control([*p_values, *others])][: len(p_values)]
+    known = [1.0 if math.isnan(p) else p for p in p_values]
+    others = [1.0] * max(0, (family or 0) - len(known))
+    return [float(p) for p in stats.false_discovery_control([*known, *others])][: len(known)]
 
 
 def power(effect: float, error: float, freedom: float, alpha: float = 0.05) -> float:

@@ -101,10 +101,10 @@ def _write(path: Path | None, text: str) -> None:
 def _show(table: "Comparison", notes: Sequence[str]) -> None:
     """Print the table in the terminal."""
     from rich.console import Console
-    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
+    from molex_cli.cli.tables import show
     from molex_cli.compare import formats
 
     head, lines = formats.matrix(table)
@@ -114,8 +114,7 @@ def _show(table: "Comparison", notes: Sequence[str]) -> None:
     for name, cells in lines:
         styles = ["bold" if each.is_best else "underline" if each.is_close else "" for each in cells]
         shown.add_row(Text(name), *(Text(each.text, style=style) for each, style in zip(cells, styles, strict=True)))
-    wide = Console(width=10_000)
-    Console(width=max(80, Measurement.get(wide, wide.options, shown).maximum)).print(shown)
+    show(shown)
     said = Console(highlight=False, soft_wrap=True)
     for line in [*formats.legend(table), *formats.differences(table), *notes]:
         said.print(line, markup=False)

@@ -18,6 +18,8 @@ REACHABLE_SECONDS = 10.0
 def main(argv: list[str]) -> int:
     """Send the runs of some folders; exit code 1 if one could not be sent whole."""
     options = _parser().parse_args(argv)
+    if options.timeout <= 0:
+        raise ConfigError(f"--timeout must be above 0, got {options.timeout}")
     from molex_cli.records import claims
     from molex_cli.sinks.wandb import has_key, server
 

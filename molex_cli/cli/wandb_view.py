@@ -7,6 +7,7 @@ from typing import Any
 
 from molex_cli.cli.arguments import refuse
 from molex_cli.errors import ConfigError
+from molex_cli.metrics import METRICS
 
 EXTRA = "molex wandb-view must have wandb-workspaces, got none; pip install 'molex[dashboard]'"
 COSTS = ("parameters.trainable", "flops_per_token.active")
@@ -82,7 +83,8 @@ def _workspace(entity: str, project: str, runs: Sequence[Any]) -> Any:
     def curve(key: str) -> Any:
         return panels.LinePlot(title=key, x="Step", y=[key], groupby_rangefunc="minmax", **by_arm)
 
-    scores = [curve(f"validation/{metric}") for metric in metrics]
+    tasks = sorted({f"{name}/" for run in runs for name in run.scores.get("stages", [])}) or [""]
+    scores = [curve(f"{task}validation/{metric}") for task in tasks for metric in metrics if metric in METRICS]
     scores += [
         panels.BarPlot(title=f"{which}/{m}", metrics=[f"{which}/{m}"], **by_arm)
         for m in metrics
@@ -97,7 +99,7 @@ def _workspace(entity: str, project: str, runs: Sequence[Any]) -> Any:
     ]
     training = [curve(f"train/{name}") for name in ("loss", "balance_loss", "learning_rate", "gradient_norm")]
     routing = [
-        panels.LinePlot(title=f"layer {layer}", x="Step", metric_regex=f"routing/layer_{layer}/expert_.*", **by_arm)
+        panels.LinePlot(title=f"layer {layer}", x="Step", metric_regex=f"^routing/layer_{layer}/expert_.*", **by_arm)
         for layer in layers
     ]
     sections = [ws.Section(name="Scores", panels=scores, is_open=True), ws.Section(name="Cost", panels=cost)]

@@ -75,19 +75,26 @@ def points(title: str, x_name: str, y_name: str, series: Sequence[Point], *, log
     return _figure(title, drawn, [p.name for p in shown])
 
 
-def heat_map(title: str, rows: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """Return rows of cells, each as dark as its value's share of the largest."""
+def heat_map(
+    title: str, rows: Sequence[str], values: Sequence[Sequence[float]], columns: Sequence[str] | None = None
+) -> str:
+    """Return rows of cells, each as dark as its value's share of the largest; NaN leaves one out.
+
+    The columns are experts unless they are named.
+    """
     width = max((len(row) for row in values), default=0)
-    top = max((value for row in values for value in row), default=0.0) or 1.0
+    named = columns or [f"expert {j}" for j in range(width)]
+    top = max((value for row in values for value in row if not math.isnan(value)), default=0.0) or 1.0
     size, label = 26, 70
     drawn = []
     for i, (name, row) in enumerate(zip(rows, values, strict=True)):
         drawn.append(f'<text x="{label - 6}" y="{i * size + 18}" text-anchor="end">{escape(name)}</text>')
         for j, value in enumerate(row):
-            drawn.append(
-                f'<rect class="heat" x="{label + j * size}" y="{i * size}" width="{size - 2}" height="{size - 2}" '
-                f'fill-opacity="{value / top:.3f}"><title>{escape(name)}, expert {j}: {value:.3f}</title></rect>'
-            )
+            if math.isnan(value):
+                continue
+            place = f'x="{label + j * size}" y="{i * size}" width="{size - 2}" height="{size - 2}"'
+            said = f"{escape(name)}, {escape(named[j])}: {value:.3f}"
+            drawn.append(f'<rect class="heat" {place} fill-opacity="{value / top:.3f}"><title>{said}</title></rect>')
     height = max(1, len(rows)) * size
     wide, name = label + width * size, escape(title)
     return (

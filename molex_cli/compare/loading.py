@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molex_cli import stats
+from molex_cli.contributions import JACKKNIFED, of_rows
 from molex_cli.errors import RecordError
-from molex_cli.metrics import METRICS
 from molex_cli.records import NUMBER_FORMATS, Record, identity_of, index, outcomes, read_record, read_rows
 
 WHICH = ("last", "best")
-JACKKNIFED = ("f1", "matthews", "pearson", "spearman")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +39,7 @@ class Run:
 
     def values(self, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples and a value of each, whose mean is the score; None if there are none."""
-        return self.outcomes(which) if metric == "accuracy" else _pseudo_values(self, which, metric)
+        return self.outcomes(which) if metric == "accuracy" else _contributions(self, which, metric)
 
     def score(self, which: str, metric: str | None = None) -> float | None:
         """Return a score of the last or best evaluation, by default of the metric that comes first."""
@@ -64,18 +62,14 @@ def _outcomes(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None:
 
 
 @cache
-def _pseudo_values(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
+def _contributions(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
     """Return what each example contributes to a score that is no mean over examples."""
     path = run.folder / f"predictions-{which}.jsonl"
     if metric not in JACKKNIFED or "stages" in run.record.scores or not path.exists():
         return None
     rows = read_rows(path)
-    predictions, references = [row["prediction"] for row in rows], [row["label"] for row in rows]
-    if isinstance(references[0], str):
-        names = run.record.settings["task"]["labels"] or sorted({*predictions, *references})
-        predictions, references = ([names.index(name) for name in each] for each in (predictions, references))
-    values = stats.pseudo_values(METRICS[metric].function, predictions, references)
-    return (identity_of(rows), values) if np.isfinite(values).all() else None
+    values = of_rows(rows, metric, run.record.settings["task"]["labels"])
+    return None if values is None else (identity_of(rows), values)
 
 
 @dataclass

@@ -9,10 +9,11 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
+from molex_cli import redundancy
 from molex_cli.compare import charts, formats
 from molex_cli.compare.cells import Cell, Comparison
 from molex_cli.compare.loading import Run
-from molex_cli.errors import RecordError
+from molex_cli.errors import MolexError, RecordError
 from molex_cli.records import lines_of, read_record
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -130,8 +131,21 @@ def _experts(table: Comparison, row: str) -> str:
     if not routing:
         return ""
     usage = [(f"layer {layer}", figures["usage"]) for layer, figures in routing.items()]
-    title = f"{table.display.get(row, row)}: share of the routing, seed {run.record.seed}"
-    return charts.heat_map(title, [name for name, _ in usage], [values for _, values in usage])
+    arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
+    title = f"{arm}: share of the routing"
+    used = charts.heat_map(title, [name for name, _ in usage], [values for _, values in usage])
+    return used + _redundancy(run, table.which, arm)
+
+
+def _redundancy(run: Run, which: str, arm: str) -> str:
+    """Return how far apart the experts of each layer and linear are; empty for a run without an adapter of experts."""
+    try:
+        experts = redundancy.of_run(run.folder / f"adapter-{which}.safetensors")
+    except MolexError:
+        return ""
+    layers, linears, values = redundancy.table(experts, "distance")
+    title = f"{arm}: mean distance between two experts, by linear: {', '.join(linears)}"
+    return charts.heat_map(title, layers, values.tolist(), linears)
 
 
 def _runs(table: Comparison, beside: Path) -> str:
