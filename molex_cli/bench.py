@@ -24,6 +24,7 @@ from molex_cli.layers.loop import LoopExperts
 from molex_cli.methods.base import Adapted, Group, Method
 from molex_cli.methods.bitfit import BitFit
 from molex_cli.methods.lora import LowRank, Update
+from molex_cli.methods.mola import MoLA, Router
 from molex_cli.methods.molex import Inner, MoLEx
 from molex_cli.training import optimizer
 
@@ -118,6 +119,11 @@ def stepper(name: str, experiments: Sequence[schema.Experiment], work: Load) -> 
     hardware.keep_freed_memory()
     with random_stream(0, "adapters"):
         adapted = _adapted(name, experiments)
+    return training_step(adapted, work)
+
+
+def training_step(adapted: Adapted, work: Load) -> Callable[[], None]:
+    """Return a function that does one training step on random tokens."""
     adam = optimizer(adapted, 1e-4, 0.0)
     model = adapted.model
     model.train()
@@ -167,7 +173,7 @@ def _update(method: Method) -> Update | None:
 
 
 def _routed(experiments: Sequence[schema.Experiment]) -> list[schema.Experiment]:
-    return [e for e in experiments if hasattr(e.method, "allocation")]
+    return [e for e in experiments if isinstance(e.method, MoLA) and e.method.router is Router.learned]
 
 
 def _looped(backbone: Backbone, experiment: schema.Experiment) -> Adapted:

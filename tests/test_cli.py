@@ -68,7 +68,7 @@ def test_flags_may_stand_anywhere():
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("molex ", "train plan compare diff eval predict probe list bench"),
+        ("molex ", " ".join(COMMANDS)),
         ("molex pl", "plan"),
         ("molex train task=glue/r", "task=glue/rte"),
         ("molex train method=mola_in", "method=mola_inverted"),

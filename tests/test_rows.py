@@ -7,13 +7,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "molex_cli"
 ROWS = [
     {"errors", "events", "figures", "metrics", "signals", "writing"},
     {"allocation", "routing", "records", "hardware", "hub", "processes", "tasks"},
-    {"backbones", "data", "stats"},
-    {"layers"},
+    {"backbones", "data", "stats", "redundancy"},
+    {"layers", "contributions"},
     {"methods"},
     {"objectives", "schema", "plan"},
     {"training", "evaluation", "checkpoint", "identity", "placing", "progress", "sinks"},
     {"recording"},
-    {"run", "compare", "continual", "bench", "saved", "probe"},
+    {"run", "compare", "continual", "bench", "bench_inference", "saved", "probe", "knockout", "exchange"},
     {"launch"},
     {"sweep"},
     {"cli"},
@@ -29,6 +29,10 @@ WITHIN = {
     ("writing", "errors"),
     ("run", "continual"),
     ("probe", "saved"),
+    ("knockout", "saved"),
+    ("bench_inference", "bench"),
+    ("bench_inference", "exchange"),
+    ("exchange", "saved"),
 }
 
 

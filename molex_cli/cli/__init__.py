@@ -15,11 +15,15 @@ COMMANDS = {
     "diff": "what tells two runs apart: settings, data, versions, cost, scores",
     "eval": "score a saved run on any task or split, with mistakes or noise in its input if you like",
     "predict": "ask a saved run about lines of a file or of standard input",
+    "export": "a LoRA run as an adapter folder that PEFT opens",
+    "import": "a LoRA adapter that PEFT wrote, as a saved run",
+    "merge": "a run as one Hugging Face model, its updates added to the weights",
     "probe": "what each layer of a saved run knows of a task, by a linear model on its output",
     "list": "what there is: tasks with sizes, metrics and places, methods, models",
+    "experts": "how alike the experts of each layer are, how they are used, what is lost without them",
     "sync": "send to W&B the runs that were logged offline",
     "wandb-view": "save a W&B workspace of arms and seeds: scores, cost, routing",
-    "bench": "step time and memory of methods as ratios to BitFit, to PEFT's LoRA and to a loop over experts",
+    "bench": "step time and memory as ratios to BitFit, PEFT's LoRA and a loop over experts; --inference: of answering",
 }
 
 HELP = """\
@@ -72,8 +76,8 @@ def help_text() -> str:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    # A module called list or eval would hide the built-in function of that name in this package.
-    module = {"list": "listing", "eval": "evaluate"}.get(name, name).replace("-", "_")
+    # A module called list or eval would hide the built-in function of that name in this package; import is a keyword.
+    module = {"list": "listing", "eval": "evaluate", "import": "importing"}.get(name, name).replace("-", "_")
     command: Callable[[list[str]], int] = import_module(f"molex_cli.cli.{module}").main
     return command
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.cli import arguments, overrides
+from molex_cli.cli import arguments, bench_inference, overrides
 from molex_cli.errors import ConfigError, MolexError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-memory", action="store_true", help="leave out memory, which takes a process an arm")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    bench_inference.add_arguments(parser)
     parser.error = arguments.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
     for name in ("rows", "tokens", "rounds"):
@@ -40,6 +41,9 @@ def main(argv: list[str]) -> int:
             raise ConfigError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not all(0 <= dropout < 1 for dropout in options.dropout or []):
         raise ConfigError(f"--dropout must be at least 0 and below 1, got {options.dropout}")
+    bench_inference.refuse_mixed(options)
+    if options.inference:
+        return bench_inference.main(options, _experiments(options))
     experiments = _experiments(options)
 
     from molex_cli import bench
@@ -64,12 +68,10 @@ def main(argv: list[str]) -> int:
 
 
 def _experiments(options: argparse.Namespace) -> "list[Experiment]":
-    if not options.methods:
-        return [overrides.checked(arguments.CommandLine(overrides=options.overrides))]
-    return [
-        overrides.checked(arguments.CommandLine(overrides=[*options.overrides, f"method={method}"]))
-        for method in options.methods
-    ]
+    """Return the method= where it is measured, which it is unless --methods replaces it, then each of --methods."""
+    lines = [options.overrides] if options.inference or not options.methods else []
+    lines += [[*options.overrides, f"method={method}"] for method in options.methods or ()]
+    return [overrides.checked(arguments.CommandLine(overrides=line)) for line in lines]
 
 
 def _with_dropout(experiment: "Experiment", dropout: float | None) -> "Experiment":
