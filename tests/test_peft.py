@@ -109,9 +109,12 @@ def test_five_tuners_train_on_the_built_in_task_and_leave_records_that_reload(ca
         (["method=peft/dora", "method.config.lora_alfa=4"], "is no setting of LoraConfig; did you mean lora_alpha?"),
         (
             ["method=peft/dora", "method.config.r=0"],
-            "method=peft/dora must fit tiny_bert, got: `r` should be a positive",
+            "peft/dora and method.config must fit tiny_bert, got: `r` should be a positive",
         ),
-        (["method=peft/loha", "model=tiny_gpt2"], "method=peft/loha must fit tiny_gpt2, got: Target module of type"),
+        (
+            ["method=peft/loha", "model=tiny_gpt2"],
+            "peft/loha and method.config must fit tiny_gpt2, got: Target module of type",
+        ),
         (["method=peft/dora", "method.targets=[]"], "method.targets must name at least one linear, got []"),
     ],
 )
