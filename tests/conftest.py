@@ -22,6 +22,11 @@ TINY_MODELS = [name for name in arguments.options("model") if name.startswith("t
 MODEL_METHODS = [name for name in arguments.options("method") if name != "bitfit"]
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one worker more than there are cores: many tests wait for processes that they start."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test in a folder and with a cache of its own."""

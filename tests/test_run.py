@@ -178,6 +178,31 @@ def test_a_signal_ends_the_process_with_its_record_written(tmp_path, number):
     assert record["status"] == "interrupted"
 
 
+class DropInterrupt:
+    """A sink that asks its process to end where Python drops what a handler raises."""
+
+    def write(self, event):
+        if isinstance(event, Step) and event.step == 2:
+            Ending()
+
+    def close(self):
+        """Do nothing."""
+
+
+class Ending:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_ends_the_run_at_the_next_step(experiment):
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment(), extra_sinks=(DropInterrupt(),))
+    record, folder = only_record()
+    assert (record["status"], record["error"]["message"]) == ("interrupted", "SIGTERM")
+    assert (folder / "events.jsonl").read_text().count('"event": "step"') == 2
+
+
 def test_a_bug_keeps_its_traceback_and_the_record_has_it(monkeypatch, capsys):
     from molex_cli import training
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from molex_cli.events import Event, Noted
+from molex_cli.signals import require_running
 
 
 class Sink(Protocol):
@@ -32,9 +33,10 @@ class Sinks:
                 self._drop(sink, error)
 
     def told(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Pass on each event after the sinks have it."""
+        """Pass on each event after the sinks have it; raise KeyboardInterrupt if the process is to end."""
         for event in events:
             self.write(event)
+            require_running()
             yield event
 
     def close(self) -> None:
