@@ -1,8 +1,8 @@
 """How alike the experts of a layer are, from their factors alone; no torch, no model.
 
 Expert e of a linear is the update dW_e = scale * B_e A_e. The paper's measure is the mean Frobenius norm of the
-difference between two experts (MoLA, arXiv 2402.08562, definition 6.1); its code compares B A or A and B apart, the
-paper does not say. Ours is that of the products: A alone is mostly its random start. Products are never formed: with
+difference between two experts (MoLA, arXiv 2402.08562, definition 6.1); whether of the products B A or of A and B
+apart, the paper does not say. Here it is the products: A alone is mostly its random start. They are never formed: with
 the r x r matrices B_a' B_b and A_a A_b',
 
     <dW_a, dW_b> = scale^2 * sum((B_a' B_b) * (A_a A_b'))
@@ -12,8 +12,8 @@ Dimensions: E experts, R rank, I input features, O output features.
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from molex_cli.errors import CheckpointError, ConfigError
 
 Floats = NDArray[np.float64]
-
 
 MEASURES = ("norm", "distance", "cosine", "output_overlap", "input_overlap")
 
@@ -136,7 +135,7 @@ def _overlap(gram: Floats, experts: int) -> Floats:
     blocks = gram.reshape(experts, rank, experts, rank).transpose(0, 2, 1, 3)
     whitened = [_inverse_root(blocks[e, e]) for e in range(experts)]
     found = np.full((experts, experts), np.nan)
-    for a, b in _pairs(experts):
+    for a, b in product(range(experts), repeat=2):
         dimensions = min(whitened[a].shape[0], whitened[b].shape[0])
         if dimensions:
             found[a, b] = ((whitened[a] @ blocks[a, b] @ whitened[b].T) ** 2).sum() / dimensions
@@ -149,10 +148,6 @@ def _inverse_root(gram_RR: Floats) -> Floats:
     kept = values > max(values.max(), 0) * 1e-10
     root: Floats = (vectors[:, kept] / np.sqrt(values[kept])).T if kept.any() else np.empty((0, len(values)))
     return root
-
-
-def _pairs(experts: int) -> Iterator[tuple[int, int]]:
-    return ((a, b) for a in range(experts) for b in range(experts))
 
 
 def place_of(name: str) -> tuple[int, str]:

@@ -105,8 +105,8 @@ class WandbSink:
         while True:
             try:
                 return wandb.init(**arguments | {"mode": "offline"})
-            except Exception:
-                if time.monotonic() > until:
+            except Exception as error:  # its class is none of W&B's public ones
+                if "in use" not in str(error) or time.monotonic() > until:
                     raise
             time.sleep(RETRY_SECONDS)
 
