@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from molex_cli import checkpoint
-from molex_cli.backbones.sources import default_cache_dir
-from molex_cli.cli import arguments, overrides
+from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
 from molex_cli.data.reading import read
+from molex_cli.models.sources import default_cache_dir
 from molex_cli.objectives import objective
-from molex_cli.objectives.language import generated
+from molex_cli.objectives.causal_lm import generated
 
 ROUNDS = 3
 

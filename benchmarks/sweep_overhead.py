@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 
-from molex_cli.cli import arguments, overrides
-from molex_cli.launch import run_here
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
+from molex_cli.launching.torchrun import run_here
 
 SMALL = ["experiment=smoke", "method=head", "train.max_steps=1"]
 BEYOND, FINISHED = 50, 200

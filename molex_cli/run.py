@@ -9,24 +9,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from molex_cli import checkpoint, continual, hardware, identity, processes, progress, records, schema
+from molex_cli import records
+from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.config import run_id as identity
+from molex_cli.config import schema
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import RecordError
-from molex_cli.evaluation import Scoring
-from molex_cli.events import Finished, Noted, Started
+from molex_cli.methods.ledger import plan_into
+from molex_cli.methods.placement import place
 from molex_cli.objectives import objective
-from molex_cli.placing import place
-from molex_cli.progress import Progress
-from molex_cli.recording import CollapseAlarm, Summary, about, encoded_splits, evaluation, failed_checks, plan_into
+from molex_cli.objectives.splits import about, encoded_splits
 from molex_cli.records import index
-from molex_cli.records.claims import Claim, State
-from molex_cli.signals import terminated_as_interrupt
-from molex_cli.sinks import Sink, Sinks
-from molex_cli.sinks.console import Console
-from molex_cli.sinks.jsonl import Jsonl
-from molex_cli.sinks.wandb import WandbSink
-from molex_cli.training import Timetable, Training, steps
+from molex_cli.records.locks import Claim, State
+from molex_cli.runtime import distributed as processes
+from molex_cli.runtime import hardware
+from molex_cli.runtime.signals import terminated_as_interrupt
+from molex_cli.tracking.console import Console
+from molex_cli.tracking.events import Finished, Noted, Started
+from molex_cli.tracking.jsonl import Jsonl
+from molex_cli.tracking.sinks import Sink, Sinks
+from molex_cli.tracking.wandb import WandbSink
+from molex_cli.training import continual
+from molex_cli.training import state as progress
+from molex_cli.training.evaluation import Scoring
+from molex_cli.training.loop import Timetable, Training, steps
+from molex_cli.training.state import Progress
+from molex_cli.training.summary import CollapseAlarm, Summary, evaluation, failed_checks
 
 
 def run(

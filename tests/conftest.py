@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from molex_cli import checkpoint, schema
-from molex_cli.cli import arguments, overrides
+from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides, schema
 from molex_cli.methods.base import Adapted
 
 OFFICIAL_DATA = os.environ.get("MOLEX_DATA")

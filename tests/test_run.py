@@ -10,19 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from support.runs import only_record
 
 from molex_cli import records
 from molex_cli.cli import main
 from molex_cli.errors import RecordError
-from molex_cli.events import Event, Step
 from molex_cli.run import run
+from molex_cli.tracking.events import Event, Step
 
 SMOKE = ["experiment=smoke", "task=builtin/nli"]
-
-
-def only_record(folder="outputs") -> tuple[dict, object]:
-    (path,) = Path(folder).glob("*/record.json")
-    return json.loads(path.read_text()), path.parent
 
 
 def test_a_run_leaves_a_complete_record(capsys):
@@ -116,7 +112,7 @@ def test_the_same_command_twice_gives_identical_losses_and_predictions():
 
 
 def test_the_variant_leaves_out_seed_hardware_logging_and_paths(experiment):
-    from molex_cli.schema import as_data
+    from molex_cli.config.schema import as_data
 
     base = records.variant_id(as_data(experiment()))
     for same in ("seed=7", "hardware=auto", "log.tags=[x]", "output_dir=elsewhere", "data_dir=x"):
@@ -204,7 +200,7 @@ def test_an_interrupt_that_python_drops_ends_the_run_at_the_next_step(experiment
 
 
 def test_a_bug_keeps_its_traceback_and_the_record_has_it(monkeypatch, capsys):
-    from molex_cli import training
+    from molex_cli.training import loop as training
 
     def broken(*arguments, **named):
         raise ZeroDivisionError("a bug")

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from conftest import batch
-from test_molex import spread
+from support.mixing import spread
 from torch.nn.parallel import DistributedDataParallel
 
-from molex_cli import checkpoint
-from molex_cli.cli import arguments, overrides
-from molex_cli.placing import _shard
+from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
+from molex_cli.methods.placement import _shard
 
 SIZE = {"num_rows": 8, "length": 20}
 

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.cli import arguments, bench_inference, overrides
+from molex_cli.cli import bench_inference
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
 from molex_cli.errors import ConfigError, MolexError
 
 if TYPE_CHECKING:
-    from molex_cli.bench import Arm
-    from molex_cli.schema import Experiment
+    from molex_cli.config.schema import Experiment
+    from molex_cli.cost.training_step import Arm
 
 
 def main(argv: list[str]) -> int:
@@ -46,7 +48,7 @@ def main(argv: list[str]) -> int:
         return bench_inference.main(options, _experiments(options))
     experiments = _experiments(options)
 
-    from molex_cli import bench
+    from molex_cli.cost import training_step as bench
 
     work = bench.Load(rows=options.rows, tokens=options.tokens, rounds=options.rounds)
     if options.memory_of:

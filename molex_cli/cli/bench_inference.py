@@ -11,8 +11,8 @@ from molex_cli.errors import ConfigError
 from molex_cli.methods.mola import MoLA
 
 if TYPE_CHECKING:
-    from molex_cli.bench_inference import Arm, Load
-    from molex_cli.schema import Experiment
+    from molex_cli.config.schema import Experiment
+    from molex_cli.cost.inference import Arm, Load
 
 EXPERTS, TOP_K, NEW_TOKENS = (1, 2, 4, 8), (1, 2), 16
 PLOTS = (".png", ".svg", ".pdf")
@@ -57,7 +57,7 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
     pairs = _checked(options, first)
     assert isinstance(first.method, MoLA)
 
-    from molex_cli import bench_inference
+    from molex_cli.cost import inference as bench_inference
 
     new_tokens = NEW_TOKENS if options.new_tokens is None else options.new_tokens
     if not bench_inference.generates(first.model):
@@ -145,8 +145,8 @@ def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
 
 
 def _draw(arms: "Sequence[Arm]", title: str, path: Path) -> None:
-    from molex_cli import figures
-    from molex_cli.bench_inference import BASE, UNMERGED
+    from molex_cli.compare import plots as figures
+    from molex_cli.cost.inference import BASE, UNMERGED
 
     lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
     levels = {}

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molex_cli.cli.arguments import refuse
+from molex_cli.config.command_line import refuse
 from molex_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from molex_cli.compare.cells import Comparison
+    from molex_cli.compare.table import Comparison
 
 FORMATS = ("table", "md", "csv", "json", "latex")
 FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
@@ -20,9 +20,9 @@ FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
     options = _parser().parse_args(argv)
-    from molex_cli.compare.cells import compare
-    from molex_cli.compare.guards import confounds
+    from molex_cli.compare.confounds import confounds
     from molex_cli.compare.loading import load
+    from molex_cli.compare.table import compare
 
     found = load([Path(path) for path in options.paths])
     for line in found.left_out:
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     )
     notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
     if options.html:
-        from molex_cli.compare.page import page
+        from molex_cli.compare.html import page
 
         _write(options.html, page(table, notes, options.html.parent))
         print(f"written: {options.html}")
@@ -68,7 +68,7 @@ def _keys(text: str) -> list[str]:
 def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
     if path is None:
         return []
-    from molex_cli.compare import claims
+    from molex_cli.compare import hypotheses as claims
 
     wanted = claims.read_claims(path)
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -26,8 +26,8 @@ def _query(argv: list[str]) -> int:
 
 
 def _choices(group: str, start: str) -> list[str]:
-    from molex_cli.cli.arguments import options
-    from molex_cli.schema import GROUPS
+    from molex_cli.config.command_line import options
+    from molex_cli.config.schema import GROUPS
 
     return [choice for choice in options(group) if choice.startswith(start)] if group in GROUPS else []
 
@@ -35,8 +35,9 @@ def _choices(group: str, start: str) -> list[str]:
 def _hydra(argv: list[str]) -> int:
     from omegaconf import OmegaConf
 
-    from molex_cli import schema
-    from molex_cli.cli import arguments, train
+    from molex_cli.cli import train
+    from molex_cli.config import command_line as arguments
+    from molex_cli.config import schema
 
     schema.register()
     OmegaConf.register_new_resolver("molex_options", str, replace=True)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from molex_cli.cli.arguments import refuse
+from molex_cli.config.command_line import refuse
 from molex_cli.errors import ConfigError
 from molex_cli.records import HOW_ONLY
 
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from molex_cli.compare.cells import differing
+    from molex_cli.compare.table import differing
     from molex_cli.records import flat, read_record
 
     facts = [flat(_facts(read_record(path))) for path in paths]

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from molex_cli.cli import arguments, overrides, saved
+from molex_cli.cli import saved
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
 from molex_cli.errors import ConfigError
 
 KEYS = """\
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> int:
     experiment = overrides.checked(arguments.CommandLine(overrides=left))
     given = saved.require_known(left, READ)
 
-    from molex_cli import saved as runs
+    from molex_cli.checkpoints import saved_run as runs
     from molex_cli.records import as_json
 
     run = runs.opened(Path(settings.run), settings.which, experiment.hardware)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from molex_cli.cli.arguments import refuse
+from molex_cli.config.command_line import refuse
 from molex_cli.errors import ConfigError, MolexError
 
 MEASURES = {
@@ -74,8 +74,8 @@ def _found(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return all that is known of a run's experts."""
-    from molex_cli import redundancy
     from molex_cli.records import read_record
+    from molex_cli.statistics import expert_similarity as redundancy
 
     record = read_record(folder)
     # MoLEx has a guest in the place of experts, and a knock-out also works for LoRA's only one.
@@ -99,7 +99,7 @@ def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     if experts:
         found["trend"] = {name: _trend(found["layers"][name]) for name in TRENDS}
     if options.start and experts:
-        from molex_cli.knockout import redundancy_at_start
+        from molex_cli.analysis.ablation import redundancy_at_start
 
         start = redundancy_at_start(_opened(folder, options))
         found["start"] = {"input_overlap": redundancy.by_layer(start, "input_overlap")}
@@ -116,21 +116,22 @@ def _name(record: Any) -> str:
 
 def _trend(by_layer: dict[int, float]) -> float:
     """Return Spearman's correlation of a layer's depth with a measure."""
-    from molex_cli.metrics import spearman
+    from molex_cli.metrics.scores import spearman
 
     return spearman(list(by_layer), list(by_layer.values()))
 
 
 def _opened(folder: Path, options: argparse.Namespace) -> Any:
-    from molex_cli import saved
-    from molex_cli.hardware import Hardware
+    from molex_cli.checkpoints import saved_run as saved
+    from molex_cli.runtime.hardware import Hardware
 
     return saved.opened(folder, options.which, Hardware())
 
 
 def _knocked_out(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from molex_cli import knockout, saved
-    from molex_cli.data.reading import default_data_dir
+    from molex_cli.analysis import ablation as knockout
+    from molex_cli.checkpoints import saved_run as saved
+    from molex_cli.config.paths import default_data_dir
 
     run = _opened(folder, options)
     if run.experiment.stages:
@@ -238,9 +239,9 @@ def _print_together(found: list[dict[str, Any]]) -> None:
 
 def _draw(found: dict[str, Any], folder: Path) -> None:
     """Write a heat map of redundancy by layer and linear and one of the use of the experts."""
-    from molex_cli.figures import heat_map
+    from molex_cli.compare.plots import heat_map
     from molex_cli.records import unwritable
-    from molex_cli.redundancy import table
+    from molex_cli.statistics.expert_similarity import table
 
     drawn = {}
     if found["experts"]:

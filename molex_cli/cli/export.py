@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from molex_cli.cli.arguments import refuse
+from molex_cli.config.command_line import refuse
 
 
 def main(argv: list[str]) -> int:
@@ -16,7 +16,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
     options = parser.parse_args(argv)
 
-    from molex_cli.exchange.to_peft import export
+    from molex_cli.checkpoints.peft_export import export
 
     saved = export(Path(options.run), options.which, Path(options.output))
     print(f"written to {options.output}, for PeftModel.from_pretrained on {saved.experiment.model.name}")

@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from molex_cli.cli import arguments, overrides, saved
+from molex_cli.cli import saved
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
 from molex_cli.errors import ConfigError
 
 READ = ("model", "task", "data_dir", "cache_dir", "seed", "train.max_length", "train.eval_batch_size")
@@ -29,7 +31,7 @@ def main(argv: list[str]) -> int:
     if experiment.stages:
         raise ConfigError(f"task must be one task, got a sequence of {len(experiment.stages)}")
 
-    from molex_cli.exchange.from_peft import import_adapter, read
+    from molex_cli.checkpoints.peft_import import import_adapter, read
 
     adapter = read(Path(options.folder))
     method = import_adapter(adapter, experiment, Path(options.output)).method

@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molex_cli.cli import arguments, overrides
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
 from molex_cli.errors import ConfigError, MolexError, nearest
 
 if TYPE_CHECKING:
-    from molex_cli.schema import Experiment
+    from molex_cli.config.schema import Experiment
 
 GROUPS = {"tasks": "task", "methods": "method", "models": "model"}
 

@@ -5,12 +5,13 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from molex_cli.cli import arguments, overrides
-from molex_cli.cli.matching import BUDGETS, INSTEAD, SOLVABLE, matched, reference
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
+from molex_cli.cost.matching import BUDGETS, INSTEAD, SOLVABLE, matched, reference
 
 if TYPE_CHECKING:
-    from molex_cli.plan import Plan
-    from molex_cli.schema import Experiment
+    from molex_cli.config.schema import Experiment
+    from molex_cli.methods.ledger import Plan
 
 
 def main(argv: list[str]) -> int:
@@ -53,10 +54,10 @@ def main(argv: list[str]) -> int:
 
 def plan_of(experiment: "Experiment") -> "Plan":
     """Return what an experiment's method costs on its model."""
-    from molex_cli.backbones.loading import skeleton
-    from molex_cli.checkpoint import asked
+    from molex_cli.checkpoints.adapter import asked
+    from molex_cli.methods.ledger import ledger
+    from molex_cli.models.loading import skeleton
     from molex_cli.objectives import head_outputs
-    from molex_cli.plan import ledger
 
     outputs = head_outputs(experiment.task, asked(experiment), experiment.task.labels or ("", ""))
     adapted = experiment.method.inject(skeleton(experiment.model, outputs))

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molex_cli.cli import arguments, overrides, saved
+from molex_cli.cli import saved
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
 
 if TYPE_CHECKING:
-    from molex_cli.probe import Probe
+    from molex_cli.analysis.probe import Probe
 
 KEYS = """\
 settings of its own
@@ -45,8 +47,8 @@ def main(argv: list[str]) -> int:
     experiment = overrides.checked(arguments.CommandLine(overrides=left))
     given = saved.require_known(left, ("task", "data_dir", "train.max_rows", "hardware"))
 
-    from molex_cli import probe
-    from molex_cli import saved as runs
+    from molex_cli.analysis import probe
+    from molex_cli.checkpoints import saved_run as runs
     from molex_cli.records import as_json, write_text
 
     run = runs.opened(Path(settings.run), settings.which, experiment.hardware)

@@ -9,11 +9,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from molex_cli.cli import overrides
+from molex_cli.config import overrides
 from molex_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from molex_cli.schema import Experiment
+    from molex_cli.config.schema import Experiment
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from molex_cli.cli.arguments import refuse
+from molex_cli.config.command_line import refuse
 from molex_cli.errors import ConfigError
 
 REACHABLE_SECONDS = 10.0
@@ -20,8 +20,8 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.timeout <= 0:
         raise ConfigError(f"--timeout must be above 0, got {options.timeout}")
-    from molex_cli.records import claims
-    from molex_cli.sinks.wandb import has_key, server
+    from molex_cli.records import locks as claims
+    from molex_cli.tracking.wandb import has_key, server
 
     logs, running = [], 0
     for log in _waiting([Path(path) for path in options.paths]):
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _waiting(paths: Sequence[Path]) -> list[Path]:
     """Return the folders of W&B logs that the server does not have whole, oldest first."""
-    from molex_cli.sinks.wandb import NOT_SENT
+    from molex_cli.tracking.wandb import NOT_SENT
 
     for path in paths:
         if not path.is_dir():
@@ -70,7 +70,7 @@ def _waiting(paths: Sequence[Path]) -> list[Path]:
 
 def _sent(log: Path) -> bool:
     """Return whether W&B's own sync has marked the log as sent; if so our marker goes."""
-    from molex_cli.sinks.wandb import NOT_SENT
+    from molex_cli.tracking.wandb import NOT_SENT
 
     done = any(log.glob("*.wandb.synced"))
     if done:

@@ -12,11 +12,12 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from molex_cli import records, schema
-from molex_cli.cli import arguments, overrides
+from molex_cli import records
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides, schema
 from molex_cli.errors import ConfigError, MolexError
-from molex_cli.metrics import METRICS
-from molex_cli.records.claims import Resume
+from molex_cli.metrics.scores import METRICS
+from molex_cli.records.locks import Resume
 
 SHOW_ONLY = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
         return _one(jobs[0].experiment)
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
         return application([*line.argv(), *_upwards(jobs[0].experiment, line, settings)], str(line.config_path))
-    from molex_cli.sweep.sweeper import sweep
+    from molex_cli.launching.sweeper import sweep
 
     return sweep(jobs, settings)
 
@@ -64,7 +65,7 @@ def application(argv: list[str], config_path: str, name: str = "molex train") ->
 
 def job(config: DictConfig) -> float:
     """Run one job of a sweeper that optimises, and return its score: the last of the first metric."""
-    from molex_cli.launch import run_here
+    from molex_cli.launching.torchrun import run_here
 
     experiment = schema.resolve(config)
     if experiment.resume is Resume.missing:
@@ -84,7 +85,7 @@ def _upwards(experiment: schema.Experiment, line: arguments.CommandLine, setting
 
 def _one(experiment: schema.Experiment) -> int:
     """Run one experiment; what failed before is tried again, what has finished is shown."""
-    from molex_cli import identity
+    from molex_cli.config import run_id as identity
 
     done = identity.ended(experiment)
     if done is not None and done.record is not None and done.record.status == "finished":
@@ -94,7 +95,7 @@ def _one(experiment: schema.Experiment) -> int:
         return 0
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed
-    from molex_cli.launch import run_here
+    from molex_cli.launching.torchrun import run_here
 
     try:
         run_here(experiment)

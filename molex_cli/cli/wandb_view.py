@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from molex_cli.cli.arguments import refuse
+from molex_cli.config.command_line import refuse
 from molex_cli.errors import ConfigError
-from molex_cli.metrics import METRICS
+from molex_cli.metrics.scores import METRICS
 
 EXTRA = "molex wandb-view must have wandb-workspaces, got none; pip install 'molex[dashboard]'"
 COSTS = ("parameters.trainable", "flops_per_token.active")
@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     from molex_cli.compare.loading import load
     from molex_cli.records import read_record
-    from molex_cli.sinks.wandb import has_key
+    from molex_cli.tracking.wandb import has_key
 
     found = load([Path(path) for path in options.paths])
     if not found.runs:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from molex_cli.compare.cells import Cell, Comparison
 from molex_cli.compare.loading import Run
-from molex_cli.metrics import Metric
+from molex_cli.compare.table import Cell, Comparison
+from molex_cli.metrics.scores import Metric
 from molex_cli.records import as_json
 
 MARKS = {"provisional": "°", "degenerate": "†", "undefined": "‡", "published variant": "ᵖ"}

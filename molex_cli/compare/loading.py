@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molex_cli.contributions import JACKKNIFED, of_rows
 from molex_cli.errors import RecordError
 from molex_cli.records import NUMBER_FORMATS, Record, identity_of, index, outcomes, read_record, read_rows
+from molex_cli.statistics.pseudo_values import JACKKNIFED, of_rows
 
 WHICH = ("last", "best")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from molex_cli.data.encoding import Encoded
-from molex_cli.hardware import stream_seed
+from molex_cli.runtime.hardware import stream_seed
 
 POOL_BATCHES = 32  # rows are sorted by length within pools of this many batches
 

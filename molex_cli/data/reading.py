@@ -3,15 +3,14 @@
 import hashlib
 import json
 import math
-import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from molex_cli.config.task import Kind, Task
 from molex_cli.data.tables import SPLITS, Table, table
 from molex_cli.errors import DataError
-from molex_cli.tasks import Kind, Task
 
 
 @dataclass(frozen=True)
@@ -158,8 +157,3 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     if isinstance(value, Mapping | list):
         raise DataError(f"{where} must have a text in {column}, got {str(value)[:60]!r}")
     return str(value)
-
-
-def default_data_dir() -> str | None:
-    """Return the folder named by MOLEX_DATA, if any."""
-    return os.environ.get("MOLEX_DATA") or None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from molex_cli import hub
+from molex_cli.config.task import Files, Quoting, Task
 from molex_cli.errors import DataError, nearest
-from molex_cli.tasks import Files, Quoting, Task
+from molex_cli.models import hub
 
 SPLITS = ("train", "validation")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -59,7 +59,7 @@ def _source(task: Task, split: str, data_dir: str | None) -> Table:
 
 
 def _builtin(task: Task, split: str) -> Table:
-    from molex_cli.data import grammar
+    from molex_cli.data import nli as grammar
 
     if task.builtin != "nli":
         raise DataError(f"task.builtin must be a built-in task, got {task.builtin}; choose nli")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from molex_cli.layers.given import GivenGates
-from molex_cli.layers.lowrank import RoutedLowRank, Shape, keep_mask, quantised
-from molex_cli.layers.telemetry import LayerRouting
+from molex_cli.layers.fixed_gates import GivenGates
+from molex_cli.layers.fused_lowrank import RoutedLowRank, Shape, keep_mask, quantised
+from molex_cli.layers.routing_statistics import LayerRouting
 
 
 class LowRankExperts(nn.Module):

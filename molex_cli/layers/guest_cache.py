@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from molex_cli.errors import MethodError
-from molex_cli.layers.choices import Choice
+from molex_cli.layers.guest_vote import Choice
 
 
 class GuestLayer(CacheLayerMixin):

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from molex_cli import processes
 from molex_cli.errors import MethodError
-from molex_cli.layers.choices import TOKEN, Choice, GuestChoice
+from molex_cli.layers.fixed_gates import RandomGate
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
-from molex_cli.layers.given import RandomGate
 from molex_cli.layers.guest_cache import GuestLayer, guest_layer
+from molex_cli.layers.guest_vote import TOKEN, Choice, GuestChoice
+from molex_cli.runtime import distributed as processes
 
 NONE, GATE, STRAIGHT_THROUGH = "none", "gate", "straight_through"
 # Arguments of blocks whose first dimension is never the batch, even where it is as long.

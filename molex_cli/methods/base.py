@@ -12,8 +12,8 @@ from molex_cli.errors import MethodError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from molex_cli.backbones.structure import Backbone
-    from molex_cli.layers.telemetry import Routing, TokenWeights
+    from molex_cli.layers.routing_statistics import Routing, TokenWeights
+    from molex_cli.models.structure import Backbone
 
 
 @dataclass(kw_only=True)

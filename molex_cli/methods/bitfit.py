@@ -7,7 +7,7 @@ from molex_cli.errors import MethodError
 from molex_cli.methods.base import Adapted, Group, Method, freeze, method
 
 if TYPE_CHECKING:
-    from molex_cli.backbones.structure import Backbone
+    from molex_cli.models.structure import Backbone
 
 
 @method("bitfit")

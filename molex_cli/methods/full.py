@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from molex_cli.methods.base import Adapted, Group, Method, freeze, method
 
 if TYPE_CHECKING:
-    from molex_cli.backbones.structure import Backbone
+    from molex_cli.models.structure import Backbone
 
 
 @method("full")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from molex_cli.methods.base import Adapted, Group, Method, freeze, method
 
 if TYPE_CHECKING:
-    from molex_cli.backbones.structure import Backbone
-    from molex_cli.layers.given import GivenGates
-    from molex_cli.layers.telemetry import LayerRouting
+    from molex_cli.layers.fixed_gates import GivenGates
+    from molex_cli.layers.routing_statistics import LayerRouting
+    from molex_cli.models.structure import Backbone
 
 
 @dataclass(kw_only=True)
@@ -69,8 +69,8 @@ def inject_experts(
 
     `given` makes gates in the place of routers, from the number of experts and the linears' names.
     """
-    from molex_cli.backbones.structure import features, shared_inputs
     from molex_cli.layers.experts import LowRankExperts, Together
+    from molex_cli.models.structure import features, shared_inputs
 
     targets = backbone.targets(settings.targets, key)
     modules: dict[str, LowRankExperts] = {}

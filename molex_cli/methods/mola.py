@@ -11,13 +11,13 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from molex_cli.allocation import Allocation, experts_per_layer
 from molex_cli.errors import ConfigError
+from molex_cli.methods.allocation import Allocation, experts_per_layer
 from molex_cli.methods.base import Adapted, method
 from molex_cli.methods.lora import LowRank, inject_experts
 
 if TYPE_CHECKING:
-    from molex_cli.backbones.structure import Backbone
+    from molex_cli.models.structure import Backbone
 
 
 class Router(Enum):
@@ -80,8 +80,8 @@ class MoLA(LowRank):
 
     def inject(self, backbone: "Backbone") -> Adapted:
         """Replace the targeted linears by ones with experts and a router."""
-        from molex_cli.layers.given import GivenGates
-        from molex_cli.layers.telemetry import LayerRouting, TokenWeights
+        from molex_cli.layers.fixed_gates import GivenGates
+        from molex_cli.layers.routing_statistics import LayerRouting, TokenWeights
 
         if problems := list(self.layer_problems(backbone.num_layers)):
             raise ConfigError(problems)

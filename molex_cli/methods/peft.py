@@ -15,7 +15,7 @@ from molex_cli.methods.base import Adapted, Group, Method, freeze, method
 if TYPE_CHECKING:
     from torch import nn
 
-    from molex_cli.backbones.structure import Backbone, Linear
+    from molex_cli.models.structure import Backbone, Linear
 
 KINDS = ("ia3", "loha", "lokr", "lora", "oft", "vera")  # those that the tests train
 LINEARS = ("exclude_modules", "layer_replication", "layers_pattern", "layers_to_transform", "target_modules")
@@ -57,7 +57,7 @@ class Peft(Method):
         """Let PEFT replace the targeted linears."""
         from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-        from molex_cli.backbones.structure import features
+        from molex_cli.models.structure import features
 
         targets = backbone.targets(self.targets)
         config = self.peft_config(targets)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from molex_cli.config.task import Kind, Protocol, Task
 from molex_cli.errors import TaskError
 from molex_cli.objectives.base import Answers, Batch, Objective
-from molex_cli.tasks import Kind, Protocol, Task
 
 __all__ = ["Answers", "Batch", "Objective", "head_outputs", "objective", "protocol"]
 
@@ -36,13 +36,13 @@ def head_outputs(task: Task, chosen: Protocol, labels: Sequence[str]) -> int | N
 def objective(task: Task, chosen: Protocol, labels: Sequence[str]) -> Objective:
     """Return the objective of a task under a protocol."""
     if chosen is not Protocol.head:
-        from molex_cli.objectives.language import Language
+        from molex_cli.objectives.causal_lm import Language
 
         return Language(task, chosen, labels)
     if task.kind is Kind.choose:
-        from molex_cli.objectives.choices import Choices
+        from molex_cli.objectives.multiple_choice import Choices
 
         return Choices()
-    from molex_cli.objectives.labels import Labels
+    from molex_cli.objectives.classification import Labels
 
     return Labels(labels)

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from molex_cli import processes
 from molex_cli.data.batches import collate, parts, scoring_order
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
+from molex_cli.runtime import distributed as processes
 
 Batch = dict[str, Tensor]
 

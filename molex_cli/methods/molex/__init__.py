@@ -17,7 +17,7 @@ from molex_cli.methods.bitfit import BitFit
 from molex_cli.methods.lora import Update, inject_experts
 
 if TYPE_CHECKING:
-    from molex_cli.backbones.structure import Backbone
+    from molex_cli.models.structure import Backbone
 
 MIXING = ("all", "first_half", "published")
 GUESTS = ("all", "first_half", "later")

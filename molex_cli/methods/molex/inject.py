@@ -6,11 +6,11 @@ from typing import Any
 from torch import nn
 
 from molex_cli.errors import ConfigError, MethodError
-from molex_cli.layers.choices import TOKEN, GuestChoice
+from molex_cli.layers.fixed_gates import RandomGate
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
-from molex_cli.layers.given import RandomGate
+from molex_cli.layers.guest_vote import TOKEN, GuestChoice
 from molex_cli.layers.mixing import NONE, MixedBlock
-from molex_cli.layers.prompts import PromptTokens
+from molex_cli.layers.prompt_mask import PromptTokens
 from molex_cli.methods.base import Adapted, Group
 from molex_cli.methods.molex import AlphaForm, Gate, Level, MoLEx, Router
 

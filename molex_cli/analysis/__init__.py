@@ -1,0 +1,1 @@
+"""What a saved run knows and what it loses: probes and ablations."""

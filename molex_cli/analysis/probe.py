@@ -1,0 +1,142 @@
+"""Linear probes: how well a plain classifier reads the task off the output of each layer of a frozen model.
+
+Dimensions: N examples, B rows of a batch, T tokens, D features, L layers; the input of the first is layer 0.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molex_cli.checkpoints.saved_run import SavedRun
+from molex_cli.config.task import Kind, Task
+from molex_cli.data.batches import collate
+from molex_cli.data.encoding import Encoded, encode
+from molex_cli.data.reading import read
+from molex_cli.errors import ConfigError, DataError, TaskError
+from molex_cli.metrics import scores as metrics
+from molex_cli.models.sources import default_cache_dir
+from molex_cli.objectives.base import on, scoring_batches
+
+TOKENS = ("auto", "mean", "first", "last")
+FITS = 1000  # steps of the solver at most
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a linear model reads off each layer: its scores on validation, and the first of them on training rows."""
+
+    token: str
+    scores: list[dict[str, float]]
+    training: list[float]
+    majority: dict[str, float]
+
+
+def probed(run: SavedRun, task: Task, data_dir: str | None, max_rows: int | None, token: str) -> Probe:
+    """Train a linear model on each layer's frozen output and score it."""
+    if task.kind not in (Kind.classify, Kind.regress):
+        raise TaskError(f"task={task.name} must have labels or numbers to be probed for, got kind={task.kind.name}")
+    if token not in TOKENS:
+        raise ConfigError(f"token must be one of {', '.join(TOKENS)}, got {token}")
+    if token == "auto":
+        token = "last" if run.adapted.backbone.is_decoder else "first"
+    splits, _ = read(task, data_dir, max_rows)
+    cache = Path(run.experiment.cache_dir) if run.experiment.cache_dir else default_cache_dir()
+    tokenizer, length = run.adapted.backbone.tokenizer, run.experiment.train.max_length
+    encoded = {name: encode(split, tokenizer, length, cache) for name, split in splits.items()}
+    found = {name: features(run, each, token) for name, each in encoded.items()}
+    scores, training = [], []
+    for layer in range(found["train"].shape[1]):
+        model = _fitted(found["train"][:, layer], encoded["train"].labels, task.kind)
+        said = model.predict(found["validation"][:, layer]).tolist()
+        scores.append(metrics.scores(task.metrics, said, encoded["validation"].labels))
+        known = model.predict(found["train"][:, layer]).tolist()
+        training.append(metrics.scores(task.metrics[:1], known, encoded["train"].labels)[task.metrics[0]])
+    majority = metrics.majority(task.metrics, encoded["train"].labels, encoded["validation"].labels)
+    return Probe(token, scores, training, majority)
+
+
+@torch.no_grad()
+def features(run: SavedRun, encoded: Encoded, token: str) -> np.ndarray:
+    """Return the output of every layer for every example, one token's or the mean of all: [N, L + 1, D], float32."""
+    adapted = run.adapted
+    adapted.model.eval()
+    rows: list[int] = []
+    found: list[Tensor] = []
+    with _recorded(adapted.backbone.blocks) as layers:
+        for part in scoring_batches(adapted, encoded, run.experiment.train.eval_batch_size):
+            batch = on(run.device, collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to))
+            adapted.model.base_model(**batch)
+            found.append(torch.stack([pooled(each, batch["attention_mask"], token) for each in layers], 1).cpu())
+            rows += part
+            layers.clear()
+    order = torch.tensor(rows).argsort()
+    return torch.cat(found)[order].float().numpy()
+
+
+def pooled(hidden_BTD: Tensor, mask_BT: Tensor, token: str) -> Tensor:
+    """Return the first or last real token's state, or the mean of all real tokens': [B, D]."""
+    if token == "first":
+        return hidden_BTD[:, 0]
+    if token == "last":
+        return hidden_BTD[torch.arange(len(mask_BT)), mask_BT.sum(1) - 1]
+    weights_BT1 = mask_BT.unsqueeze(-1).to(hidden_BTD.dtype)
+    return (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1)
+
+
+@contextmanager
+def _recorded(blocks: Any) -> Iterator[list[Tensor]]:
+    """Collect, while a model computes, what goes into the first block and comes out of each."""
+    layers: list[Tensor] = []
+
+    def put_in(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        layers.append(args[0] if args else kwargs["hidden_states"])
+
+    def put_out(module: Any, args: tuple[Any, ...], output: Any) -> None:
+        layers.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [blocks[0].register_forward_pre_hook(put_in, with_kwargs=True)]
+    handles += [block.register_forward_hook(put_out) for block in blocks]
+    try:
+        yield layers
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
+    try:
+        from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+    except ImportError:
+        raise ConfigError("molex probe must have scikit-learn, got none; pip install 'molex[analysis]'") from None
+    model = Ridge() if kind is Kind.regress else LogisticRegression(max_iter=FITS)
+    if kind is Kind.classify and len(set(targets)) < 2:
+        raise DataError("a probe must have training rows of two or more labels, got one; raise train.max_rows")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant feature, a fit that stops early: the scores show it
+        return make_pipeline(StandardScaler(), model).fit(features_ND, targets)
+
+
+def drawn(probe: Probe, metric: str, title: str, path: Path) -> None:
+    """Draw one score against the layer, as PNG, SVG or PDF by the file's ending."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([scores[metric] for scores in probe.scores], marker="o", label="validation")
+    axes.plot(probe.training, linestyle=":", color="grey", label="training rows")
+    axes.axhline(probe.majority[metric], linestyle="--", color="grey", linewidth=1, label="majority")
+    axes.set(xlabel="layer (0: its input)", ylabel=metric, title=title)
+    axes.legend(frameon=False)
+    try:
+        figure.savefig(path, dpi=160)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"plot must be a file to write ending in png, svg or pdf, got {path} ({error})") from None

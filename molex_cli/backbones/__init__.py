@@ -1,1 +1,0 @@
-"""Pretrained models: where they come from, and the structure methods work on."""

@@ -1,0 +1,174 @@
+"""Save and load what a method trained: a safetensors file that carries its own settings."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from molex_cli.config import schema
+from molex_cli.config.task import Kind, Protocol
+from molex_cli.data.encoding import Encoded
+from molex_cli.errors import CheckpointError, ConfigError
+from molex_cli.methods.base import Adapted, registered_name
+from molex_cli.models.loading import family
+from molex_cli.models.loading import load as load_backbone
+from molex_cli.models.structure import is_decoder
+from molex_cli.objectives import Objective, head_outputs, protocol
+from molex_cli.runtime.hardware import random_stream
+
+FORMAT = 1
+BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to check that it reloads
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What an adapter file says of itself."""
+
+    experiment: schema.Experiment
+    labels: list[str]
+    step: int
+    sha256: str
+    """Over names and bytes of the tensors."""
+
+
+def asked(experiment: schema.Experiment) -> Protocol:
+    """Return how the model is asked; raise TaskError where its family cannot answer."""
+    task = experiment.task
+    if task.kind in (Kind.classify, Kind.regress):
+        return Protocol.head
+    return protocol(task, is_decoder(family(experiment.model)), experiment.model.name)
+
+
+def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
+    """Load the backbone with the head that the task needs and put the method into it, from the seed's own streams."""
+    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
+    outputs = head_outputs(experiment.task, asked(experiment), labels)
+    backbone = load_backbone(experiment.model, outputs, experiment.seed, cache_dir)
+    with random_stream(experiment.seed, "adapters"):
+        return experiment.method.inject(backbone)
+
+
+def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: list[str], step: int) -> None:
+    """Write the trained tensors with the settings that rebuild their places."""
+    tensors = {name: p.detach().cpu().contiguous() for name, p in adapted.trainable().items()}
+    about = {
+        "format": FORMAT,
+        "sha256": _digest(tensors),
+        "method_class": registered_name(experiment.method),
+        "settings": schema.as_data(experiment),
+        "labels": labels,
+        "step": step,
+    }
+    write_tensors(path, tensors, {"molex": json.dumps(about)})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file beside its place and rename it."""
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    try:
+        save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, beside, metadata)
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def read_about(path: Path) -> Saved:
+    """Return what an adapter file says of itself; raise CheckpointError if it is none of ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} must be an adapter file, got no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} must be a safetensors file, got a damaged or foreign one ({error})") from None
+    if "molex" not in metadata:
+        raise CheckpointError(f"{path} must be an adapter that molex saved, got a file without its settings")
+    try:
+        about = json.loads(metadata["molex"])
+        if about["format"] != FORMAT:
+            raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
+        return Saved(
+            schema.from_data(about["method_class"], about["settings"]), about["labels"], about["step"], about["sha256"]
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
+
+
+def load(path: Path) -> tuple[Saved, Adapted]:
+    """Rebuild the adapted model that a file was saved from; nothing needs to be retyped."""
+    saved = read_about(path)
+    adapted = adapt(saved.experiment, saved.labels)
+    load_tensors(path, adapted, saved.sha256)
+    return saved, adapted
+
+
+def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
+    """Fill the trained tensors from a file; names and shapes must fit both ways."""
+    places = adapted.trainable()
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        if names != set(places):
+            missing, extra = sorted(set(places) - names), sorted(names - set(places))
+            raise CheckpointError(
+                f"{path} must hold exactly the trained tensors, got {len(missing)} missing and {len(extra)} unknown: "
+                f"{', '.join((missing + extra)[:3])}"
+            )
+        tensors = {name: file.get_tensor(name) for name in places}
+        if _digest(tensors) != sha256:
+            raise CheckpointError(f"{path} must hold the tensors that were saved, got other bytes; it is damaged")
+        with torch.no_grad():
+            for name, place in places.items():
+                tensor = tensors[name]
+                if tensor.shape != place.shape:
+                    raise CheckpointError(f"{path}: {name} must be {list(place.shape)}, got {list(tensor.shape)}")
+                place.copy_(tensor)
+
+
+def reload_check(
+    path: Path,
+    adapted: Adapted,
+    objective: Objective,
+    encoded: Encoded,
+    batch_size: int,
+    place: Callable[[Adapted], None],
+) -> dict[str, Any]:
+    """Return whether the adapter on disk gives the logits (or likelihoods) that the trained model gives.
+
+    `place` puts another model where and how this one is.
+    """
+    device = next(iter(adapted.trainable().values())).device
+    few = encoded.first(2 * batch_size)
+    expected = objective.values(adapted, few, batch_size, device)
+    total = sum(p.numel() for p in adapted.model.parameters())
+    in_place = total > BIG_MODEL_PARAMETERS
+    if in_place:
+        with torch.no_grad():
+            for trained in adapted.trainable().values():
+                trained.zero_()
+        load_tensors(path, adapted, read_about(path).sha256)
+        fresh = adapted
+    else:
+        _, fresh = load(path)
+        place(fresh)
+    difference = float((objective.values(fresh, few, batch_size, device) - expected).abs().max())
+    return {"passed": difference <= 1e-5, "max_difference": difference, "rows": len(few.ids), "in_place": in_place}
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

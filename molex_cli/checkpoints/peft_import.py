@@ -1,0 +1,161 @@
+"""A LoRA adapter that PEFT wrote, as a saved run."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from molex_cli import records
+from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints.folders import new_folder, require_new
+from molex_cli.checkpoints.peft_export import CONFIG, FILE, PREFIX
+from molex_cli.config import schema
+from molex_cli.data import reading
+from molex_cli.errors import CheckpointError
+from molex_cli.methods.base import Adapted
+from molex_cli.methods.ledger import plan_into
+from molex_cli.methods.lora import LoRA
+from molex_cli.models.loading import skeleton
+from molex_cli.models.structure import ALL_LINEAR, Backbone
+from molex_cli.objectives import head_outputs
+
+# What a config may say without changing what the tensors mean, or what is read from it below.
+UNDERSTOOD = {"peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "bias", "init_lora_weights"}
+HARMLESS = {"auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode"}
+HARMLESS |= {"layers_pattern", "layers_to_transform", "megatron_core", "modules_to_save", "peft_version"}
+HARMLESS |= {"qalora_group_size", "revision", "target_modules", "task_type"}
+# How A and B began does not matter, unless the beginning was taken out of the base's own weights.
+BEGAN_APART = (True, False, None, "gaussian", "orthogonal")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A PEFT adapter folder of LoRA."""
+
+    folder: Path
+    settings: LoRA
+    """Rank, alpha, dropout and the linears by their full names."""
+    tensors: Mapping[str, Tensor]
+    """By PEFT's names."""
+    base: str | None
+    """Which model PEFT put it on."""
+
+
+def read(folder: Path) -> Adapter:
+    """Return what a PEFT folder holds; raise CheckpointError for what LoRA here cannot say."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(folder / FILE)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} must hold {CONFIG} and {FILE}, got no {Path(error.filename).name}") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{folder} must be an adapter folder of PEFT, got one that cannot be read ({reason})"
+        ) from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+        raise CheckpointError(f"{folder} must be an adapter of LoRA, got {kind}")
+    _require_plain(folder, config)
+    ending = ".lora_A.weight"
+    names = [n.removeprefix(PREFIX).removesuffix(ending) for n in tensors if n.endswith(ending)]
+    try:
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+        dropout = float(config.get("lora_dropout", 0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder} must give r, lora_alpha and lora_dropout as numbers, got: {error}") from None
+    if config.get("use_rslora"):
+        alpha *= math.sqrt(abs(rank))  # rsLoRA divides by the root of r, ours by r
+    settings = LoRA(rank=rank, alpha=alpha, dropout=dropout, targets=sorted(names))
+    if problems := list(settings.problems()):
+        raise CheckpointError(f"{folder} must hold settings of LoRA, got a config in which {problems[0]}")
+    return Adapter(folder, settings, tensors, config.get("base_model_name_or_path"))
+
+
+def import_adapter(adapter: Adapter, given: schema.Experiment, output: Path) -> schema.Experiment:
+    """Write a saved run that answers as the adapter does, and return its experiment."""
+    require_new(output)
+    labels = list(given.task.labels or ()) or reading.read(given.task, given.data_dir, given.train.max_rows)[1]
+    backbone = skeleton(given.model, head_outputs(given.task, checkpoint.asked(given), labels))
+    method = dataclasses.replace(adapter.settings, targets=_shortest(backbone, adapter))
+    experiment = dataclasses.replace(given, method=method)
+    adapted = checkpoint.adapt(experiment, labels)
+    _fill(adapted, adapter)
+    settings = schema.as_data(experiment)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = records.Record(
+        name=experiment.name,
+        status="imported",
+        variant=records.variant_id(settings),
+        seed=experiment.seed,
+        settings=settings,
+        display={"method": method.display_name},
+        started=now,
+        finished=now,
+        command=sys.argv[1:],
+        environment=records.environment(),
+    )
+    plan_into(record, adapted, experiment.train.max_length)
+    with new_folder(output) as folder:
+        checkpoint.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step=0)
+        records.write_record(folder, record)
+    return experiment
+
+
+def _require_plain(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for a setting under which LoRA here would compute something else."""
+    problems = {key: value for key, value in config.items() if value and key not in UNDERSTOOD | HARMLESS}
+    if config.get("bias", "none") != "none":
+        problems["bias"] = config["bias"]
+    if config.get("init_lora_weights") not in BEGAN_APART:
+        problems["init_lora_weights"] = config["init_lora_weights"]
+    if problems:
+        key, value = next(iter(problems.items()))
+        raise CheckpointError(f"{folder} must be plain LoRA to be imported, got {key}={json.dumps(value)} in {CONFIG}")
+
+
+def _shortest(backbone: Backbone, adapter: Adapter) -> list[str]:
+    """Return the shortest patterns that name just the adapted linears."""
+    names = adapter.settings.targets
+    chosen = {linear.name for linear in backbone.targets(names, str(adapter.folder))}
+    for patterns in ([ALL_LINEAR], sorted({name.rpartition(".")[2] for name in names})):
+        if {linear.name for linear in backbone.targets(patterns)} == chosen:
+            return patterns
+    return names
+
+
+def _fill(adapted: Adapted, adapter: Adapter) -> None:
+    """Put PEFT's tensors into the places of ours; every tensor must have one, and every place a tensor."""
+    left = dict(adapter.tensors)
+    for name, place in adapted.trainable().items():
+        linear, _, part = name.rpartition(".")
+        theirs = PREFIX + {"down": f"{linear}.lora_A.weight", "up": f"{linear}.lora_B.weight"}.get(part, name)
+        if theirs not in left:
+            raise CheckpointError(
+                f"{adapter.folder} must hold all that is trained here, got no {theirs}; a head belongs into "
+                "modules_to_save"
+            )
+        tensor = left.pop(theirs)
+        shaped = {"down": lambda a: a[None], "up": lambda b: b.t()[None]}.get(part, lambda same: same)(tensor)
+        if shaped.shape != place.shape:
+            raise CheckpointError(
+                f"{adapter.folder}: {theirs} must fit {list(place.shape)}, got {list(shaped.shape)}; it was trained on "
+                "another model or another number of labels"
+            )
+        with torch.no_grad():
+            place.copy_(shaped)
+    if left:
+        raise CheckpointError(
+            f"{adapter.folder} must hold low-rank updates and the head alone, got {min(left)} too, which LoRA "
+            "here does not train"
+        )

@@ -1,0 +1,222 @@
+"""A saved run, opened again: scored on any task and split, or asked about new rows."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from molex_cli import objectives, records
+from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.config.schema import Experiment
+from molex_cli.config.task import Kind, Protocol, Task
+from molex_cli.data.perturb import KINDS, perturbed
+from molex_cli.data.reading import Split, inputs, read_split
+from molex_cli.data.tables import renamed_row
+from molex_cli.errors import CheckpointError, ConfigError, TaskError
+from molex_cli.layers.embedding_noise import embedding_noise
+from molex_cli.methods.base import Adapted
+from molex_cli.methods.placement import place
+from molex_cli.objectives import Answers, Objective
+from molex_cli.objectives.classification import Labels
+from molex_cli.objectives.splits import encoded_splits, how_scored
+from molex_cli.runtime import hardware
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """An adapted model with what its file says of it."""
+
+    folder: Path
+    file: Path
+    """The adapter file."""
+    experiment: Experiment
+    labels: list[str]
+    step: int
+    adapted: Adapted
+    device: torch.device
+
+    def objective(self, task: Task, labels: Sequence[str], mapping: Mapping[str, str]) -> Objective:
+        """Return how this model is asked a task's questions; raise TaskError where it cannot be."""
+        own = self.experiment.task
+        chosen = objectives.protocol(task, self.adapted.backbone.is_decoder, self.experiment.model.name)
+        trained = checkpoint.asked(self.experiment)
+        same_head = (chosen is Protocol.head) == (trained is Protocol.head)
+        if not same_head or (chosen is Protocol.head and task.kind is not own.kind):
+            raise TaskError(
+                f"task={task.name} must be of the kind that the run was trained on, got {task.kind.name} for a run on "
+                f"{own.name} ({own.kind.name})"
+            )
+        if task.kind is Kind.classify:
+            return Labels(labels, _places(self.labels, labels, mapping))
+        if mapping:
+            raise ConfigError(f"map must be left out where no labels are predicted, got {dict(mapping)}")
+        return objectives.objective(task, chosen, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a saved run is scored on."""
+
+    task: Task
+    split: str = "validation"
+    data_dir: str | None = None
+    max_rows: int | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    """Label of the run to label of the task."""
+    batch_size: int | None = None
+    max_length: int | None = None
+    """None takes the run's own, here and above."""
+    seed: int = 0
+
+
+def adapter_file(path: Path, which: str) -> Path:
+    """Return the adapter file of a run's folder, or the path itself if it is one."""
+    file = path / f"adapter-{which}.safetensors" if path.is_dir() else path
+    if which not in ("last", "best"):
+        raise ConfigError(f"which must be last or best, got {which}")
+    if path.is_file() and which != "last":
+        raise ConfigError(f"which must be left out where run is an adapter file, got {which}")
+    if not path.exists():
+        raise CheckpointError(f"run must be the folder of a run or an adapter file, got no such path: {path}")
+    return file
+
+
+def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
+    """Load a run from its folder or an adapter file; no setting needs to be given again."""
+    file = adapter_file(path, which)
+    accelerator = hardware.accelerator(settings)
+    saved, adapted = checkpoint.load(file)
+    place(adapted, settings, accelerator)
+    return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
+
+
+def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | None = None) -> dict[str, Any]:
+    """Score the run, write scores and predictions into its folder, and return the scores."""
+    task = question.task
+    split, goal = prepared(run, question)
+    batch_size = question.batch_size or run.experiment.train.eval_batch_size
+    found = _answers(run, goal, split, question, batch_size, perturbation)
+    result = {
+        "task": task.name,
+        "where": dict(task.where),
+        "split": question.split,
+        "adapter": run.file.name,
+        "step": run.step,
+        "perturbation": {"kind": perturbation[0], "strength": perturbation[1]} if perturbation else None,
+        "seed": question.seed,
+        "mapping": dict(question.mapping),
+        "max_length": question.max_length or run.experiment.train.max_length,
+        "scores": found.scores,
+        "loss": found.loss,
+        "degenerate": found.doubts(),
+        "rows": split.num_rows,
+        "rows_used": len(split.ids),
+        "fingerprint": split.fingerprint,
+        "source": split.source,
+        "evaluation": how_scored(task, run.adapted, goal, batch_size),
+        "environment": records.environment(),
+        "command": sys.argv[1:],
+    }
+    asked_for = [task.name, dict(task.where), question.split, run.file.name, perturbation, question.seed]
+    asked_for += [dict(question.mapping), question.max_rows, question.max_length, batch_size, goal.protocol]
+    name = f"{task.name.replace('/', '-')}-{question.split}-{digest(asked_for)}"
+    folder = subfolder(run.folder, "evaluations")
+    records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
+    records.write_rows(folder / f"{name}-predictions.jsonl", found.rows)
+    return result
+
+
+def prepared(run: SavedRun, question: Question) -> tuple[Split, Objective]:
+    """Return the rows of a question and how the run is asked it."""
+    task = question.task
+    own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}
+    labels = task.labels or (run.labels if own else [])
+    split = read_split(task, question.split, question.data_dir, labels, question.max_rows)
+    return split, run.objective(task, labels, question.mapping)
+
+
+def answers(run: SavedRun, question: Question, split: Split, goal: Objective) -> Answers:
+    """Return what the run says of these rows, and write nothing."""
+    return _answers(run, goal, split, question, question.batch_size or run.experiment.train.eval_batch_size, None)
+
+
+def digest(content: Any) -> str:
+    """Return eight letters that tell one question from another in a file's name."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """Return a folder inside the run's, made if need be."""
+    path = folder / name
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise records.unwritable(str(path), error) from None
+    return path
+
+
+def asked(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the run says of rows that have the columns (and choices) of its task, or of the task's files."""
+    task = run.experiment.task
+    dummy: Any = {Kind.regress: 0.0, Kind.write: ("",)}.get(task.kind, 0)
+    files = task.files if task.files.train else task.official
+    renamed = [renamed_row(row, files.rename) for row in rows]
+    given = [inputs(task, row, run.labels, f"row {number}") for number, row in enumerate(renamed, start=1)]
+    texts, choices = [each[0] for each in given], [each[2] for each in given]
+    split = Split([str(i) for i in range(len(texts))], texts, [dummy] * len(texts), choices if any(choices) else [])
+    goal = run.objective(task, run.labels, {})
+    size = run.experiment.train.eval_batch_size
+    found = _answers(run, goal, split, Question(task=task), size, None, scored_by=())
+    return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in found.rows]
+
+
+def _answers(
+    run: SavedRun,
+    goal: Objective,
+    split: Split,
+    question: Question,
+    batch_size: int,
+    perturbation: tuple[str, float] | None,
+    *,
+    scored_by: Sequence[str] | None = None,
+) -> Answers:
+    tokenizer, seed = run.adapted.backbone.tokenizer, question.seed
+    noise: Any = contextlib.nullcontext()
+    if perturbation is not None and perturbation[0] in KINDS:
+        split = perturbed(split, *perturbation, seed)
+    elif perturbation is not None:
+        if not 0 <= perturbation[1] < math.inf:
+            raise ConfigError(f"noise must be lengths from 0, got {perturbation[1]}")
+        noise = embedding_noise(run.adapted.model, perturbation[1], seed, tokenizer.pad_token_id)
+    changed: Any = {"max_length": question.max_length} if question.max_length else {}
+    train = dataclasses.replace(run.experiment.train, **changed)
+    experiment = dataclasses.replace(run.experiment, task=question.task, train=train)
+    encoded = encoded_splits(experiment, run.adapted, goal, {"validation": split})["validation"]
+    names = question.task.metrics if scored_by is None else scored_by
+    with noise:
+        return goal.answers(run.adapted, encoded, names, batch_size, run.device)
+
+
+def _places(trained: Sequence[str], labels: Sequence[str], mapping: Mapping[str, str]) -> list[int] | None:
+    """Return for each label of the run the place of the task's label that it stands for; None where they are equal."""
+    if list(trained) == list(labels) and not mapping:
+        return None
+    meant = {label: mapping.get(label, label if not mapping else "") for label in trained}
+    wrong = [label for label, other in meant.items() if other not in labels]
+    strange = [label for label in mapping if label not in trained]
+    if wrong or strange:
+        example = ", ".join(f"{label}: {labels[min(i, len(labels) - 1)]}" for i, label in enumerate(trained))
+        raise ConfigError(
+            f"map must give a label of {', '.join(labels)} for each label of the run, got "
+            f"{f'{strange[0]}, which is none of its labels' if strange else f'none for {wrong[0]}'}; "
+            f"for example 'map={{{example}}}'"
+        )
+    return [list(labels).index(meant[label]) for label in trained]

@@ -1,0 +1,132 @@
+"""What else differs between arms than the axis that a table studies: every line here is a confound."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from molex_cli.compare.loading import Run
+from molex_cli.compare.table import VARIANT, Comparison, defining, differing
+from molex_cli.records import NUMBER_FORMATS, flat
+
+BUDGET = 0.01  # arms whose budgets differ by more than this share are not matched
+BUDGETS: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
+    ("trainable parameters", "", lambda run: run.record.parameters.get("trainable")),
+    ("active FLOPs", " a token", lambda run: run.record.flops_per_token.get("active")),
+    ("training tokens", "", lambda run: run.record.training.get("tokens")),
+)
+
+
+def confounds(table: Comparison) -> list[str]:
+    """Return a line for each thing besides the rows' own axis in which the arms of the table differ."""
+    arms = {row: table.runs_of(row) for row in table.rows}
+    lines = _settings(table, arms)
+    for col in table.cols:
+        own = {row: cell.runs for row, cell in table.column(col).items()}
+        for name, unit, value in BUDGETS:
+            lines += _budget(f"{name} in {col}", unit, own, value)
+        lines += _seeds(col, own)
+        lines += _differ(f"data differ in {col}", own, _fingerprints)
+        lines += _differ(f"learning rates in {col}", own, _learning_rate)
+        if table.which == "best":
+            lines += _differ(f"the best was chosen by other rules in {col}", own, _selection)
+    return [*lines, *_differ("published variants are compared with others", arms, _published), *_environment(arms)]
+
+
+def _seeds(col: str, arms: dict[str, list[Run]]) -> list[str]:
+    """Name the seeds of arms that do not have the same: differences are those of the seeds that both have."""
+    found: dict[str, set[str]] = {}
+    for row, runs in arms.items():
+        found.setdefault(", ".join(map(str, sorted(run.record.seed for run in runs))), set()).add(row)
+    return [f"seeds differ in {col}: {_listed(found)}"] if len(found) > 1 else []
+
+
+def _learning_rate(run: Run) -> Any:
+    return run.record.training.get("learning_rate")
+
+
+def _published(run: Run) -> bool:
+    return bool(run.record.settings["method"].get("published"))
+
+
+def _selection(run: Run) -> str:
+    return str(run.record.scores["selection"])
+
+
+def _settings(table: Comparison, arms: dict[str, list[Run]]) -> list[str]:
+    """Name settings in which arms differ although no row or column is named after them."""
+    studied = (*table.row_keys, *table.col_keys)
+    found: dict[str, dict[str, set[str]]] = {}
+    for col in table.cols:
+        column = table.column(col)
+        values = {row: defining(cell.runs[0]) for row, cell in column.items()}
+        for key in differing(list(values.values())):
+            if (
+                key == VARIANT
+                or key.startswith("hardware.")
+                or any(key == each or key.startswith(f"{each}.") for each in studied)
+            ):
+                continue
+            for row, each in values.items():
+                found.setdefault(key, {}).setdefault(str(each.get(key)), set()).add(row)
+    return [f"{key} differs: {_listed(values)}" for key, values in found.items()]
+
+
+def _budget(name: str, unit: str, arms: dict[str, list[Run]], value: Callable[[Run], float | None]) -> list[str]:
+    means = {row: _mean([value(run) for run in runs]) for row, runs in arms.items()}
+    known = {row: mean for row, mean in means.items() if mean}
+    if not known or max(known.values()) <= (1 + BUDGET) * min(known.values()):
+        return []
+    low, high = min(known, key=lambda row: known[row]), max(known, key=lambda row: known[row])
+    ends = f"{low} {known[low]:,.4g}{unit}, {high} {known[high]:,.4g}{unit}"
+    return [f"{name}: {ends} (x {known[high] / known[low]:.2f})"]
+
+
+def _fingerprints(run: Run) -> str:
+    return " ".join(f"{split} {str(about.get('fingerprint'))[:8]}" for split, about in run.record.data.items())
+
+
+def _environment(arms: dict[str, list[Run]]) -> list[str]:
+    lines = []
+    packages = [flat(run.record.environment.get("packages", {})) for runs in arms.values() for run in runs]
+    for name in differing(packages):
+        lines += _differ(f"{name} versions differ", arms, partial(_version, name))
+    lines += _differ("code differs", arms, _commit)
+    lines += _differ("GPUs differ", arms, _gpu)
+    for name in NUMBER_FORMATS:
+        lines += _differ(f"hardware.{name} differs", arms, partial(_hardware, name))
+    return lines
+
+
+def _version(package: str, run: Run) -> Any:
+    return run.record.environment.get("packages", {}).get(package)
+
+
+def _hardware(name: str, run: Run) -> Any:
+    return run.record.settings["hardware"].get(name)
+
+
+def _gpu(run: Run) -> Any:
+    return run.record.environment.get("hardware", {}).get("gpu")
+
+
+def _commit(run: Run) -> str:
+    git = run.record.environment.get("git") or {}
+    return f"{str(git.get('commit'))[:10]}{' with changes' if git.get('dirty') else ''}"
+
+
+def _differ(what: str, arms: dict[str, list[Run]], value: Callable[[Run], Any]) -> list[str]:
+    """Return a line if runs of the table differ in a value, arms by value."""
+    found: dict[str, set[str]] = {}
+    for row, runs in arms.items():
+        for run in runs:
+            found.setdefault(str(value(run)), set()).add(row)
+    return [f"{what}: {_listed(found)}"] if len(found) > 1 else []
+
+
+def _listed(values: dict[str, set[str]]) -> str:
+    return "; ".join(f"{value} ({', '.join(sorted(rows))})" for value, rows in values.items())
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else 0.0

@@ -1,0 +1,1 @@
+"""Settings: the schema, the command line, the id of a run."""

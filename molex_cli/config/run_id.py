@@ -1,0 +1,48 @@
+"""Which run an experiment is, and its settings as a file that later edits do not change; no torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from molex_cli import records
+from molex_cli.config import schema
+from molex_cli.methods.base import registered_name
+from molex_cli.records import locks as claims
+from molex_cli.records.locks import Claim
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep."""
+
+    values: tuple[str, ...]
+    """What tells it from the other jobs, as key=value."""
+    experiment: schema.Experiment
+
+
+def run_name(experiment: schema.Experiment) -> str:
+    """Return the name of the run's folder: task, method, model, variant, seed."""
+    variant = records.variant_id(schema.as_data(experiment))
+    return f"{experiment.task.name}-{experiment.method.name}-{experiment.model.name}-{variant}-s{experiment.seed}"
+
+
+def claimed(experiment: schema.Experiment) -> Claim:
+    """Return the run's folder, locked if there is something for us to do in it."""
+    return claims.claim(experiment.output_dir, run_name(experiment), experiment.resume)
+
+
+def ended(experiment: schema.Experiment) -> Claim | None:
+    """Return the run if it has ended and is to be left so."""
+    return claims.ended(experiment.output_dir, run_name(experiment), experiment.resume)
+
+
+def freeze(path: Path, experiment: schema.Experiment) -> None:
+    """Write the settings of a run."""
+    content = {"method_class": registered_name(experiment.method), "settings": schema.as_data(experiment)}
+    records.write_text(path, records.as_json(content))
+
+
+def thawed(path: Path) -> schema.Experiment:
+    """Return the settings that `freeze` wrote."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return schema.from_data(content["method_class"], content["settings"])

@@ -1,0 +1,264 @@
+"""The root settings: what Hydra composes becomes an `Experiment`, and every problem is named at once."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from molex_cli import methods
+from molex_cli.config.paths import default_data_dir
+from molex_cli.config.task import Task
+from molex_cli.errors import ConfigError
+from molex_cli.methods.base import METHODS, Method
+from molex_cli.models.settings import Model
+from molex_cli.records.locks import Resume
+from molex_cli.runtime.hardware import Hardware
+
+GROUPS = ("model", "method", "task", "hardware", "experiment")
+
+
+class Schedule(Enum):
+    """How the learning rate goes on after the warm-up."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+class Keep(Enum):
+    """Which adapters stay when a run is done."""
+
+    both = "both"
+    best = "best"
+    last = "last"
+    none = "none"
+
+
+class Wandb(Enum):
+    """Where Weights & Biases gets the run: `auto` is online with an API key, else offline."""
+
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+@dataclass(kw_only=True)
+class Train:
+    """The loop: how long, in what batches, how fast."""
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    """Optimizer steps at most; null trains all epochs."""
+    batch_size: int = 16
+    """Rows of one forward pass; processes that share a run share them, or the passes."""
+    accumulate: int = 1
+    """Forward passes of one optimizer step; the effective batch is batch_size x accumulate, whatever the processes."""
+    eval_batch_size: int = 64
+    learning_rate: float | None = None
+    """Peak learning rate; null takes the method's recommended one, at the model's scale."""
+    schedule: Schedule = Schedule.linear
+    warmup: float = 0.06
+    """Share of the steps with a rising learning rate."""
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    """Largest gradient norm; null clips nothing."""
+    max_length: int = 128
+    """Tokens of one row at most; longer rows are cut."""
+    max_rows: int | None = None
+    """Rows of each split at most, a fixed sample; null takes all."""
+    evaluate_at_start: bool = False
+    """Score the untrained model too; it is never the best."""
+    evaluate_every: int | None = None
+    """Optimizer steps between evaluations; null evaluates after each epoch."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if self.epochs <= 0:
+            yield f".epochs must be above 0, got {self.epochs}"
+        positive = ("max_steps", "batch_size", "accumulate", "eval_batch_size", "max_rows", "evaluate_every")
+        for name in (*positive, "clip", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                yield f".{name} must be {'at least 1' if name in positive else 'above 0'}, got {value}"
+        if not 0 <= self.warmup < 1:
+            yield f".warmup must be at least 0 and below 1, got {self.warmup}"
+        if self.weight_decay < 0:
+            yield f".weight_decay must be at least 0, got {self.weight_decay}"
+        if self.max_length < 8:
+            yield f".max_length must be at least 8, got {self.max_length}"
+
+
+@dataclass(kw_only=True)
+class Log:
+    """Where a run tells what it does; record.json and events.jsonl are always written."""
+
+    wandb: Wandb = Wandb.auto
+    project: str = "molex"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    every: int = 1
+    """Optimizer steps between two lines in events.jsonl and W&B."""
+    predictions: bool = False
+    """Send the last predictions to W&B as a table."""
+    timeout: float = 30.0
+    """Seconds that W&B may take to begin and to end a run; after that it is logged offline."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if self.timeout <= 0:
+            yield f".timeout must be above 0, got {self.timeout}"
+        if self.every < 1:
+            yield f".every must be at least 1, got {self.every}"
+
+
+class Alarm(Enum):
+    """What a run does when its routers collapse: say so, mark its record as degenerate too, or stop."""
+
+    warn = "warn"
+    mark = "mark"
+    stop = "stop"
+
+
+@dataclass(kw_only=True)
+class Collapse:
+    """When routers count as collapsed onto few experts, and what is done about it."""
+
+    action: Alarm = Alarm.mark
+    below: float = 0.05
+    """Least mean `freedom` (routing.figures) of a layer's routers: 0 where top_k experts do all, 1 where all share."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if not 0 <= self.below <= 1:
+            yield f".below must be from 0 to 1, got {self.below}"
+
+
+@dataclass(kw_only=True)
+class Experiment:
+    """One run, whole."""
+
+    model: Model = MISSING
+    method: Method = MISSING
+    task: Task = MISSING
+    hardware: Hardware = MISSING
+    stages: dict[str, Task] = field(default_factory=dict)
+    """Tasks to learn one after the other, in this order; none trains `task` alone."""
+    train: Train = field(default_factory=Train)
+    log: Log = field(default_factory=Log)
+    collapse: Collapse = field(default_factory=Collapse)
+    resume: Resume = Resume.missing
+    """What to do about a run that is there already: missing goes on with interrupted ones and leaves those that have
+    ended, failed tries failed ones again, never starts over beside them."""
+    fail_fast: bool = False
+    """Start no further job of a sweep after one has failed."""
+    isolate: bool = True
+    """Give every job of a sweep a process of its own."""
+    keep: Keep = Keep.both
+    """Adapters that stay when the run is done."""
+    checkpoint_every: int | None = None
+    """Optimizer steps between the states that a run can go on from; null takes every evaluation and five minutes."""
+    seed: int = 0
+    """One seed for four streams: head and adapters, data order, dropout, routing noise."""
+    data_dir: str | None = field(default_factory=default_data_dir)
+    """Folder with the official files; MOLEX_DATA unless set. null reads from the hub."""
+    output_dir: str = "outputs"
+    """Folder of the runs."""
+    cache_dir: str | None = None
+    """Folder for converted models and tokens; MOLEX_CACHE or ~/.cache/molex unless set."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Return the peak learning rate: the user's, else the method's at the model's scale."""
+        if self.train.learning_rate is not None:
+            return self.train.learning_rate
+        return self.method.learning_rate * self.model.learning_rate_scale
+
+    @property
+    def name(self) -> str:
+        """Return the run's name for people: task, method, model."""
+        return f"{self.task.name} {self.method.name} {self.model.name}"
+
+
+def register() -> None:
+    """Store the dataclasses where the YAML files of conf/ find them."""
+    store = ConfigStore.instance()
+    store.store(name="schema_experiment", node=Experiment, provider="molex")
+    for name, node in {"model": Model, "task": Task, "hardware": Hardware}.items():
+        store.store(group="schema", name=name, node=node, provider="molex")
+    assert methods  # importing it registered /schema/method/*
+
+
+def resolve(config: DictConfig) -> Experiment:
+    """Return the experiment that the composed settings describe; raise ConfigError with every problem."""
+    if "hydra" in config or OmegaConf.get_type(config) is not Experiment:
+        own = OmegaConf.create({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
+        config = OmegaConf.merge(OmegaConf.structured(Experiment), own)  # type: ignore[assignment]
+    experiment = OmegaConf.to_object(config)
+    assert isinstance(experiment, Experiment)
+    if found := list(_not_finite(as_data(experiment))) or list(problems(experiment)):
+        raise ConfigError(found)
+    return experiment
+
+
+def problems(experiment: Experiment) -> Iterator[str]:
+    """Yield what is wrong with the settings, each with its full key."""
+    for section in ("model", "method", "task", "hardware", "train", "log", "collapse"):
+        yield from (f"{section}{problem}" for problem in getattr(experiment, section).problems())
+    for name, stage in experiment.stages.items():
+        yield from (f"stages.{name}{problem}" for problem in stage.problems())
+    if experiment.stages and (experiment.train.evaluate_every or experiment.train.evaluate_at_start):
+        yield "train.evaluate_every and train.evaluate_at_start must be left out with stages, got one of them"
+    if len(experiment.stages) == 1:
+        yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
+    if experiment.checkpoint_every is not None and experiment.checkpoint_every < 1:
+        yield f"checkpoint_every must be at least 1, got {experiment.checkpoint_every}"
+    if experiment.checkpoint_every is not None and experiment.stages:
+        yield "checkpoint_every must be left out with stages, between which the states lie, got it with " + ", ".join(
+            experiment.stages
+        )
+    if experiment.seed < 0:
+        yield f"seed must be at least 0, got {experiment.seed}"
+    num_layers = experiment.model.config.get("num_hidden_layers") or experiment.model.config.get("n_layer")
+    if isinstance(num_layers, int) and not list(experiment.method.problems()):
+        yield from experiment.method.layer_problems(num_layers)
+
+
+def _not_finite(value: Any, key: str = "") -> Iterator[str]:
+    """Yield each number that is none: no rule on it could be checked."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _not_finite(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        yield from (problem for i, item in enumerate(value) for problem in _not_finite(item, f"{key}[{i}]"))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{key} must be a finite number, got {value}"
+
+
+def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:
+    """Return the experiment that `as_data` described; `kind` is the registered name of its method's settings."""
+    if kind not in METHODS:
+        raise KeyError(f"no method {kind}")
+    typed = OmegaConf.structured(Experiment)
+    typed.method = OmegaConf.structured(METHODS[kind])
+    experiment = OmegaConf.to_object(OmegaConf.merge(typed, settings))
+    assert isinstance(experiment, Experiment)
+    if found := list(problems(experiment)):
+        raise ConfigError(found)
+    return experiment
+
+
+def as_data(settings: Any) -> Any:
+    """Return settings as plain data for a record: dataclasses as dicts, enums as their names."""
+    return json.loads(json.dumps(dataclasses.asdict(settings), default=_enum_name))
+
+
+def _enum_name(value: Any) -> str:
+    assert isinstance(value, Enum)
+    return value.name

@@ -1,0 +1,201 @@
+"""A task as data: where its rows come from, which columns are text, how answers are asked for and scored."""
+
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from molex_cli.errors import nearest
+from molex_cli.metrics.generation import NOT_COMPUTED
+from molex_cli.metrics.scores import METRICS
+
+
+class Kind(Enum):
+    """What the model is asked to do."""
+
+    classify = "classify"
+    """Give a row one of a few labels."""
+    regress = "regress"
+    """Give a row a number."""
+    choose = "choose"
+    """Pick one of a row's choices."""
+    write = "write"
+    """Write a text."""
+
+
+class Protocol(Enum):
+    """How a choice is asked for; `auto` is `likelihood` for a decoder and `head` for an encoder."""
+
+    auto = "auto"
+    head = "head"
+    """One output for each pair of question and choice, the highest wins."""
+    likelihood = "likelihood"
+    """The choice that the language model finds most likely after the prompt."""
+    generate = "generate"
+    """The answer written by greedy generation, which must hold exactly one answer."""
+
+
+class Scored(Enum):
+    """Which tokens a language model is trained on."""
+
+    answer = "answer"
+    all = "all"
+
+
+class Quoting(Enum):
+    """How delimited text quotes its fields; `auto` unquotes where the whole file is well quoted."""
+
+    auto = "auto"
+    csv = "csv"
+    none = "none"
+
+
+@dataclass(kw_only=True)
+class Hub:
+    """A data set on the Hugging Face hub."""
+
+    path: str | None = None
+    subset: str | None = None
+    train: str = "train"
+    validation: str = "validation"
+    test: str | None = None
+    empty: str | None = None
+    """Keep only rows without a value in this column."""
+
+
+@dataclass(kw_only=True)
+class Files:
+    """One file for each split: csv, tsv, jsonl or parquet, told apart by the ending."""
+
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    header: list[str] | None = None
+    """Column names of files that have no header line."""
+    quoting: Quoting = Quoting.auto
+    """Quoting of csv and tsv files."""
+    rename: dict[str, str] = field(default_factory=dict)
+    """The task's name of a column, and the file's own; `a.b` reaches into nested JSON."""
+
+
+@dataclass(kw_only=True)
+class Language:
+    """How a language model is asked and answers; {column} and {options} are replaced in templates."""
+
+    prompt: str = ""
+    """What `likelihood` and kind=write continue."""
+    instruction: str = ""
+    """What `generate` asks, inside a frame that marks instruction and response."""
+    answer: str = "{answer}"
+    """What `generate` is trained to answer; {answer} is the letter or label of the right choice."""
+    pattern: str | None = None
+    """What must be found in a generated answer exactly once; null takes `answer`."""
+    train_on: Scored = Scored.answer
+    max_new_tokens: int = 128
+    beams: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    """Forbid that so many tokens in a row occur twice; 0 forbids nothing."""
+
+
+@dataclass(kw_only=True)
+class Task:
+    """One task; the first metric chooses the best checkpoint."""
+
+    name: str
+    kind: Kind = Kind.classify
+    builtin: str | None = None
+    """Generator of the rows: nli."""
+    hub: Hub = field(default_factory=Hub)
+    official: Files = field(default_factory=Files)
+    """The official files, relative to data_dir."""
+    files: Files = field(default_factory=Files)
+    """Your own files, relative to the working directory."""
+    columns: list[str] = field(default_factory=list)
+    """Columns of text; one or two for kind=classify and regress."""
+    choices: str | None = None
+    """The column of a row's choices, for kind=choose; null takes the labels for every row."""
+    label: str = "label"
+    """The column of the label, of the right choice, or of the text to be written."""
+    labels: list[str] | None = None
+    """The labels in the order of their class index; null takes them from the training rows."""
+    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    where: dict[str, str] = field(default_factory=dict)
+    """Keep only rows with these values in these columns."""
+    protocol: Protocol = Protocol.auto
+    """How a choice is asked for."""
+    language: Language = field(default_factory=Language)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if not (self.builtin or self.hub.path or self.official.train or self.files.train):
+            yield ".files.train must name a file of training rows, got null"
+        if self.files.train and not self.files.validation:
+            yield ".files.validation must name a file of validation rows, got null"
+        yield from self._column_problems()
+        if not self.metrics:
+            yield ".metrics must name at least one metric, got []"
+        fitting = [name for name, metric in METRICS.items() if self.kind.name in metric.kinds]
+        for metric in self.metrics:
+            if metric not in fitting:
+                yield f".metrics must be metrics of kind={self.kind.name}, got {metric}; {nearest(metric, fitting)}"
+        if self.metrics and self.metrics[0] in NOT_COMPUTED:
+            yield f".metrics must begin with a score that is computed, got {self.metrics[0]}"
+        if self.labels is not None and (self.kind in (Kind.regress, Kind.write) or self.choices):
+            yield f".labels must be null where no label of a fixed list is predicted, got {list(self.labels)}"
+        elif self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):
+            yield f".labels must be two or more different labels, got {list(self.labels)}"
+        yield from self._protocol_problems()
+        yield from self._language_problems()
+
+    def _column_problems(self) -> Iterator[str]:
+        few = self.kind in (Kind.classify, Kind.regress)
+        if few and not 1 <= len(self.columns) <= 2:
+            yield f".columns must name one or two columns of text, got {list(self.columns)}"
+        elif not self.columns:
+            yield ".columns must name the columns of text, got []"
+        if len(set(self.columns)) < len(self.columns) or self.label in self.columns:
+            yield f".columns must be different and leave out the label, got {list(self.columns)} and {self.label}"
+        if self.kind is Kind.choose and not self.choices and self.labels is None:
+            yield ".choices must name the column of the choices, or task.labels be the choices of every row, got null"
+
+    def _protocol_problems(self) -> Iterator[str]:
+        possible = {Kind.choose: list(Protocol), Kind.write: [Protocol.auto, Protocol.generate]}
+        allowed = possible.get(self.kind, [Protocol.auto, Protocol.head])
+        if self.protocol not in allowed:
+            named = ", ".join(each.name for each in allowed)
+            yield f".protocol must be {named} for kind={self.kind.name}, got {self.protocol.name}"
+
+    def _template_problems(self, name: str, known: set[str]) -> Iterator[str]:
+        """Yield what is wrong with one template."""
+        template = getattr(self.language, name)
+        try:
+            used = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
+            if used <= known:
+                template.format(**dict.fromkeys(known, ""))
+        except (ValueError, IndexError, KeyError, AttributeError) as error:
+            yield f".language.{name} must be a template with {{column}} in it, got {template!r} ({error})"
+            return
+        for place in sorted(used - known):
+            yield f".language.{name} must use columns of the task, got {{{place}}}; {nearest(place, known)}"
+
+    def _language_problems(self) -> Iterator[str]:
+        """Yield what is wrong with the templates of kinds that a language model answers."""
+        if self.kind not in (Kind.choose, Kind.write):
+            return
+        if "options" in self.columns:
+            yield ".columns must leave the name options to the list of choices, got a column of that name"
+        known = {*self.columns, "options"}
+        for name, known_here in (("prompt", known), ("instruction", known), ("answer", {"answer"})):
+            yield from self._template_problems(name, known_here)
+        if self.language.pattern is not None and "{answer}" not in self.language.pattern:
+            yield f".language.pattern must have {{answer}} in it, got {self.language.pattern!r}"
+        if self.protocol is Protocol.generate and not self.language.instruction:
+            yield ".language.instruction must say what protocol=generate asks for, got nothing"
+        if self.protocol is Protocol.generate and "{answer}" not in self.language.answer:
+            yield f".language.answer must have {{answer}} in it, got {self.language.answer!r}"
+        if self.kind is Kind.write and not self.language.prompt:
+            yield ".language.prompt must say what is to be continued, got nothing"
+        for name in ("max_new_tokens", "beams"):
+            if getattr(self.language, name) < 1:
+                yield f".language.{name} must be at least 1, got {getattr(self.language, name)}"

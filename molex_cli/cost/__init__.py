@@ -1,0 +1,1 @@
+"""What a method costs: training steps, inference, matched budgets."""

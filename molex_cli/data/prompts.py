@@ -1,0 +1,105 @@
+"""Rows for language models: what the model is asked, what it may answer, and both as tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from molex_cli.config.task import Kind, Protocol, Task
+from molex_cli.data.encoding import NONE, Encoded
+from molex_cli.data.reading import Split
+from molex_cli.errors import DataError
+
+# A frame around an instruction, as instruction-tuned models know it.
+FRAME = "A task follows. Reply with what it asks for.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+NOTHING = "N/A"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the model is asked, and the answers that it may give, in the order of the choices."""
+
+    prompt: str
+    answers: tuple[str, ...]
+    right: int = 0
+
+
+def letter(index: int) -> str:
+    """Return the name of a choice: A, B, C, ..."""
+    return chr(ord("A") + index)
+
+
+def questions(task: Task, split: Split, protocol: Protocol) -> list[Question]:
+    """Return each row as a question under the protocol; kind=write has one answer, the first that was written."""
+    rows = zip(split.texts, split.choices or [()] * len(split.ids), split.labels, strict=True)
+    return [_question(task, protocol, *row) for row in rows]
+
+
+def _question(task: Task, protocol: Protocol, texts: Sequence[str], choices: Sequence[str], target: Any) -> Question:
+    named = {column: text.strip() or NOTHING for column, text in zip(task.columns, texts, strict=True)}
+    named["options"] = " ".join(f"({letter(i)}) {choice}" for i, choice in enumerate(choices))
+    language = task.language
+    if task.kind is Kind.write:
+        return Question(language.prompt.format(**named), (f" {target[0].strip()}",))
+    if protocol is Protocol.generate:
+        names = [letter(i) for i in range(len(choices))] if task.choices else choices
+        answers = tuple(language.answer.format(answer=name) for name in names)
+        return Question(FRAME.format(instruction=language.instruction.format(**named)), answers, target)
+    return Question(language.prompt.format(**named), tuple(f" {choice}" for choice in choices), target)
+
+
+def encode_questions(
+    asked: Sequence[Question], split: Split, tokenizer: Any, max_length: int, *, every_answer: bool, end: bool
+) -> Encoded:
+    """Return a row of prompt and answer for the right answer, or for every answer, with its place in `starts`.
+
+    A prompt that is too long loses its middle. How much does not depend on which answer is right: room is kept
+    for the longest answer of the row, or half of `max_length` where only one is known. `end` adds the token that
+    ends a text.
+    """
+    prompts = _ids(tokenizer, [question.prompt for question in asked], True)
+    written = iter(_ids(tokenizer, [answer for question in asked for answer in question.answers], False))
+    ending = [tokenizer.eos_token_id] if end else []
+    rows: list[list[int]] = []
+    starts: list[int] = []
+    sizes: list[int] = []
+    cut = 0
+    for key, question, prompt in zip(split.ids, asked, prompts, strict=True):
+        tails = [next(written) + ending for _ in question.answers]
+        longest = max(map(len, tails))
+        room = max_length - (longest if len(tails) > 1 else max_length // 2)
+        kept = shortened(prompt, room)
+        if room < 1 or len(kept) + longest > max_length:
+            raise DataError(
+                f"train.max_length must fit an answer of {longest} tokens beside its prompt ({key}), got {max_length}"
+            )
+        cut += len(kept) < len(prompt)
+        chosen = tails if every_answer else [tails[question.right]]
+        rows += [kept + tail for tail in chosen]
+        starts += [len(kept)] * len(chosen)
+        sizes.append(len(chosen))
+    return Encoded(
+        ids=split.ids,
+        labels=split.labels,
+        tokens=np.array([token for row in rows for token in row], dtype=np.int32),
+        types=np.array([], dtype=np.int8),
+        offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64),
+        starts=np.array(starts, dtype=np.int64),
+        groups=np.concatenate([[0], np.cumsum(sizes)]) if every_answer else NONE,
+        cut=cut,
+    )
+
+
+def shortened(prompt: list[int], room: int) -> list[int]:
+    """Return the prompt, without its middle where it is longer than the room."""
+    if len(prompt) <= room or room < 1:
+        return prompt
+    return prompt[: room // 2] + prompt[len(prompt) - (room - room // 2) :]
+
+
+def _ids(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
+    """Return the tokens of texts, with what the tokenizer puts before a text but nothing that would end it."""
+    found = tokenizer(list(texts), add_special_tokens=special)["input_ids"] if texts else []
+    ends = {tokenizer.eos_token_id, tokenizer.sep_token_id} if special else set()
+    return [ids[:-1] if ids and ids[-1] in ends else ids for ids in found]

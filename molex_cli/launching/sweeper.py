@@ -1,0 +1,185 @@
+"""A sweep, from its jobs to its table.
+
+Hydra's launchers run the jobs. Their settings are frozen at launch: nothing that is edited meanwhile changes them.
+"""
+
+import copy
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console as Terminal
+from rich.measure import Measurement
+
+from molex_cli import records
+from molex_cli.config import run_id as identity
+from molex_cli.config.run_id import Job
+from molex_cli.launching.jobs import (
+    ENDED,
+    Status,
+    is_at_work,
+    look,
+    perform,
+    read_status,
+    settle_status,
+    stop,
+    write_status,
+)
+from molex_cli.launching.view import View
+from molex_cli.runtime.signals import LAST_BREATH_SECONDS, terminated_as_interrupt
+
+QUEUE = "slurm"  # submitit's folder of a sweep
+QUEUE_SECONDS = 5.0
+
+
+def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
+    """Run the jobs that are missing, show all of them, and return the exit code: 1 when a job failed, 130 for Ctrl-C.
+
+    `settings` holds Hydra's own part, with the launcher.
+    """
+    folder = _folder(jobs[0].experiment.output_dir)
+    paths = [_frozen(folder, number, job) for number, job in enumerate(jobs)]
+    missing = [path for path in paths if read_status(path).state not in ENDED]
+    view = View(paths, [" ".join(job.values) or identity.run_name(job.experiment) for job in jobs])
+    interrupted = False
+    try:
+        with view, terminated_as_interrupt():
+            _launch(missing, folder, settings)
+    except KeyboardInterrupt:
+        interrupted = True
+        stop(folder)
+        _cancel_queue(folder)
+    for path in missing:
+        settle_status(path)
+    view.look()
+    terminal = Terminal(highlight=False, soft_wrap=True)
+    table = view.table()
+    wide = Terminal(width=10_000)  # no line is cut: paths are there to be copied
+    Terminal(width=Measurement.get(wide, wide.options, table).maximum, soft_wrap=True).print(table)
+    return _exit_code(view.statuses, interrupted, terminal)
+
+
+def _exit_code(statuses: Sequence[Status], interrupted: bool, terminal: Terminal) -> int:
+    failed = [status for status in statuses if status.state == "failed"]
+    if any(not status.ran for status in failed):
+        terminal.print("resume=failed tries again what failed before")
+    if interrupted:
+        terminal.print("interrupted; the same command goes on with what is missing")
+        return 130
+    return 0 if all(status.state in ("finished", "elsewhere") for status in statuses) else 1
+
+
+def _folder(output_dir: str) -> Path:
+    """Create and return a folder of this sweep's own."""
+    root = Path(output_dir) / "sweeps"
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            folder = root / (now if number == 1 else f"{now}.{number}")
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        (folder / "jobs").mkdir()
+    except OSError as error:
+        raise records.unwritable(output_dir, error) from None
+    records.write_text(folder / "sweep.json", json.dumps({"command": sys.argv[1:]}, indent=2) + "\n")
+    return folder
+
+
+def _frozen(folder: Path, number: int, job: Job) -> Path:
+    """Write the settings of a job, and what became of it if it has ended before; return its path."""
+    path = folder / "jobs" / f"{number:04}.json"
+    identity.freeze(path, job.experiment)
+    status = look(job.experiment)
+    if status.state in ENDED:
+        write_status(path, status)
+    return path
+
+
+def _launch(jobs: Sequence[Path], folder: Path, settings: DictConfig) -> None:
+    if not jobs:
+        return
+    master = _master(folder, settings)
+    context = HydraContext(config_loader=FrozenLoader(), callbacks=Callbacks())  # type: ignore[arg-type]
+    launcher = Plugins.instance().instantiate_launcher(context, run_job, master)
+    try:
+        launcher.launch([[f"job={path.resolve()}"] for path in jobs], initial_job_idx=0)
+    except Exception as error:
+        # A launcher gives up at the first job that it lost; the others may go on where they are.
+        Terminal(highlight=False, soft_wrap=True).print(f"the launcher lost a job: {error}", markup=False)
+        _wait_for_queue(folder)
+
+
+def _queued(folder: Path) -> list[Any]:
+    """Return the jobs of a sweep that a cluster has or had; submitit keeps a folder for each."""
+    paths = list((folder / QUEUE).glob("*_*"))
+    if not paths:
+        return []
+    import submitit
+
+    return [submitit.SlurmJob(folder / QUEUE / "%j", path.name) for path in paths]
+
+
+def _wait_for_queue(folder: Path) -> None:
+    found = _queued(folder)
+    while not all(job.done() for job in found):
+        time.sleep(QUEUE_SECONDS)
+
+
+def _cancel_queue(folder: Path) -> None:
+    """Take the jobs off the cluster, and let those that run write how far they came."""
+    found = _queued(folder)
+    for job in found:
+        job.cancel()
+    deadline = time.monotonic() + LAST_BREATH_SECONDS
+    while found and time.monotonic() < deadline and any(map(is_at_work, sorted((folder / "jobs").glob("????.json")))):
+        time.sleep(0.5)
+
+
+def _master(folder: Path, settings: DictConfig) -> DictConfig:
+    """Return the settings that the launcher and every job share: Hydra's own, resolved."""
+    own = copy.deepcopy(settings)
+    with open_dict(own):
+        own.hydra.sweep.dir, own.hydra.sweep.subdir = str(folder), "."
+        own.hydra.runtime.cwd = str(Path.cwd())
+        own.hydra.run.dir = str(folder)
+        OmegaConf.resolve(own.hydra.launcher)
+    master = OmegaConf.create({"job": "", "sweep_process": os.getpid(), "folder": str(Path.cwd())})
+    master.hydra = own.hydra
+    return master
+
+
+class FrozenLoader:
+    """Gives a launcher the settings of a job without composing anything: they were frozen when the sweep began."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Return the shared settings with the path of the job's own."""
+        config = copy.deepcopy(master_config)
+        with open_dict(config):
+            config.job = sweep_overrides[0].partition("=")[2]
+            config.hydra.overrides.task = sweep_overrides
+        return config
+
+
+def run_job(config: DictConfig) -> dict[str, Any]:
+    """Run the job that the settings name, in the process where the launcher wants it."""
+    os.chdir(config.folder)  # a worker may have been another sweep's before
+    try:
+        return vars(perform(Path(config.job)))
+    except KeyboardInterrupt:
+        if os.getpid() == config.sweep_process:
+            raise
+        return {}  # this job was told to end, not the sweep; its status says so

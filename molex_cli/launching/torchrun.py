@@ -1,0 +1,118 @@
+"""Start a run as its hardware settings ask: in this process, or in several that torchrun starts."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from molex_cli import records
+from molex_cli.config import run_id as identity
+from molex_cli.config.schema import Experiment
+from molex_cli.errors import ConfigError, MolexError, TrainingError
+from molex_cli.records import locks as claims
+from molex_cli.records.locks import Claim, State
+from molex_cli.run import run
+from molex_cli.runtime import hardware
+from molex_cli.runtime.signals import LAST_BREATH_SECONDS, terminated_as_interrupt
+
+JOB = ".processes.json"  # settings for the processes of a run, while it runs
+ERROR = ".error-"  # what a process of a run failed of
+LAUNCHER = "MOLEX_LAUNCHER"  # the process that holds the run's folder
+WATCH_SECONDS = 0.2
+
+
+def run_here(experiment: Experiment, claim: Claim | None = None) -> records.Record:
+    """Run an experiment and return its record, or the record of the run that there is; a failure raises."""
+    started_by_others = int(os.environ.get("WORLD_SIZE", 0))
+    count = started_by_others or hardware.process_count(experiment.hardware)
+    if experiment.hardware.shard and count == 1:
+        raise ConfigError("hardware.shard must have several processes to divide weights among, got 1")
+    if started_by_others or count == 1:
+        return run(experiment, claim=claim)
+    own = claim or identity.claimed(experiment)
+    try:
+        return _shared(experiment, own, count) if own.state is State.ours else run(experiment, claim=own)
+    finally:
+        own.release()
+
+
+def _shared(experiment: Experiment, claim: Claim, count: int) -> records.Record:
+    """Let several processes do a run together; the first one writes."""
+    folder = claim.folder
+    identity.freeze(folder / JOB, experiment)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    environment = {**os.environ, LAUNCHER: str(os.getpid())}
+    process = subprocess.Popen([*torchrun, "-m", "molex_cli.launching.torchrun", str(folder / JOB)], env=environment)
+    try:
+        with terminated_as_interrupt():
+            code = process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(LAST_BREATH_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        claims.settle(folder, process.returncode, before=claim.record, status="interrupted")
+        raise
+    finally:
+        (folder / JOB).unlink(missing_ok=True)
+        first = _first_error(folder)
+    # torchrun ends the others when one process dies, which the first one takes for an interruption.
+    over = ("running", "interrupted", "failed") if first else ("running", "interrupted")
+    if code:
+        claims.settle(folder, code, before=claim.record, status="failed", over=over, error=first)
+    record = claims.record_of(folder)
+    if code or record is None or record.status != "finished":
+        message = first["message"] if first else f"the processes of a run must end well, got exit code {code}"
+        raise TrainingError(message)
+    return record
+
+
+def _first_error(folder: Path) -> dict[str, str] | None:
+    """Return what the first process to fail said, and remove what all of them said."""
+    said = []
+    for path in folder.glob(f"{ERROR}*"):
+        said.append(json.loads(path.read_text(encoding="utf-8")))
+        path.unlink()
+    first = min(said, key=lambda each: each["time"], default=None)
+    return {name: first[name] for name in ("type", "message", "traceback")} if first else None
+
+
+def main(job: Path) -> int:
+    """Be one of the processes of a run."""
+    threading.Thread(target=_end_with_launcher, args=(int(os.environ[LAUNCHER]), os.getppid()), daemon=True).start()
+    try:
+        run(identity.thawed(job), claim=Claim(job.parent, State.ours, claims.record_of(job.parent)))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        told = records.error_of(error) | {"time": time.time()}
+        records.write_text(job.parent / f"{ERROR}{os.environ['RANK']}", records.as_json(told))
+        if isinstance(error, MolexError):
+            return 2  # the one who started us says it
+        raise
+    return 0
+
+
+def _end_with_launcher(launcher: int, torchrun: int) -> None:
+    """End at once when the process that holds the run's folder, or the one that holds us together, is gone."""
+    while os.getppid() == torchrun and _is_alive(launcher):
+        time.sleep(WATCH_SECONDS)
+    os._exit(137)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,137 @@
+"""How one mixing layer picks its guest, and what is known of its picks.
+
+Dimensions: B sequences, T tokens, E layers that may be guests, U units that choose: the batch (1), its
+sequences (B) or its tokens (B*T).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molex_cli.layers.routing import balance_loss, ballots, entropy, majority, vote_margin
+from molex_cli.layers.routing_statistics import TokenWeights
+from molex_cli.runtime import distributed as processes
+
+BATCH, SEQUENCE, TOKEN = "batch", "sequence", "token"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The guest of each sequence [B, 1] or token [B, T], as a layer's index, and the gate's probability of it."""
+
+    guest: Tensor
+    probability: Tensor
+
+
+class GuestChoice:
+    """The vote of one layer: every counted token votes for its most probable guest, the majority decides.
+
+    `level` says who votes together: a batch, a sequence, or each token for itself. `pinned` overrules the
+    vote, for measurements.
+    """
+
+    def __init__(
+        self, layer: int, guests: Sequence[int], num_layers: int, level: str, tokens: TokenWeights, *, balanced: bool
+    ) -> None:
+        self.layer, self.guests, self.num_layers, self.level = layer, list(guests), num_layers, level
+        self.pinned: int | None = None
+        self.has_mixed = False
+        """Whether the layer ever chose another one."""
+        self._tokens, self._balanced = tokens, balanced
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        """Of the last forward pass: how often each guest was chosen, its summed probability, the units."""
+        self._sums: dict[str, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the last forward pass out of copies: it hangs on the graph of the original."""
+        return {**self.__dict__, "_last": None}
+
+    def choose(self, logits_BTL: Tensor) -> Choice:
+        """Return the guests that the gate's logits choose; the probability carries the gradient."""
+        logits_BTE = logits_BTL if len(self.guests) == self.num_layers else logits_BTL[..., self.guests]
+        size, width = logits_BTE.shape[:2]
+        counted_BT = self._tokens.of(logits_BTE.shape[:2], logits_BTE).view(size, width)
+        probability_BTE = logits_BTE.softmax(-1)
+        ballots_UE, mean_UE, weight_U = self._counted(logits_BTE, probability_BTE, counted_BT)
+        won_U = majority(ballots_UE)
+        if self.pinned is not None:
+            won_U = torch.full_like(won_U, self.guests.index(self.pinned))
+        entropy_BT = entropy(probability_BTE.detach()) * counted_BT
+        self._observe(won_U, ballots_UE, mean_UE, weight_U, entropy_BT.sum() / counted_BT.sum().clamp(min=1))
+        probability_U = mean_UE.gather(-1, won_U[:, None])[:, 0]
+        guest_U = won_U if len(self.guests) == self.num_layers else won_U.new_tensor(self.guests)[won_U]
+        if self.level == BATCH:
+            return Choice(guest_U.expand(size)[:, None], probability_U.expand(size)[:, None])
+        if self.level == SEQUENCE:
+            return Choice(guest_U[:, None], probability_U[:, None])
+        guest_BT = guest_U.view(size, width)
+        return Choice(torch.where(counted_BT > 0, guest_BT, self.layer), probability_U.view(size, width))
+
+    def _counted(
+        self, logits_BTE: Tensor, probability_BTE: Tensor, counted_BT: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ballots [U, E], mean probability [U, E] and weight [U] of each unit that chooses."""
+        if self.level == TOKEN:
+            first = torch.nn.functional.one_hot(logits_BTE.argmax(-1), logits_BTE.shape[-1]).flatten(0, 1)
+            return first.to(logits_BTE.dtype), probability_BTE.flatten(0, 1), counted_BT.flatten()
+        ballots_UE = ballots(logits_BTE, counted_BT)
+        summed_UE = torch.einsum("bt,bte->be", counted_BT, probability_BTE)
+        counted_U = counted_BT.sum(1)
+        if self.level == BATCH:
+            ballots_UE, summed_UE = ballots_UE.sum(0, keepdim=True), summed_UE.sum(0, keepdim=True)
+            counted_U = counted_U.sum(0, keepdim=True)
+        return ballots_UE, summed_UE / counted_U.clamp(min=1)[:, None], (counted_U > 0).to(counted_U.dtype)
+
+    def _observe(
+        self, won_U: Tensor, ballots_UE: Tensor, mean_UE: Tensor, weight_U: Tensor, entropy_now: Tensor
+    ) -> None:
+        """Keep the balance loss of this forward pass and add to the figures."""
+        units = weight_U.sum().clamp(min=1)
+        chosen_E = weight_U @ torch.nn.functional.one_hot(won_U, mean_UE.shape[-1]).to(weight_U.dtype)
+        self._last = chosen_E, weight_U @ (mean_UE if self._balanced else mean_UE.detach()), weight_U.sum()
+        margin = (vote_margin(ballots_UE) * weight_U).sum()
+        added = {"usage": chosen_E, "margin": margin, "entropy": entropy_now * units, "units": weight_U.sum()}
+        self._sums = {name: self._sums.get(name, 0) + value.detach() for name, value in added.items()}
+
+    def clear(self) -> None:
+        """Forget the last forward pass."""
+        self._last = None
+
+    def balance(self, *, split: bool = False) -> Tensor:
+        """Return E * sum_i f_i P_i of the last forward pass, f and P over the units that chose."""
+        assert self._last is not None, "a layer that mixes has chosen in every forward pass"
+        chosen_E, importance_E, units = self._last
+        if split:
+            chosen_E, units = processes.summed(chosen_E), processes.summed(units)
+        return balance_loss(chosen_E / units.clamp(min=1), importance_E / units.clamp(min=1))
+
+    def sums(self) -> Tensor | None:
+        """Return usage, entropy, margin and units, one after the other, since they were last taken."""
+        names = ("usage", "entropy", "margin", "units")
+        return torch.cat([self._sums[name].double().reshape(-1).cpu() for name in names]) if self._sums else None
+
+    def restore(self, sums: Tensor) -> None:
+        """Go on from such sums."""
+        # In the precision that they are added up in, so that the run goes on to the bit.
+        usage, entropy_sum, margin, units = sums.float().split([len(self.guests), 1, 1, 1])
+        self._sums = {"usage": usage, "entropy": entropy_sum[0], "margin": margin[0], "units": units[0]}
+
+    def take(self) -> dict[str, Any]:
+        """Return since this was last asked: `usage`, the share of each layer of the model as guest; mean
+        `entropy` of the gate over tokens, in nats; mean `margin` of the vote.
+        """
+        sums, self._sums = self.sums(), {}
+        width = len(self.guests)
+        flat = torch.zeros(width + 3, dtype=torch.float64) if sums is None else sums
+        chosen_E, entropy_sum, margin_sum, units = processes.summed(flat).split([width, 1, 1, 1])
+        units = units.clamp(min=1)
+        usage = torch.zeros(self.num_layers, dtype=torch.float64)
+        usage[self.guests] = chosen_E / units
+        return {
+            "usage": usage.tolist(),
+            "entropy": float(entropy_sum / units),
+            "margin": float(margin_sum / units),
+        }

@@ -1,0 +1,104 @@
+"""How an adapted model lies on its device: formats of frozen weights, recomputation, shards, compilation."""
+
+from typing import TYPE_CHECKING, Any
+
+from molex_cli.errors import ConfigError
+from molex_cli.methods.base import Adapted
+from molex_cli.runtime.hardware import Base, Hardware
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+    from torch import nn
+
+
+def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> None:
+    """Put the model where and how the settings say; what the method trains stays whole and in float32."""
+    from molex_cli.runtime import distributed as processes
+
+    if settings.activation_checkpointing:
+        adapted.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if settings.base is Base.bf16:
+        _to_bf16(adapted)
+    if settings.base is Base.nf4:
+        _to_nf4(adapted)
+    if settings.shard and processes.world() > 1:
+        _shard(adapted, accelerator.device)
+    accelerator.prepare_model(adapted.model, evaluation_mode=True)
+    if settings.compile:
+        _compile(adapted)
+
+
+def _compile(adapted: Adapted) -> None:
+    """Compile what lies between the adapters; their own backward pass is not for torch.compile to take apart."""
+    import torch
+
+    from molex_cli.layers.experts import LowRankExperts
+
+    for module in adapted.model.modules():
+        if isinstance(module, LowRankExperts):
+            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+    adapted.model.compile()
+
+
+def _to_bf16(adapted: Adapted) -> None:
+    import torch
+
+    for parameter in _frozen(adapted):
+        parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _to_nf4(adapted: Adapted) -> None:
+    """Keep the frozen linears of the blocks in 4 bits (QLoRA, arXiv 2305.14314), all else that is frozen in bf16."""
+    import torch
+    from torch import nn
+
+    try:
+        from bitsandbytes.nn import Linear4bit, Params4bit
+    except ImportError:
+        raise ConfigError(
+            "hardware.base=nf4 must have bitsandbytes, got none; pip install 'molex[quantized]'"
+        ) from None
+    frozen = {id(parameter) for parameter in _frozen(adapted)}
+    for block in adapted.backbone.blocks:
+        for module in list(block.modules()):
+            for name, child in module.named_children():
+                if type(child) is nn.Linear and id(child.weight) in frozen:
+                    has_bias = child.bias is not None
+                    small = Linear4bit(
+                        child.in_features, child.out_features, has_bias, torch.bfloat16, quant_type="nf4"
+                    )
+                    small.weight = Params4bit(child.weight.data, requires_grad=False, quant_type="nf4")
+                    small.bias = child.bias
+                    setattr(module, name, small)
+    for parameter in _frozen(adapted):
+        if not isinstance(parameter, Params4bit):
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _shard(adapted: Adapted, device: "torch.device") -> None:
+    """Divide the frozen weights, block by block, among the processes."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from molex_cli.layers.mixing import MixedBlock
+    from molex_cli.runtime import distributed as processes
+
+    whole: set[Any] = set(adapted.trainable().values())
+    if not list(_frozen(adapted)):
+        raise ConfigError("hardware.shard must have frozen weights to divide, got none; set hardware=ddp")
+    for parameter in whole:
+        parameter.data = parameter.data.to(device)
+    mesh = init_device_mesh(device.type, (processes.world(),))
+    for block in adapted.backbone.blocks:
+        if isinstance(block, MixedBlock):
+            block.in_step = True
+        own = block.host if isinstance(block, MixedBlock) else block
+        fully_shard(own.to(device), mesh=mesh, ignored_params=whole)
+    fully_shard(adapted.model, mesh=mesh, ignored_params=whole)
+    adapted.sharded = True
+
+
+def _frozen(adapted: Adapted) -> "list[nn.Parameter]":
+    """Return the matrices that are not trained; biases and norms are small, and stay in float32."""
+    return [p for p in adapted.model.parameters() if not p.requires_grad and p.is_floating_point() and p.ndim > 1]

@@ -1,0 +1,72 @@
+"""Where a backbone's files are: a folder, an installed package, a converted GGUF, the hub."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from molex_cli.errors import ModelError
+from molex_cli.models.settings import Model
+
+
+def default_cache_dir() -> Path:
+    """Return the folder for converted models and tokenised rows: MOLEX_CACHE or ~/.cache/molex."""
+    return Path(os.environ.get("MOLEX_CACHE") or Path.home() / ".cache" / "molex")
+
+
+def local_folder(settings: Model, cache_dir: Path) -> Path | None:
+    """Return the local folder of the model's files; None when they come from the hub or are random."""
+    if settings.folder:
+        folder, key = Path(settings.folder).expanduser(), "model.folder"
+    elif settings.package:
+        folder, key = package_folder(settings), "model.package"
+    else:
+        return None
+    if settings.gguf:
+        return converted(_existing(folder / settings.gguf, "model.gguf"), cache_dir)
+    _existing(folder / "config.json", key)
+    return folder
+
+
+def package_folder(settings: Model) -> Path:
+    """Return the weights' folder inside an installed package, without importing the package."""
+    try:
+        spec = importlib.util.find_spec(settings.package or "")
+    except (ImportError, ValueError):  # the parent of a dotted name is missing
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        way_out = settings.pip or f"pip install {settings.package}"
+        raise ModelError(f"model={settings.name} must have its package installed, got no {settings.package}; {way_out}")
+    return Path(next(iter(spec.submodule_search_locations))) / settings.package_folder
+
+
+def converted(gguf: Path, cache_dir: Path) -> Path:
+    """Return a folder with the GGUF file's model in float32 safetensors, converted the first time."""
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = cache_dir / "models" / f"{gguf.stem}-{digest[:16]}"
+    if (folder / "config.json").exists():
+        return folder
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype="float32"
+        )
+        model.save_pretrained(beside)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(beside)
+        if not folder.exists():
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _existing(path: Path, key: str) -> Path:
+    if not path.exists():
+        raise ModelError(f"{key} must hold {path.name}, got no such file in {path.parent}")
+    return path

@@ -1,0 +1,204 @@
+"""Language models: trained on answers, scored by the likelihood of each choice or by what they generate.
+
+Dimensions: B rows, T tokens, V tokens of the vocabulary.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import GenerationConfig
+
+from molex_cli.config.task import Kind, Protocol, Scored, Task
+from molex_cli.data.batches import collate, parts
+from molex_cli.data.encoding import Encoded
+from molex_cli.data.prompts import encode_questions, letter, questions
+from molex_cli.data.reading import Split, spoken
+from molex_cli.methods.base import Adapted
+from molex_cli.metrics import scores as metrics
+from molex_cli.objectives.base import Answers, Batch, dealt, for_model, in_order, on, scoring_batches
+from molex_cli.objectives.multiple_choice import by_question, sizes_of
+from molex_cli.runtime import distributed as processes
+
+IGNORED = -100
+
+
+class Language:
+    """Cross-entropy of the answer's tokens, or of all of them."""
+
+    def __init__(self, task: Task, protocol: Protocol, labels: Sequence[str]) -> None:
+        self.task, self.labels, self.protocol = task, list(labels), protocol.name
+
+    def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
+        """Return a row of prompt and right answer for each example; for likelihoods, of every answer."""
+        likelihood = self.protocol == Protocol.likelihood.name
+        return encode_questions(
+            questions(self.task, split, Protocol[self.protocol]),
+            split,
+            tokenizer,
+            max_length,
+            every_answer=likelihood and not training,
+            end=not likelihood,
+        )
+
+    def batch(self, encoded: Encoded, examples: Sequence[int], pad_id: int, pad_to: int | None) -> Batch:
+        """Return ids, mask and labels [B, T], labels -100 where nothing is learned; `prompt_mask` is 1 on prompts."""
+        return _collated(encoded, encoded.rows_of(examples), pad_id, pad_to, self.task.language.train_on)
+
+    def loss(self, model: Any, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy of the tokens that are learned."""
+        return model(**batch).loss
+
+    def weight(self, batch: Batch) -> int:
+        """Return the number of tokens that are learned."""
+        return int((batch["labels"][:, 1:] != IGNORED).sum())
+
+    @torch.no_grad()
+    def values(self, adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device) -> Tensor:
+        """Return log-likelihood and number of tokens of every answer: [rows, 2], float32."""
+        adapted.model.eval()
+        rows: list[int] = []
+        found: list[Tensor] = []
+        batches = (encoded.rows_of(examples) for examples in scoring_batches(adapted, encoded, batch_size))
+        # A question has a row for each choice, and a row of logits is as wide as the vocabulary.
+        for part in dealt(adapted, [part for rows_of_batch in batches for part in parts(rows_of_batch, batch_size)]):
+            pad_id = adapted.backbone.tokenizer.pad_token_id
+            batch = on(device, _collated(encoded, part, pad_id, adapted.pad_to, Scored.answer))
+            labels_BT = batch["labels"][:, 1:]
+            answer_BT = labels_BT != IGNORED
+            logits = adapted.model(**for_model(adapted, batch)).logits[:, :-1][answer_BT].float()
+            nats = functional.cross_entropy(logits, labels_BT[answer_BT], reduction="none")
+            lines = torch.zeros(answer_BT.shape, device=device).masked_scatter_(answer_BT, -nats)
+            found.append(torch.stack([lines.sum(1), answer_BT.sum(1).float()], 1).cpu())
+            rows += part
+        return in_order(found, rows)
+
+    def answers(
+        self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
+    ) -> Answers:
+        """Score a split by the protocol."""
+        values = self.values(adapted, encoded, batch_size, device)
+        if self.protocol == Protocol.likelihood.name:
+            return self._most_likely(values, encoded, names)
+        loss = float(-values[:, 0].sum() / values[:, 1].sum())
+        texts = generated(adapted, encoded, self.task, batch_size, device)
+        if self.task.kind is Kind.write:
+            return self._written(texts, encoded, names, loss)
+        return self._found(texts, encoded, names, loss)
+
+    def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
+        """Return the scores of the answer that is most often right in training; none for texts."""
+        return {} if self.task.kind is Kind.write else metrics.majority(names, train.labels, encoded.labels)
+
+    def _most_likely(self, values: Tensor, encoded: Encoded, names: Sequence[str]) -> Answers:
+        """Rank each question's answers by likelihood, raw and for each token."""
+        sizes = sizes_of(encoded)
+        raw = by_question(values[:, 0], sizes)
+        each = by_question(values[:, 0] / values[:, 1], sizes)
+        predictions, normalised = raw.argmax(1).tolist(), each.argmax(1).tolist()
+        gold = torch.tensor(encoded.labels)[:, None]
+        tokens = by_question(values[:, 1], sizes).gather(1, gold).sum()
+        lines = zip(encoded.ids, encoded.labels, predictions, normalised, values.split(sizes), strict=True)
+        rows = [
+            {
+                "id": key,
+                "label": self._shown(label),
+                "prediction": self._shown(said),
+                "prediction_normalised": self._shown(other),
+                "log_likelihoods": [round(value, 6) for value in line[:, 0].tolist()],
+                "tokens": line[:, 1].int().tolist(),
+            }
+            for key, label, said, other, line in lines
+        ]
+        scores = metrics.scores(names, predictions, encoded.labels)
+        scores["accuracy_normalised"] = metrics.accuracy(normalised, encoded.labels)
+        return Answers(rows, scores, float(-raw.gather(1, gold).sum() / tokens))
+
+    def _found(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Answers:
+        """Look for exactly one answer in each text; a text with none or several is wrong."""
+        answers = [found_answer(text, self.task.language, list(map(spoken, self.labels))) for text in texts]
+        predictions = [-1 if answer is None else answer for answer in answers]
+        rows = [
+            {
+                "id": key,
+                "label": self._shown(label),
+                "prediction": None if said is None else self._shown(said),
+                "text": text,
+            }
+            for key, label, said, text in zip(encoded.ids, encoded.labels, answers, texts, strict=True)
+        ]
+        share = sum(answer is not None for answer in answers) / len(answers)
+        scores = metrics.scores(names, predictions, encoded.labels) | {"answers_found": share}
+        return Answers(rows, scores, loss, () if share else ("no generated text holds an answer",))
+
+    def _written(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Answers:
+        rows = [
+            {"id": key, "label": list(references), "prediction": text}
+            for key, references, text in zip(encoded.ids, encoded.labels, texts, strict=True)
+        ]
+        return Answers(rows, metrics.scores(names, texts, encoded.labels), loss)
+
+    def _shown(self, index: int) -> str:
+        return self.labels[index] if self.labels else letter(index)
+
+
+def found_answer(text: str, language: Any, labels: Sequence[str]) -> int | None:
+    """Return the index of the one answer in a text; None where there is none or more than one."""
+    before, _, after = (language.pattern or language.answer).partition("{answer}")
+    names = sorted(map(re.escape, labels), key=len, reverse=True) if labels else ["[A-Z]"]
+    found = re.findall(f"{re.escape(before.strip())}\\s*({'|'.join(names)}){re.escape(after.rstrip())}", text)
+    if len(found) != 1:
+        return None
+    return list(labels).index(found[0]) if labels else ord(found[0]) - ord("A")
+
+
+@torch.no_grad()
+def generated(adapted: Adapted, encoded: Encoded, task: Task, batch_size: int, device: torch.device) -> list[str]:
+    """Return what the model writes after each example's prompt; prompts are padded on the left."""
+    adapted.model.eval()
+    tokenizer, language = adapted.backbone.tokenizer, task.language
+    settings = GenerationConfig(
+        max_new_tokens=language.max_new_tokens,
+        do_sample=False,
+        num_beams=language.beams,
+        length_penalty=language.length_penalty if language.beams > 1 else None,
+        no_repeat_ngram_size=language.no_repeat_ngram,
+        # Said out loud, or the model's own settings would come in.
+        repetition_penalty=1.0,
+        encoder_repetition_penalty=1.0,
+        min_new_tokens=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )
+    texts: dict[int, str] = {}
+    for examples in dealt(adapted, scoring_batches(adapted, encoded, batch_size)):
+        prompts = [encoded.row(row)[0][: encoded.starts[row]] for row in encoded.rows_of(examples)]
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for line, prompt in enumerate(prompts):
+            ids[line, width - len(prompt) :] = torch.from_numpy(prompt)
+            mask[line, width - len(prompt) :] = 1
+        inputs = on(device, {"input_ids": ids, "attention_mask": mask})
+        said = adapted.model.generate(**inputs, generation_config=settings, synced_gpus=adapted.sharded)[:, width:]
+        for example, text in zip(examples, tokenizer.batch_decode(said, skip_special_tokens=True), strict=True):
+            texts[example] = text.strip()
+    everywhere: dict[int, str] = {}
+    for example, text in processes.gathered(list(texts.items())):
+        everywhere.setdefault(example, text)  # as in `in_order`
+    return [everywhere[example] for example in range(len(encoded.ids))]
+
+
+def _collated(encoded: Encoded, rows: Sequence[int], pad_id: int, pad_to: int | None, learned: Scored) -> Batch:
+    batch = collate(encoded, rows, pad_id, pad_to)
+    places = torch.arange(batch["input_ids"].shape[1])
+    prompt = places < torch.from_numpy(encoded.starts[list(rows)])[:, None]
+    real = batch["attention_mask"].bool()
+    batch["prompt_mask"] = (prompt & real).long()
+    nothing = ~real if learned is Scored.all else ~real | prompt
+    return {**batch, "labels": batch["input_ids"].masked_fill(nothing, IGNORED)}

@@ -1,0 +1,84 @@
+"""Classification and regression: a head with one output for each label, or one for a number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from molex_cli.data.batches import collate
+from molex_cli.data.encoding import Encoded, encode
+from molex_cli.data.reading import Split
+from molex_cli.methods.base import Adapted
+from molex_cli.metrics import scores as metrics
+from molex_cli.objectives.base import Answers, Batch, head_outputs
+
+
+class Labels:
+    """Cross-entropy over labels, or squared error where there are none."""
+
+    protocol = "head"
+
+    def __init__(self, labels: Sequence[str], places: Sequence[int] | None = None) -> None:
+        """Take the labels and, for a model trained on others, the place of the label that each of its outputs means."""
+        self.labels = list(labels)
+        self.places = None if places is None else list(places)
+
+    def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
+        """Return a row of tokens for each example."""
+        return encode(split, tokenizer, max_length, cache_dir)
+
+    def batch(self, encoded: Encoded, examples: Sequence[int], pad_id: int, pad_to: int | None) -> Batch:
+        """Return input ids, mask, labels, ... [B, T] and [B]."""
+        labels = torch.tensor([encoded.labels[example] for example in examples])
+        return {**collate(encoded, examples, pad_id, pad_to), "labels": labels}
+
+    def loss(self, model: Any, batch: Batch) -> Tensor:
+        """Return the mean loss of the rows."""
+        return model(**batch).loss
+
+    def weight(self, batch: Batch) -> int:
+        """Return the number of rows."""
+        return len(batch["labels"])
+
+    def values(self, adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device) -> Tensor:
+        """Return the logits of every row: [rows, labels], float32."""
+        return head_outputs(adapted, encoded, batch_size, device)
+
+    def answers(
+        self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
+    ) -> Answers:
+        """Score a split: the most probable label, or the number itself."""
+        logits = self._merged(self.values(adapted, encoded, batch_size, device))
+        predictions = logits.argmax(dim=-1).tolist() if self.labels else logits[:, 0].tolist()
+        target = torch.tensor(encoded.labels)
+        loss = functional.cross_entropy(logits, target) if self.labels else functional.mse_loss(logits[:, 0], target)
+        lines = zip(encoded.ids, encoded.labels, predictions, logits.tolist(), strict=True)
+        rows = [
+            {
+                "id": key,
+                "label": self._shown(label),
+                "prediction": self._shown(said),
+                "logits": [round(value, 6) for value in row],
+            }
+            for key, label, said, row in lines
+        ]
+        return Answers(rows, metrics.scores(names, predictions, encoded.labels), float(loss))
+
+    def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
+        """Return the scores of the most frequent training label."""
+        return metrics.majority(names, train.labels, encoded.labels)
+
+    def _merged(self, logits: Tensor) -> Tensor:
+        """Return log-probabilities of our labels: outputs of one meaning are added up."""
+        if self.places is None:
+            return logits
+        known = logits.log_softmax(-1)
+        groups = [[i for i, place in enumerate(self.places) if place == label] for label in range(len(self.labels))]
+        lowest = known.new_full((len(known),), float("-inf"))
+        return torch.stack([known[:, group].logsumexp(-1) if group else lowest for group in groups], dim=1)
+
+    def _shown(self, value: Any) -> Any:
+        return self.labels[value] if self.labels else value

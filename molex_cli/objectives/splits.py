@@ -1,0 +1,61 @@
+"""The splits of a task as tokens, and what a record says of them and of how they are scored."""
+
+from pathlib import Path
+from typing import Any
+
+from molex_cli.config import schema
+from molex_cli.config.task import Protocol, Task
+from molex_cli.data import reading
+from molex_cli.data.encoding import Encoded
+from molex_cli.errors import ConfigError
+from molex_cli.methods.base import Adapted
+from molex_cli.metrics import generation as writing
+from molex_cli.models.loading import longest_input
+from molex_cli.models.sources import default_cache_dir
+from molex_cli.objectives import Objective
+
+
+def encoded_splits(
+    experiment: schema.Experiment, adapted: Adapted, goal: Objective, splits: dict[str, reading.Split]
+) -> dict[str, Encoded]:
+    """Return the splits as tokens; raise ConfigError where the model's positions do not reach."""
+    most, max_length = longest_input(adapted.backbone), experiment.train.max_length
+    if most is not None and max_length > most:
+        raise ConfigError(f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}")
+    written = experiment.task.language.max_new_tokens if goal.protocol == Protocol.generate.name else 0
+    if most is not None and max_length + written > most:
+        raise ConfigError(
+            f"train.max_length and task.language.max_new_tokens must fit {experiment.model.name} together, at most "
+            f"{most}, got {max_length} and {written}"
+        )
+    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
+    tokenizer = adapted.backbone.tokenizer
+    return {
+        name: goal.encode(split, tokenizer, max_length, cache_dir, training=name == "train")
+        for name, split in splits.items()
+    }
+
+
+def how_scored(task: Task, adapted: Adapted, goal: Objective, batch_size: int) -> dict[str, Any]:
+    """Return protocol, what computes each score or why it is not computed, and what the scores depend on."""
+    names = task.metrics
+    return {
+        "protocol": goal.protocol,
+        "implementations": writing.implementations(names),
+        "not_computed": {name: writing.NOT_COMPUTED[name] for name in names if name in writing.NOT_COMPUTED},
+        "batch_size": batch_size,
+        "order": "as in the split" if adapted.batch_dependent else "by length",
+        "depends_on_batch": adapted.batch_dependent or None,
+    }
+
+
+def about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:
+    """Return what the record keeps of a split."""
+    return {
+        "source": split.source,
+        "rows": split.num_rows,
+        "rows_used": len(split.ids),
+        "tokens": int(encoded.offsets[-1]),
+        "fingerprint": split.fingerprint,
+        **({} if encoded.cut is None else {"prompts_cut": encoded.cut}),
+    }

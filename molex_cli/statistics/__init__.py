@@ -1,0 +1,1 @@
+"""Tests and intervals; how alike experts are; no torch."""

@@ -1,1 +1,0 @@
-"""Many runs from one command line: frozen at launch, isolated from each other, told as one."""

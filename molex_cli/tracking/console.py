@@ -1,0 +1,100 @@
+"""The terminal: a progress bar on a terminal, plain lines elsewhere."""
+
+from typing import Any
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from molex_cli.tracking.events import Evaluated, Event, Finished, Noted, Started, Step
+
+PLAIN_LINES = 10  # lines of steps that a run without a terminal prints
+
+
+class Console:
+    """Shows what a run does to the person who started it."""
+
+    def __init__(self, terminal: Terminal | None = None) -> None:
+        self._terminal = terminal or Terminal(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+        self._total = 0
+        self._score = ""
+        self._loss: float | None = None
+        self._rate: float | None = None
+
+    def write(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Started():
+                self._start(event)
+            case Step():
+                self._step(event)
+            case Evaluated():
+                self._evaluated(event)
+            case Noted():
+                self._terminal.print(f"note: {event.message}", markup=False)
+            case Finished():
+                self.close()
+                self._finished(event)
+
+    def close(self) -> None:
+        """Take the progress bar down."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _start(self, event: Started) -> None:
+        say = self._terminal.print
+        counts = event.parameters
+        say(f"[bold]{event.name}[/bold]  seed {event.seed}  variant {event.variant}")
+        if event.experts_per_layer:
+            experts = " ".join(map(str, event.experts_per_layer))
+            say(f"experts per layer  {experts}  total {sum(event.experts_per_layer)}")
+        parts = "  ".join(f"{name} {count:,}" for name, count in counts.items() if name not in ("added", "total"))
+        say(f"parameters         {parts}  of {counts['total']:,}")
+        went_on = f", going on after step {event.first_step:,}" if event.first_step else ""
+        say(f"training           {event.total_steps:,} steps, {event.total_tokens:,} tokens{went_on}")
+        self._total = event.total_steps
+        if self._terminal.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.fields[epoch]}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]}  {task.fields[score]}  {task.fields[rate]} tokens/s"),
+                TimeRemainingColumn(),
+                console=self._terminal,
+            )
+            self._bar = self._progress.add_task("", total=self._total, epoch="", loss="-", score="", rate="-")
+            self._progress.start()
+
+    def _step(self, event: Step) -> None:
+        rate = event.tokens / event.seconds
+        self._loss = event.loss if self._loss is None else 0.9 * self._loss + 0.1 * event.loss
+        self._rate = rate if self._rate is None else 0.9 * self._rate + 0.1 * rate
+        if self._progress is not None and self._bar is not None:
+            shown: dict[str, Any] = {"epoch": f"epoch {event.epoch:.2f}", "loss": f"{self._loss:.4f}"}
+            shown |= {"rate": f"{self._rate:,.0f}", "score": self._score}
+            self._progress.update(self._bar, completed=event.step, **shown)
+        elif event.step % max(1, self._total // PLAIN_LINES) == 0:
+            self._terminal.print(
+                f"step {event.step}/{self._total}  epoch {event.epoch:.2f}  loss {self._loss:.4f}  "
+                f"{self._rate:,.0f} tokens/s"
+            )
+
+    def _evaluated(self, event: Evaluated) -> None:
+        self._score = "  ".join(f"{name} {value:.4f}" for name, value in event.scores.items())
+        best = "  best so far" if event.best else ""
+        self._terminal.print(
+            f"epoch {event.epoch:.2f}  {event.split} loss {event.loss:.4f}  [bold]{self._score}[/bold]{best}"
+        )
+
+    def _finished(self, event: Finished) -> None:
+        say = self._terminal.print
+        if event.scores:
+            for name, value in event.scores["last"]["scores"].items():
+                best, floor = event.scores["best"]["scores"][name], event.scores["majority"].get(name)
+                baseline = "" if floor is None else f"  majority baseline {floor:.4f}"
+                say(f"[bold]{name} {value:.4f}[/bold] at the end  best {best:.4f}{baseline}")
+        if event.error and event.status != "interrupted":
+            say(f"failed: {event.error}", markup=False)
+        say(f"{event.status}  {event.folder}/record.json", markup=False)

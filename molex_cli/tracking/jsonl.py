@@ -1,0 +1,43 @@
+"""Every event as one line of events.jsonl."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from molex_cli.records import lines_of, write_text
+from molex_cli.tracking.events import Event, Step
+
+
+class Jsonl:
+    """Appends events to a file, each at once."""
+
+    def __init__(self, path: Path, every: int = 1, keep_until: int | None = None) -> None:
+        """Open the file; what an earlier try of the run did after step `keep_until` is done again and told again."""
+        if path.exists():
+            write_text(path, "".join(_until(path, keep_until)))
+        self._file = path.open("a", encoding="utf-8")
+        self._every = every
+
+    def write(self, event: Event) -> None:
+        """Append the event; of the steps only every so many."""
+        if isinstance(event, Step) and event.step % self._every:
+            return
+        content = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in event.as_dict().items()}
+        self._file.write(json.dumps(content, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _until(path: Path, step: int | None) -> Iterator[str]:
+    """Yield the lines up to a step, and no end: the run goes on; None yields nothing."""
+    for line in lines_of(path):
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:  # the last line of a process that was killed
+            continue
+        if step is not None and event["event"] != "finished" and event.get("step", 0) <= step:
+            yield line + "\n"

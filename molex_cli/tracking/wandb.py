@@ -1,0 +1,199 @@
+"""Weights & Biases: a best-effort mirror of the local files; offline where it cannot be reached."""
+
+import math
+import netrc
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from molex_cli.compare.plots import heat_map, png
+from molex_cli.config.schema import Log, Wandb
+from molex_cli.records import read_rows
+from molex_cli.tracking.events import Evaluated, Event, Finished, Started, Step
+
+NOT_SENT = "not-sent"  # a file beside a run's W&B log until the server has all of it
+TABLE_ROWS = 10_000
+RETRY_SECONDS = 0.5
+
+
+class WandbSink:
+    """Sends the events of one run to W&B, under the names of the record."""
+
+    def __init__(self, settings: Log, folder: Path, run_id: str, note: Callable[[str], None]) -> None:
+        self._settings, self._folder, self._run_id, self._note = settings, folder, run_id, note
+        self._run: Any = None
+        self._routing: dict[str, dict[str, Any]] = {}
+        self._exit_code = 1  # until the run tells that it finished
+
+    def write(self, event: Event) -> None:
+        """Send one event."""
+        match event:
+            case Started():
+                self._run = self._start(event)
+                _marker(self._run).touch()
+                if self._run.url:
+                    self._note(f"W&B shows this run at {self._run.url}")
+            case Step() if self._run and event.step % self._settings.every == 0:
+                self._run.log(_flat("train", event.as_dict(), skip=("event", "step")), step=event.step)
+            case Evaluated() if self._run:
+                self._routing = event.routing
+                values = {"loss": event.loss, **event.scores}
+                stage = event.split.rpartition("/")[0]  # of a run that learns task after task
+                routing = _flat_routing(f"{stage}/routing" if stage else "routing", event.routing)
+                during = _flat_routing("training_routing", event.training_routing)
+                self._run.log(_flat(event.split, values) | routing | during, step=event.step)
+            case Finished() if self._run:
+                self._run.summary.update(_summary(event))
+                self._exit_code = 0 if event.status == "finished" else 1
+                self._run.log(self._pictures())
+
+    def close(self) -> None:
+        """Finish the W&B run; waits `log.timeout` seconds for the server at most."""
+        if self._run is None:
+            return
+        run, self._run = self._run, None
+        try:
+            run.finish(exit_code=self._exit_code)
+        except TimeoutError:
+            self._note("W&B did not take the whole run in time; `molex sync` sends the rest")
+            return
+        if not run.offline:
+            _marker(run).unlink(missing_ok=True)
+
+    def _start(self, event: Started) -> Any:
+        import wandb
+
+        mode = chosen_mode(self._settings.wandb)
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
+        arguments: dict[str, Any] = {
+            "project": self._settings.project,
+            "entity": self._settings.entity,
+            "dir": str(self._folder),
+            "name": f"{event.name} s{event.seed}",
+            "id": self._run_id,
+            "resume": "allow",
+            "group": event.variant,
+            "job_type": "train",
+            "tags": list(self._settings.tags),
+            "config": _config(event),
+            "settings": wandb.Settings(
+                init_timeout=self._settings.timeout,
+                finish_timeout=self._settings.timeout,
+                finish_timeout_raises=True,
+                silent=True,
+                console="off",
+            ),
+        }
+        try:
+            return wandb.init(**arguments | {"mode": mode})
+        except wandb.errors.Error as error:
+            if mode == "offline":
+                raise
+            reason = str(error).splitlines()[0]
+            self._note(f"W&B cannot be reached, logging offline; `molex sync` sends the run later ({reason})")
+        return self._offline(arguments)
+
+    def _offline(self, arguments: dict[str, Any]) -> Any:
+        """Start offline; for a moment W&B's own process may still hold the id of the run that could not start."""
+        import wandb
+
+        until = time.monotonic() + self._settings.timeout
+        while True:
+            try:
+                return wandb.init(**arguments | {"mode": "offline"})
+            except Exception as error:  # its class is none of W&B's public ones
+                if "in use" not in str(error) or time.monotonic() > until:
+                    raise
+            time.sleep(RETRY_SECONDS)
+
+    def _pictures(self) -> dict[str, Any]:
+        """Return how the experts were used at the last evaluation and, if asked for, the last predictions."""
+        import wandb
+        from PIL import Image
+
+        found: dict[str, Any] = {}
+        if self._routing:
+            layers = [f"layer {layer}" for layer in self._routing]
+            usage = [figures["usage"] for figures in self._routing.values()]
+            drawn = heat_map("share of the routing", layers, usage)
+            found["routing/usage"] = wandb.Image(Image.open(png(drawn)))
+        path = self._folder / "predictions-last.jsonl"
+        if self._settings.predictions and path.exists() and path.stat().st_size:
+            rows = read_rows(path)
+            if len(rows) > TABLE_ROWS:
+                self._note(f"W&B gets the first {TABLE_ROWS:,} of {len(rows):,} predictions")
+            rows = rows[:TABLE_ROWS]
+            columns = list(rows[0])
+            cells = [[row.get(name) for name in columns] for row in rows]
+            found["predictions/last"] = wandb.Table(columns=columns, data=cells, allow_mixed_types=True)
+        return found
+
+
+def chosen_mode(setting: Wandb) -> str:
+    """Return W&B's mode: `auto` is online when an API key is known, else offline."""
+    if setting is not Wandb.auto:
+        return setting.name
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    return "online" if has_key() else "offline"
+
+
+def server() -> str:
+    """Return the address of W&B's server."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def has_key() -> bool:
+    """Return whether the environment or netrc has an API key for the server."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators(urlsplit(server()).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _config(event: Started) -> dict[str, Any]:
+    return {
+        **event.settings,
+        "name": event.name,
+        "variant": event.variant,
+        "parameters": event.parameters,
+        "experts_per_layer": event.experts_per_layer,
+        "flops_per_token": event.flops_per_token,
+        "data": event.data,
+    }
+
+
+def _summary(event: Finished) -> dict[str, Any]:
+    found: dict[str, Any] = {"status": event.status, "error": event.error, "degenerate": event.degenerate}
+    for which in ("last", "best"):
+        found |= _flat(which, event.scores.get(which, {}).get("scores", {}))
+    return found | _flat("training", event.training) | _flat("memory_bytes", event.memory_bytes)
+
+
+def _marker(run: Any) -> Path:
+    return Path(run.settings.sync_dir) / NOT_SENT
+
+
+def _flat_routing(prefix: str, routing: dict[str, dict[str, Any]]) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for layer, figures in routing.items():
+        shares = {f"expert_{expert}": share for expert, share in enumerate(figures["usage"])}
+        shares |= {f"gate_{expert}": gate for expert, gate in enumerate(figures.get("gate", []))}
+        values |= _flat(f"{prefix}/layer_{layer}", shares | figures)
+        for module, each in figures.get("modules", {}).items():
+            values |= _flat(f"{prefix}/layer_{layer}/{module}", each)
+    return values
+
+
+def _flat(prefix: str, values: dict[str, Any], skip: tuple[str, ...] = ()) -> dict[str, float]:
+    return {
+        f"{prefix}/{name}": value
+        for name, value in values.items()
+        if name not in skip and isinstance(value, int | float) and not math.isnan(value)
+    }

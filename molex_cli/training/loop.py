@@ -1,0 +1,242 @@
+"""The training loop as a generator: it yields a `Step` for each optimizer step and does nothing else."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from molex_cli.config.schema import Schedule, Train
+from molex_cli.data.batches import Share, epoch_order, shares
+from molex_cli.data.encoding import Encoded
+from molex_cli.errors import TrainingError
+from molex_cli.methods.base import Adapted
+from molex_cli.objectives.base import Batch, Objective, for_model, on
+from molex_cli.runtime import distributed as processes
+from molex_cli.runtime.hardware import stream_seed
+from molex_cli.tracking.events import Step
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+FLOW_STEPS = 20  # steps within which every trainable tensor should have received a gradient
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """How many optimizer steps a run takes."""
+
+    rows: int
+    effective_batch: int
+    total_steps: int
+
+    @classmethod
+    def of(cls, settings: Train, num_rows: int) -> "Timetable":
+        """Return the timetable of a training over so many rows."""
+        effective = settings.batch_size * settings.accumulate
+        per_epoch = math.ceil(num_rows / effective)
+        total = max(1, round(settings.epochs * per_epoch))
+        return cls(num_rows, effective, min(total, settings.max_steps or total))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the optimizer steps of one epoch."""
+        return math.ceil(self.rows / self.effective_batch)
+
+    def batches(self, lengths: Sequence[int], seed: int) -> Iterator[list[int]]:
+        """Yield the rows of each optimizer step."""
+        for epoch in range(math.ceil(self.total_steps / self.steps_per_epoch)):
+            left = self.total_steps - epoch * self.steps_per_epoch
+            yield from epoch_order(lengths, self.effective_batch, seed, epoch)[:left]
+
+
+def rate_factor(step: int, total_steps: int, warmup: float, schedule: Schedule) -> float:
+    """Return the share of the peak learning rate at a step (from 0): never zero, so that no step is lost."""
+    warmup_steps = round(warmup * total_steps)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    if schedule is Schedule.linear:
+        return 1 - done
+    return (1 + math.cos(math.pi * done)) / 2 if schedule is Schedule.cosine else 1.0
+
+
+def optimizer(adapted: Adapted, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """Return AdamW with one parameter group for each group of the method."""
+    groups: list[dict[str, Any]] = [
+        {
+            "params": list(group.parameters.values()),
+            "name": group.name,
+            "peak": learning_rate if group.learning_rate is None else group.learning_rate,
+            "weight_decay": weight_decay if group.weight_decay is None else group.weight_decay,
+        }
+        for group in adapted.groups
+        if group.parameters
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+@dataclass
+class GradientFlow:
+    """Watches which trainable tensors have received a gradient; those that never do are named."""
+
+    waiting: dict[str, Tensor]
+    steps: int = 0
+    excused: Callable[[], dict[str, str]] = dict
+
+    @classmethod
+    def of(cls, adapted: Adapted) -> "GradientFlow":
+        """Return a watch over everything the method trains."""
+        return cls(dict(adapted.trainable()), excused=adapted.unused)
+
+    def observe(self) -> None:
+        """Look at the gradients of this step."""
+        self.steps += 1
+        if self.steps > FLOW_STEPS or not self.waiting:
+            return
+        seen = [name for name, p in self.waiting.items() if p.grad is not None and bool(p.grad.any())]
+        for name in seen:
+            del self.waiting[name]
+
+    def report(self) -> dict[str, Any]:
+        """Return the check for the record: passed, and the tensors without a gradient."""
+        excused = self.excused()
+        dead = sorted(name for name in self.waiting if name not in excused)
+        # Until B has moved from zero, the gradient of A and of the router is zero: one step shows nothing.
+        judged = self.steps >= 2
+        reasons = {name: why for name, why in excused.items() if name in self.waiting}
+        return {"passed": not dead if judged else None, "without_gradient": dead, "known": reasons, "steps": self.steps}
+
+
+@dataclass
+class Training:
+    """What a training carries from step to step, and all that a checkpoint must keep of it.
+
+    Its random streams are no part of it: each is a function of the seed and the step.
+    """
+
+    adapted: Adapted
+    adam: torch.optim.AdamW
+    learning_rate: float
+    """Peak learning rate."""
+    flow: GradientFlow
+    step: int = 0
+    """Optimizer steps done."""
+
+    @classmethod
+    def of(
+        cls, adapted: Adapted, settings: Train, learning_rate: float, flow: GradientFlow | None = None
+    ) -> "Training":
+        """Return a training before its first step."""
+        adam = optimizer(adapted, learning_rate, settings.weight_decay)
+        return cls(adapted, adam, learning_rate, flow or GradientFlow.of(adapted))
+
+
+def steps(
+    training: Training,
+    objective: Objective,
+    encoded: Encoded,
+    settings: Train,
+    *,
+    seed: int,
+    accelerator: "Accelerator",
+) -> Iterator[Step]:
+    """Train on and yield each optimizer step; the order of rows depends on the seed and lengths alone."""
+    timetable = Timetable.of(settings, len(encoded.ids))
+    adapted, adam = training.adapted, training.adam
+    pad_id = adapted.backbone.tokenizer.pad_token_id
+    trainable = list(adapted.trainable().values())
+    for rows in islice(timetable.batches(encoded.lengths, seed), training.step, None):
+        started = time.perf_counter()
+        factor = rate_factor(training.step, timetable.total_steps, settings.warmup, settings.schedule)
+        for group in adam.param_groups:
+            group["lr"] = group["peak"] * factor
+        adapted.model.train()
+        own = shares(rows, settings.batch_size, processes.rank(), processes.world())
+        pieces = [Piece(each, objective.batch(encoded, each.rows, pad_id, adapted.pad_to)) for each in own]
+        losses = _backward(training, objective, pieces, accelerator, stream_seed(seed, f"dropout/{training.step}"))
+        processes.sum_gradients(trainable)
+        training.flow.observe()
+        norm = torch.nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)
+        _require_finite(training.step + 1, losses.task, float(norm), training.learning_rate)
+        adam.step()
+        adam.zero_grad()
+        training.step += 1
+        yield Step(
+            step=training.step,
+            epoch=training.step / timetable.steps_per_epoch,
+            loss=losses.task,
+            balance_loss=losses.balance,
+            learning_rate=training.learning_rate * factor,
+            gradient_norm=float(norm),
+            tokens=sum(encoded.lengths[row] for row in rows),
+            seconds=time.perf_counter() - started,
+        )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A share of an effective batch, as tensors."""
+
+    share: Share
+    batch: Batch
+
+    def seed(self, step_seed: int) -> int:
+        """Return the seed of its dropout: whoever computes a whole part drops the same."""
+        return stream_seed(step_seed, f"{self.share.part}/{processes.rank() if self.share.split else 0}")
+
+
+@dataclass(frozen=True)
+class _Losses:
+    task: float
+    balance: float | None
+
+
+def _backward(
+    training: Training, objective: Objective, pieces: Sequence[Piece], accelerator: "Accelerator", step_seed: int
+) -> _Losses:
+    """Add up the gradients of one effective batch, so that it does not matter how it is cut and who computes it.
+
+    Each piece's loss counts by its weight in the whole effective batch; the balance loss of a part that all
+    processes share is that of the part as a whole.
+    """
+    adapted = training.adapted
+    weights = [0 if piece.share.stand_in else objective.weight(piece.batch) for piece in pieces]
+    part_weights = _part_weights(pieces, weights, accelerator.device)
+    total = max(1.0, sum(part_weights))
+    task_total, balance_total = 0.0, 0.0
+    for piece, weight in zip(pieces, weights, strict=True):
+        torch.manual_seed(piece.seed(step_seed))
+        with adapted.uncounted() if piece.share.stand_in else nullcontext():
+            task = objective.loss(adapted.model, for_model(adapted, on(accelerator.device, piece.batch)))
+        loss = task * (weight / total)
+        balance = adapted.auxiliary_loss(split=piece.share.split)
+        if balance is not None:
+            balance = balance * (part_weights[piece.share.part] / total)
+            balance_total += float(balance.detach())
+            loss = loss + adapted.balance * balance if adapted.balance else loss
+        accelerator.backward(loss)
+        task_total += float(task.detach()) * weight / total
+    task_total, balance_total = processes.summed_floats([task_total, balance_total], accelerator.device)
+    return _Losses(task_total, balance_total if adapted.routers else None)
+
+
+def _part_weights(pieces: Sequence[Piece], weights: Sequence[int], device: torch.device) -> list[float]:
+    """Return the weight of every part of the effective batch, over all processes."""
+    found = [0.0] * pieces[0].share.parts
+    for piece, weight in zip(pieces, weights, strict=True):
+        found[piece.share.part] = float(weight)
+    return processes.summed_floats(found, device)
+
+
+def _require_finite(step: int, loss: float, norm: float, learning_rate: float) -> None:
+    for name, value in (("loss", loss), ("gradient norm", norm)):
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{name} must be finite, got {value} at step {step}; lower train.learning_rate (now {learning_rate:g})"
+            )

@@ -1,0 +1,160 @@
+"""What a run writes on its way: adapters and predictions at each evaluation, and the state it can go on from.
+
+The state is a safetensors file of the trained tensors and the optimizer's moments, with all else as JSON
+beside them. Random streams and the place in the data follow from the seed and the step, so they need no place in it.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from molex_cli import records
+from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.config import schema
+from molex_cli.errors import CheckpointError
+from molex_cli.runtime import distributed as processes
+from molex_cli.tracking.events import Evaluated, Event, Step
+from molex_cli.training.evaluation import Scoring
+from molex_cli.training.loop import Training
+
+NAME = "progress.safetensors"
+FORMAT = 1
+SECONDS = 300.0  # between two states, where train.evaluate_every or checkpoint_every ask for none earlier
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+FREE_HARDWARE = ("name", "threads", "devices", "jobs_per_device")  # a run may go on without them
+
+
+@dataclass
+class Progress:
+    """A run's state at a step."""
+
+    step: int
+    about: dict[str, Any]
+
+
+@dataclass
+class Keeper:
+    """Writes what a run has reached into its folder."""
+
+    folder: Path
+    experiment: schema.Experiment
+    labels: list[str]
+    training: Training
+    scoring: Scoring
+    about: dict[str, Any]
+    """What must be the same when the run goes on."""
+    history: Any
+    """Has `as_state()`: what the record will say of the steps."""
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Pass on each event, and write what it brought."""
+        for event in events:
+            if processes.rank() == 0:
+                self._keep(event)
+            yield event
+
+    def _keep(self, event: Event) -> None:
+        if isinstance(event, Evaluated):
+            self._keep_evaluation(event)
+        if isinstance(event, Evaluated) or (isinstance(event, Step) and self._is_due(event.step)):
+            self._save()
+
+    def _keep_evaluation(self, event: Evaluated) -> None:
+        for which in ("last", "best") if event.best else ("last",):
+            path = self.folder / f"adapter-{which}.safetensors"
+            checkpoint.save(path, self.training.adapted, self.experiment, self.labels, event.step)
+            outcome = getattr(self.scoring, which)
+            records.write_rows(self.folder / f"predictions-{which}.jsonl", outcome.answers.rows)
+
+    def _is_due(self, step: int) -> bool:
+        if self.scoring.is_due(step):  # the evaluation comes next, and the state after it
+            return False
+        every = self.experiment.checkpoint_every
+        return step % every == 0 if every else time.monotonic() - self.saved_at > SECONDS
+
+    def _save(self) -> None:
+        state = {**self.about, "scoring": self.scoring.as_state(), "history": self.history.as_state()}
+        save(self.folder, self.training, state)
+        self.saved_at = time.monotonic()
+
+
+def save(folder: Path, training: Training, about: Mapping[str, Any]) -> None:
+    """Write the state of a training; of two states only the last stays."""
+    places = training.adapted.trainable()
+    tensors: dict[str, torch.Tensor] = {f"parameter/{name}": p for name, p in places.items()}
+    for name, place in places.items():
+        moments = training.adam.state.get(place, {})
+        tensors |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS if moment in moments}
+    for layer, router in training.adapted.routers.items():
+        if (sums := router.sums()) is not None:
+            tensors[f"routing/{layer}"] = sums
+    flow = {"waiting": list(training.flow.waiting), "steps": training.flow.steps}
+    content = {"format": FORMAT, "step": training.step, "flow": flow, **about}
+    checkpoint.write_tensors(folder / NAME, tensors, {"molex": json.dumps(content)})
+
+
+def load(folder: Path) -> Progress | None:
+    """Return the state that a run left, if any."""
+    path = folder / NAME
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["molex"])
+            if about["format"] != FORMAT:
+                raise CheckpointError(f"{path} must be of format {FORMAT}, got {about['format']}; resume=never")
+            return Progress(about["step"], about)
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path} must be the state of a run, got a damaged file ({error}); resume=never starts over beside it"
+        ) from None
+
+
+def restore(folder: Path, training: Training, progress: Progress) -> None:
+    """Put a training where the state left it."""
+    places = training.adapted.trainable()
+    with safe_open(folder / NAME, framework="pt") as file, torch.no_grad():
+        stored = set(file.keys())
+        for name, place in places.items():
+            place.copy_(file.get_tensor(f"parameter/{name}"))
+            moments = {m: file.get_tensor(f"{m}/{name}") for m in MOMENTS if f"{m}/{name}" in stored}
+            if moments:
+                training.adam.state[place] = {m: tensor.to(place.device) for m, tensor in moments.items()}
+        for layer, router in training.adapted.routers.items():
+            if f"routing/{layer}" in stored:
+                router.restore(file.get_tensor(f"routing/{layer}"))
+    training.step = progress.step
+    training.flow.steps = progress.about["flow"]["steps"]
+    training.flow.waiting = {name: places[name] for name in progress.about["flow"]["waiting"]}
+
+
+def conditions(
+    experiment: schema.Experiment, environment: Mapping[str, Any], data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what must not change while a run goes on: settings that decide what is computed, versions and data."""
+    settings = schema.as_data(experiment)
+    kept = {name: value for name, value in settings.items() if name not in records.HOW_ONLY}
+    kept["hardware"] = {name: value for name, value in kept["hardware"].items() if name not in FREE_HARDWARE}
+    versions = {name: environment["packages"][name] for name in ("torch", "transformers")}
+    found = {"settings": kept, "packages": versions}
+    return found if data is None else {**found, "data": {name: about["fingerprint"] for name, about in data.items()}}
+
+
+def require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise with the differences if a run would go on under other conditions than it began."""
+    old = {key: str(value) for key, value in records.flat({name: before.get(name) for name in now}).items()}
+    new = {key: str(value) for key, value in records.flat(now).items()}
+    differing = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    changed = [f"{key.removeprefix('settings.')}: {old.get(key)} -> {new.get(key)}" for key in differing]
+    if changed:
+        raise CheckpointError(
+            f"{folder.name} must go on as it began, got {', '.join(changed)}; set that back, or let resume=never "
+            "start over beside it"
+        )

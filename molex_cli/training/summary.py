@@ -1,0 +1,145 @@
+"""What a run puts into its record: data, cost, how it was scored, what the training did, what failed a check."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from molex_cli.config import schema
+from molex_cli.errors import TrainingError
+from molex_cli.methods.base import Adapted
+from molex_cli.objectives import Objective
+from molex_cli.objectives.splits import how_scored
+from molex_cli.runtime import distributed as processes
+from molex_cli.tracking.events import Evaluated, Event, Noted, Step
+from molex_cli.tracking.sinks import Sinks
+from molex_cli.training.loop import Timetable
+
+
+def evaluation(experiment: schema.Experiment, adapted: Adapted, goal: Objective, sinks: Sinks) -> dict[str, Any]:
+    """Return how the run is scored, and tell what its scores depend on or lack."""
+    batch_size = experiment.train.eval_batch_size
+    found = how_scored(experiment.task, adapted, goal, batch_size)
+    for reason in found["not_computed"].values():
+        sinks.write(Noted(message=reason))
+    if adapted.batch_dependent:
+        sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
+        if processes.world() > 1:
+            sinks.write(Noted(message=f"training depends on how rows fall to the {processes.world()} processes, too"))
+    return found
+
+
+class Summary:
+    """Adds up what the steps say, for the record."""
+
+    def __init__(self, timetable: Timetable, experiment: schema.Experiment) -> None:
+        self._timetable, self._learning_rate = timetable, experiment.learning_rate
+        self._losses: list[float] = []
+        self._tokens: list[int] = []
+        self._seconds: list[float] = []
+        self._began, self._before = time.perf_counter(), 0.0
+
+    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Pass on each event and add it up."""
+        for event in events:
+            if isinstance(event, Step):
+                self._losses.append(event.loss)
+                self._tokens.append(event.tokens)
+                self._seconds.append(event.seconds)
+            yield event
+
+    def as_state(self) -> dict[str, Any]:
+        """Return what was added up so far."""
+        return {
+            "losses": self._losses,
+            "tokens": self._tokens,
+            "seconds": self._seconds,
+            "wall": self._wall(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what was added up before."""
+        self._losses, self._tokens, self._seconds = (list(state[name]) for name in ("losses", "tokens", "seconds"))
+        self._before = state["wall"]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the sums, means and rates."""
+        tokens, step_seconds = sum(self._tokens), sum(self._seconds)
+        tenth = max(1, len(self._losses) // 10)
+        return {
+            "steps": len(self._losses),
+            "effective_batch": self._timetable.effective_batch,
+            "processes": processes.world(),
+            "learning_rate": self._learning_rate,
+            "tokens": tokens,
+            "seconds": self._wall(),
+            "step_seconds": step_seconds,
+            "tokens_per_second": tokens / step_seconds,
+            "first_loss": sum(self._losses[:tenth]) / tenth,
+            "last_loss": sum(self._losses[-tenth:]) / tenth,
+            "mean_loss": sum(self._losses) / len(self._losses),
+        }
+
+    def _wall(self) -> float:
+        return self._before + time.perf_counter() - self._began
+
+
+class CollapseAlarm:
+    """Looks at the routing of every evaluation and says when routers use few of their experts."""
+
+    def __init__(self, settings: schema.Collapse, routing: dict[str, dict[str, Any]]) -> None:
+        self._settings = settings
+        self._found = ""
+        list(self.look(routing))  # of a run that goes on: what was found before
+
+    @property
+    def reasons(self) -> list[str]:
+        """Return why the run is marked, by its last evaluation."""
+        return [self._found] if self._found and self._settings.action is not schema.Alarm.warn else []
+
+    def found_in(self, routings: Mapping[str, dict[str, dict[str, Any]]]) -> list[str]:
+        """Return the same for the last evaluation of several stages, by the stage's name."""
+        if self._settings.action is schema.Alarm.warn:
+            return []
+        said = {stage: collapsed(routing, self._settings.below) for stage, routing in routings.items()}
+        return [f"{words} in {stage}" for stage, words in said.items() if words]
+
+    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Pass on each event and a note after an evaluation that found a collapse; raise if the run is to stop."""
+        for event in events:
+            yield event
+            if isinstance(event, Evaluated):
+                yield from self.look(event.routing)
+
+    def look(self, routing: dict[str, dict[str, Any]]) -> Iterator[Noted]:
+        """Yield a note if routers are newly found to have collapsed; raise if the run is to stop."""
+        before, self._found = self._found, collapsed(routing, self._settings.below)
+        if self._found and self._settings.action is schema.Alarm.stop:
+            raise TrainingError(f"{self._found}; raise method.balance, or let collapse.action=mark go on")
+        if self._found and not before:
+            yield Noted(message=self._found)
+
+
+def collapsed(routing: dict[str, dict[str, Any]], below: float) -> str:
+    """Return which layers' routers leave most experts out, in words; empty where none do.
+
+    A layer is judged by the mean freedom of its routers. Where no more experts are there than each token takes there
+    is nothing to collapse.
+    """
+    few = [
+        f"{figures['effective']:.1f} of {len(figures['usage'])} in layer {layer}"
+        for layer, figures in routing.items()
+        if figures.get("freedom") is not None and figures["freedom"] < below
+    ]
+    return f"routers collapsed onto few experts: {', '.join(few)}" if few else ""
+
+
+def failed_checks(checks: dict[str, Any]) -> list[str]:
+    """Return why the run is not to be trusted, if a check failed."""
+    reasons = []
+    if checks["gradient_flow"]["passed"] is False:
+        dead = checks["gradient_flow"]["without_gradient"]
+        reasons.append(f"{len(dead)} trainable tensors got no gradient: {', '.join(dead[:3])}")
+    if not checks["reload"]["passed"]:
+        reasons.append(f"the saved adapter scores differently ({json.dumps(checks['reload']['max_difference'])})")
+    return reasons

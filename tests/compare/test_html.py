@@ -1,0 +1,97 @@
+"""The page of a comparison: one file, complete, usable; `make test-browser` opens it."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.made_records import leave, outputs
+
+from molex_cli.cli import main
+
+CHECK = """<script>{
+const errors = [];
+window.addEventListener("error", event => errors.push(event.message));
+document.addEventListener("securitypolicyviolation", event => errors.push(event.violatedDirective));
+const rows = () => [...document.querySelectorAll("#arms tbody tr")].filter(row => !row.hidden);
+const names = () => rows().map(row => row.cells[0].textContent);
+const found = {first: names()};
+const [name, score] = document.querySelectorAll("#arms th button");
+score.click(); found.up = names(); score.click(); found.down = names(); name.click(); found.byName = names();
+found.sorted = document.querySelector("#arms th").getAttribute("aria-sort");
+const filter = document.getElementById("filter");
+filter.value = "mol"; filter.dispatchEvent(new Event("input")); found.filtered = names();
+found.said = document.getElementById("count").textContent;
+found.wide = document.documentElement.scrollWidth <= window.innerWidth;
+found.requests = performance.getEntriesByType("resource").length;
+found.errors = errors;
+const out = document.createElement("pre");
+out.id = "found"; out.textContent = JSON.stringify(found); document.body.append(out);
+}</script>"""
+
+
+@pytest.fixture
+def page():
+    """Return a page over three arms in one column, with curves and experts."""
+    outputs(lora=0.6, molex=0.75)
+    for seed in (0, 1, 2):
+        routing = {"0": {"usage": [0.5, 0.5]}, "1": {"usage": [0.2, 0.3, 0.5]}}
+        leave(Path(f"outputs/mola-s{seed}"), "mola", seed, 0.9, routing=routing)
+    for folder in Path("outputs").iterdir():
+        events = [{"event": "evaluated", "step": s, "scores": {"accuracy": 0.5 + s / 100}} for s in (5, 10)]
+        (folder / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in events))
+    assert main(["compare", "outputs", "--html", "outputs/report.html"]) == 0
+    return Path("outputs/report.html")
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(page):
+    text = page.read_text()
+    assert not re.search(r'(src|href)="(https?:)?//|@import|url\(', text)
+    assert "default-src 'none'" in text
+    for words in ("LORA", "MOLA", "63.00 ± 0.87 (3)", "Learning curves", "Score against cost", "share of the routing"):
+        assert words in text
+    assert 'href="lora-s0/record.json"' in text
+    assert text.count("<polyline") >= 3 + 2  # a curve for each arm, a front for each cost
+
+
+def test_texts_of_runs_are_no_markup():
+    leave(Path("outputs/odd"), "<b>odd</b>", 0, 0.5, display={"method": "<script>alert(1)</script>"})
+    assert main(["compare", "outputs", "--html", "report.html"]) == 0
+    assert "<script>alert" not in Path("report.html").read_text()
+
+
+def test_a_page_of_runs_without_curves_or_experts_is_complete():
+    outputs(lora=0.6)
+    assert main(["compare", "outputs", "--html", "report.html"]) == 0
+    assert "No arm has experts" in Path("report.html").read_text()
+
+
+def test_a_score_that_is_undefined_at_some_step_is_left_out_of_the_curve():
+    outputs(lora=0.6)
+    lines = ['{"event": "evaluated", "step": 5, "scores": {"accuracy": NaN}}', '{"event": "evalua']
+    Path("outputs/lora-s0/events.jsonl").write_text("\n".join(lines))
+    assert main(["compare", "outputs", "--html", "report.html"]) == 0
+    assert "<polygon" not in Path("report.html").read_text()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_sorts_and_filters_without_an_error_or_a_request(page, width):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    page.write_text(page.read_text().replace("</body>", CHECK + "</body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
+    done = subprocess.run([browser, *flags, page.resolve().as_uri()], capture_output=True, text=True, timeout=120)
+    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S).group(1))
+    assert found["errors"] == []
+    assert found["requests"] == 0
+    assert found["up"] == ["LORA", "MOLEX", "MOLA"]
+    assert found["down"] == ["MOLA", "MOLEX", "LORA"]
+    assert found["byName"] == ["LORA", "MOLA", "MOLEX"]
+    assert found["sorted"] == "ascending"
+    assert found["filtered"] == ["MOLA", "MOLEX"]
+    assert found["said"] == "2 arms shown"
+    assert found["wide"]

@@ -1,0 +1,65 @@
+"""Hypotheses written before the runs get a verdict with all that speaks against it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from support.made_records import leave, outputs
+
+from molex_cli.cli import main
+
+CLAIMS = """\
+- mola > lora on rte
+- {claim: lora > mola on rte, seeds: [0, 1]}
+- molex > mola on rte
+- {claim: molex > lora on cola, alpha: 0.01}
+"""
+
+
+def test_claims_get_verdicts_with_all_that_speaks_against_them(capsys):
+    outputs(lora=0.6, mola=0.9, molex=0.895)
+    leave(Path("outputs/cola"), "lora", 0, 0.4, task="cola")
+    Path("claims.yaml").write_text(CLAIMS)
+    assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("claim: ")]
+    assert [re.split("[:,]", line)[2].strip() for line in lines] == [
+        "supported",
+        "contradicted",
+        "undecided",
+        "not run",
+    ]
+    assert "n = 3 seeds" in lines[0]
+    assert "detectable" in lines[2]
+    assert "seeds 2 were added to those that were to decide" in lines[1]
+    assert "written after seeds 0, 1, 2 had started" in lines[0]  # these records have no start
+
+
+def test_a_claim_that_came_first_has_no_flag(capsys):
+    for seed in (0, 1, 2):
+        for method, share in (("lora", 0.6), ("mola", 0.9)):
+            leave(Path(f"outputs/{method}-s{seed}"), method, seed, share, started="2999-01-01T00:00:00+00:00")
+    Path("claims.yaml").write_text("- {claim: mola > lora on rte, seeds: [0, 1, 2]}\n")
+    assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("claim: ")]
+    assert ";" not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("- mola beats lora", "claims.yaml, claim 1 must read `ARM > ARM on COLUMN`, got mola beats lora"),
+        (
+            "- {claim: mola > lora on rte, seed: 1}",
+            "claim 1 must have claim, seeds, alpha, got seed; did you mean seeds?",
+        ),
+        ("- {claim: mola > lora on rte, alpha: 5}", "alpha must be between 0 and 1, got 5"),
+        ("- mla > lora on rte", "a claim must be on the table's arms and columns, got mla; did you mean mola?"),
+        ("{", "--claims must be a YAML file, got claims.yaml"),
+        ("", "must be a list of claims"),
+    ],
+)
+def test_a_claim_that_cannot_be_read_is_refused_in_one_line(capsys, content, words):
+    outputs(lora=0.6, mola=0.9)
+    Path("claims.yaml").write_text(content)
+    assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,268 @@
+"""A sweep survives: what fails stays alone, what is missing is all that runs again, what is edited changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console as Terminal
+from support.runs import outcome
+from support.sweeps import all_records, expect_one_of_each_kind, folder_of, one_of_each_kind, presets, statuses
+
+from molex_cli import records
+from molex_cli.cli import main
+from molex_cli.config import command_line as arguments
+from molex_cli.config import overrides
+from molex_cli.config import run_id as identity
+from molex_cli.launching import devices, jobs, view
+
+
+def test_a_job_that_ends_badly_in_any_way_leaves_the_others_alone(capfd):
+    code = one_of_each_kind()
+    expect_one_of_each_kind(code, capfd.readouterr().out)
+    # What failed stays so, until it is asked for.
+    assert main(["train", "-m", "-cd", "mine", "experiment=fine,nan"]) == 1
+    shown = capfd.readouterr().out
+    assert [(status.state, status.ran) for status in statuses()] == [("finished", False), ("failed", False)]
+    assert "resume=failed tries again what failed before" in shown
+    assert main(["train", "-m", "-cd", "mine", "experiment=fine,nan", "resume=failed"]) == 1
+    assert [(status.state, status.ran) for status in statuses()] == [("finished", False), ("failed", True)]
+    assert len(records.read_record(folder_of("experiment=nan")).attempts) == 1
+
+
+def test_joblib_runs_several_at_once_and_isolates_them_too(capfd):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    code = one_of_each_kind("hardware=pool")
+    expect_one_of_each_kind(code, capfd.readouterr().out)
+
+
+def test_fail_fast_starts_nothing_after_a_failure(capfd):
+    presets()
+    assert main(["train", "-m", "-cd", "mine", "experiment=fine,nan,settings", "fail_fast=true"]) == 1
+    assert [status.state for status in statuses()] == ["finished", "failed", "not started"]
+    assert "the sweep was stopped, by a failure with fail_fast" in capfd.readouterr().out
+    assert main(["train", "-m", "-cd", "mine", "experiment=settings,fine"]) == 1
+    assert [(status.state, status.ran) for status in statuses()] == [("failed", True), ("finished", False)]
+
+
+TWELVE = [
+    "experiment=smoke",
+    "train.max_steps=null",
+    "train.epochs=3",
+    "train.batch_size=2",
+    "train.evaluate_every=9",
+]
+TWELVE += ["checkpoint_every=4", "method=lora,mola_inverted,molex", "seed=0,1,2,3", "train.accumulate=2"]
+
+
+def test_a_sweep_killed_dead_goes_on_with_exactly_what_is_missing(tmp_path, monkeypatch, capfd):
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    for folder in (alone, killed):
+        folder.mkdir()
+    monkeypatch.chdir(killed)
+    log = (killed / "log.txt").open("w")
+    process = subprocess.Popen([sys.executable, "-m", "molex_cli", "train", "-m", *TWELVE], stdout=log, stderr=log)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        done = sum(record["status"] == "finished" for record in all_records().values())
+        if done >= 4 and list(Path("outputs").glob("*/progress.safetensors")):  # looked at last: a run is soon over
+            break
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = all_records()
+    assert main(["train", "-m", *TWELVE]) == 0
+    ran = [Path(status.folder).name for status in statuses() if status.ran]
+    assert len(ran) == 12 - sum(record["status"] == "finished" for record in before.values())
+    after = all_records()
+    assert len(after) == 12
+    for name, record in before.items():
+        if record["status"] == "finished":
+            assert after[name] == record
+    went_on = [record for record in after.values() if record["attempts"]]
+    assert [record["attempts"][0]["status"] for record in went_on] == ["interrupted"]
+    assert went_on[0]["attempts"][0]["went_on_from_step"] > 0
+
+    monkeypatch.chdir(alone)
+    name = next(name for name, record in after.items() if record["attempts"])
+    one = [f"method={went_on[0]['settings']['method']['name']}", f"seed={went_on[0]['seed']}"]
+    fixed = [setting for setting in TWELVE if not setting.startswith(("method=", "seed="))]
+    assert main(["train", *fixed, *one]) == 0
+    for path in (killed / "outputs").iterdir():  # `outcome` looks at one run
+        if path.name != name and (path / "record.json").exists():
+            (path / "record.json").unlink()
+    assert outcome(killed) == outcome(alone)
+
+
+def test_ctrl_c_ends_a_sweep_in_good_order(tmp_path):
+    presets()
+    command = [sys.executable, "-m", "molex_cli", "train", "-m", "-cd", "mine", "experiment=fine,killed,nan"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    events = folder_of("experiment=killed") / "events.jsonl"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (events.exists() and '"event": "step"' in events.read_text()):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [status.state for status in statuses()] == ["finished", "interrupted", "not started"]
+    assert "interrupted; the same command goes on with what is missing" in shown
+    assert records.read_record(events.parent).status == "interrupted"
+
+
+def test_editing_a_yaml_changes_no_job_of_a_running_sweep():
+    presets()
+    path = Path("mine/experiment/fine.yaml")
+
+    def edit():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not all_records():
+            time.sleep(0.01)
+        path.write_text("this is: [no yaml")
+
+    editor = threading.Thread(target=edit)
+    editor.start()
+    assert main(["train", "-m", "-cd", "mine", "experiment=fine", "seed=0,1,2"]) == 0
+    editor.join()
+    assert path.read_text() == "this is: [no yaml"
+    assert len({record["variant"] for record in all_records().values()}) == 1
+    assert {record["status"] for record in all_records().values()} == {"finished"}
+
+
+def test_two_sweeps_over_the_same_jobs_run_none_twice():
+    command = [sys.executable, "-m", "molex_cli", "train", "-m", "experiment=smoke", "method=lora,head", "seed=0,1"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        process.communicate(timeout=200)
+        assert process.returncode == 0
+    found = all_records()
+    assert len(found) == 4
+    assert not [name for name in found if name.endswith(".2")]
+    for name, record in found.items():
+        assert (record["status"], record["attempts"]) == ("finished", [])
+        events = (Path("outputs") / name / "events.jsonl").read_text().splitlines()
+        assert sum(json.loads(line)["event"] == "step" for line in events) == 4
+    sweeps = [
+        [jobs.read_status(path) for path in (folder / "jobs").glob("????.json")]
+        for folder in Path("outputs/sweeps").iterdir()
+    ]
+    assert len(sweeps) == 2
+    assert sum(status.ran and status.state == "finished" for sweep in sweeps for status in sweep) == 4
+
+
+def test_each_job_measures_its_own_memory():
+    assert main(["train", "-m", "experiment=smoke", "method=full", "model.config.hidden_size=1024,32"]) == 0
+    found = {record["parameters"]["total"]: record["memory_bytes"]["cpu"] for record in all_records().values()}
+    small, big = sorted(found)
+    assert found[small] < found[big] - 4 * (big - small)  # the first job was the big one
+
+
+def test_without_isolation_jobs_run_in_the_process_of_the_sweep():
+    assert main(["train", "-m", "experiment=smoke", "isolate=false", "seed=0,1"]) == 0
+    assert {record["environment"]["pid"] for record in all_records().values()} == {os.getpid()}
+
+
+def test_jobs_lease_devices_by_the_names_they_have(tmp_path):
+    holding, most = [], []
+
+    def work():
+        with devices.lease(["0", "MIG-x/1"], 2, tmp_path) as device:
+            holding.append(device)
+            most.append((len(holding), max(holding.count(each) for each in holding)))
+            time.sleep(0.05)
+            holding.remove(device)
+
+    threads = [threading.Thread(target=work) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 10
+    assert max(count for count, _ in most) == 4
+    assert max(count for _, count in most) == 2
+    with devices.lease([], 1, tmp_path) as device:
+        assert device is None
+
+
+def test_a_job_sees_only_the_device_it_leased(monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    monkeypatch.setenv("TMPDIR", str(Path.cwd()))
+    leased = ["hardware=pool", "hardware.device=cpu", 'hardware.devices=["6","7"]', "hardware.jobs_per_device=1"]
+    assert main(["train", "-m", "experiment=smoke", "method=head", "seed=0,1,2,3", *leased]) == 0
+    seen = [record["environment"]["hardware"]["visible_devices"] for record in all_records().values()]
+    assert set(seen) == {"6", "7"}
+
+
+def test_the_live_view_counts_and_names_what_runs(tmp_path):
+    paths = [tmp_path / f"{number:04}.json" for number in range(4)]
+    jobs.write_status(paths[0], jobs.Status("finished", "a", score=0.5, metric="accuracy", ran=True))
+    jobs.write_status(paths[1], jobs.Status("failed", "b", error="no luck", ran=True))
+    jobs.write_status(paths[2], jobs.Status("running", "c", ran=True))
+    terminal = Terminal(force_terminal=True, width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with view.View(paths, ["one", "two", "three", "four"], terminal) as shown:
+        assert [status.state for status in shown.statuses] == ["finished", "failed", "running", "waiting"]
+        terminal.print(shown._shown())
+    text = terminal.export_text()
+    for words in ("running  three", "2 of 4 done, 1 failed", "left", "[2/4] failed  two  no luck"):
+        assert words in text
+
+
+def test_an_optimising_sweeper_gets_the_score(capfd):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "method.rank=choice(2,4)"]
+    assert main(["train", "-m", "experiment=smoke", "method=lora", "seed=range(0,3)", *search]) == 0
+    found = all_records()
+    assert {record["status"] for record in found.values()} == {"finished"}
+    (result,) = Path("outputs/sweeps").glob("*/optimization_results.yaml")
+    best = max(record["scores"]["last"]["scores"]["accuracy"] for record in found.values())
+    assert f"best_value: {best}" in result.read_text()
+
+
+def test_what_comes_before_a_run_is_told_too(capfd):
+    """A file in the way of one run, a record that cannot be read: the others run."""
+    folder = Path("outputs")
+    for seed in (0, 1):
+        name = identity.run_name(overrides.checked(arguments.parse(["experiment=smoke", f"seed={seed}"])))
+        path = folder / name.replace("/", "-")
+        if seed == 0:
+            folder.mkdir()
+            path.write_text("in the way")
+        else:
+            path.mkdir()
+            (path / "record.json").write_text("{")
+    assert main(["train", "-m", "experiment=smoke", "seed=0,1,2"]) == 1
+    found = statuses()
+    assert [status.state for status in found] == ["failed", "failed", "finished"]
+    assert "output_dir must be a folder that can be written to" in found[0].error
+    assert "must be the record of a run, got a broken file" in found[1].error
+    assert "resume=never starts over beside it" in found[1].error
+
+
+def test_a_refusal_to_go_on_leaves_an_interrupted_run_as_it_was(experiment, capfd):
+    from support.runs import interrupted
+
+    interrupted(experiment, "checkpoint_every=1", "train.max_steps=6")
+    (path,) = Path("outputs").glob("*/record.json")
+    before = path.read_bytes()
+    command = ["train", "-m", "experiment=smoke", "checkpoint_every=1", "train.max_steps=6"]
+    assert main([*command, "hardware=auto"]) == 1
+    (status,) = statuses()
+    assert status.state == "failed"
+    assert "must go on as it began, got hardware.device: cpu -> auto" in status.error
+    assert path.read_bytes() == before
+    assert main([*command, "hardware=cpu"]) == 0
+
+
+def test_odd_texts_and_lists_go_through_a_sweep_unchanged(capfd):
+    values = 'log.project="[INST] a [/INST]","[b]"'
+    lists = 'method.targets=["query"],["value","key"]'
+    assert main(["train", "-m", "experiment=smoke", "method=lora", values, lists]) == 0
+    shown = capfd.readouterr().out
+    assert "log.project=[INST] a [/INST]" in shown[shown.index("job ") :]
+    found = {tuple(record["settings"]["method"]["targets"]) for record in all_records().values()}
+    assert found == {("query",), ("value", "key")}

@@ -1,0 +1,86 @@
+"""Gates, balance loss and usage, by their closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from molex_cli.layers.routing import (
+    balance_loss,
+    ballots,
+    entropy,
+    importance_and_load,
+    majority,
+    probabilities,
+    top_k_gates,
+    vote_margin,
+)
+
+
+def layer_balance(logits: torch.Tensor, top_k: int, weights: torch.Tensor | None = None) -> float:
+    probability = probabilities(logits)
+    gates = top_k_gates(probability, top_k)
+    weights = torch.ones(logits.shape[0]) if weights is None else weights
+    importance, load = importance_and_load(probability, gates, weights)
+    return float(balance_loss(load / load.sum(), importance / importance.sum()))
+
+
+@pytest.mark.parametrize("num_experts", [1, 2, 3, 5, 8, 13])
+def test_a_uniform_router_has_balance_loss_one(num_experts):
+    assert layer_balance(torch.zeros(40, 1, num_experts), top_k=min(2, num_experts)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("num_experts", "top_k"), [(2, 1), (4, 2), (8, 2), (8, 3), (6, 6)])
+def test_a_router_collapsed_onto_its_k_experts_has_balance_loss_n_over_k(num_experts, top_k):
+    logits = torch.full((40, 3, num_experts), -60.0)
+    logits[..., :top_k] = 60.0
+    assert layer_balance(logits, top_k) == pytest.approx(num_experts / top_k)
+
+
+def test_padding_does_not_change_the_balance_loss():
+    logits = torch.randn(30, 2, 5)
+    padded = torch.cat([logits, 100 * torch.randn(50, 2, 5)])
+    weights = torch.cat([torch.ones(30), torch.zeros(50)])
+    assert layer_balance(padded, 2, weights) == pytest.approx(layer_balance(logits, 2))
+
+
+def test_gates_are_the_renormalised_top_of_the_softmax():
+    logits = torch.randn(20, 3, 7)
+    probability = logits.softmax(-1)
+    top = probability.topk(2, -1)
+    expected = torch.zeros_like(probability).scatter(-1, top.indices, top.values / top.values.sum(-1, keepdim=True))
+    assert torch.allclose(top_k_gates(probabilities(logits), 2), expected, atol=1e-6)
+
+
+def test_gates_are_float32_whatever_the_logits_are():
+    assert top_k_gates(probabilities(torch.randn(4, 1, 3, dtype=torch.bfloat16)), 2).dtype == torch.float32
+
+
+def test_ties_choose_exactly_k_experts():
+    assert (top_k_gates(probabilities(torch.zeros(6, 1, 5)), 2) > 0).sum(-1).eq(2).all()
+
+
+def test_the_balance_loss_trains_the_router_through_probability_only():
+    logits = torch.randn(20, 1, 4, requires_grad=True)
+    probability = probabilities(logits)
+    importance, load = importance_and_load(probability, top_k_gates(probability, 2), torch.ones(20))
+    balance_loss(load / load.sum(), importance / importance.sum()).backward()
+    assert logits.grad.abs().sum() > 0
+    assert not load.requires_grad
+
+
+def test_votes_are_counted_for_each_sequence_without_padding_and_the_first_of_equals_wins():
+    first = torch.tensor([[0, 2, 2, 1, 1], [1, 1, 2, 0, 0]])
+    logits = torch.nn.functional.one_hot(first, 3).float()
+    counted = torch.tensor([[1.0, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    found = ballots(logits, counted)
+    assert found.tolist() == [[1, 2, 2], [0, 2, 1]]
+    assert majority(found).tolist() == [1, 1]
+    torch.testing.assert_close(vote_margin(found), torch.tensor([0.0, 1 / 3]))
+    assert vote_margin(torch.tensor([[4.0, 0, 0], [0, 0, 0]])).tolist() == [1.0, 0.0]
+    assert vote_margin(torch.tensor([[3.0]])).tolist() == [1.0]
+
+
+def test_entropy_is_zero_when_certain_and_log_n_when_uniform():
+    assert float(entropy(torch.tensor([1.0, 0, 0]))) == 0.0
+    assert float(entropy(torch.full((5,), 0.2))) == pytest.approx(math.log(5))

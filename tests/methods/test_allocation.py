@@ -1,0 +1,97 @@
+"""The laws of allocation, for every number of layers from 1 to 100."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molex_cli.errors import ConfigError
+from molex_cli.methods.allocation import BANDS, Allocation, Shape, experts_per_layer
+
+layers = st.integers(1, 100)
+means = st.fractions(1, 12, max_denominator=4).map(float)
+SYMMETRIC = (Shape.hourglass, Shape.diamond)
+
+
+def allocated(num_layers: int, **settings: object) -> tuple[int, ...] | None:
+    """Return the vector, or None where the request is impossible."""
+    try:
+        return experts_per_layer(Allocation(**settings), num_layers)
+    except ConfigError:
+        return None
+
+
+@given(layers, st.integers(1, 800), st.sampled_from(Shape), st.integers(1, 3), st.none() | st.integers(3, 20))
+def test_a_total_is_spent_exactly_within_the_bounds(num_layers, total, shape, low, high):
+    vector = allocated(num_layers, shape=shape, total=total, min=low, max=high)
+    feasible = low * num_layers <= total <= (high or total) * num_layers
+    odd = shape in SYMMETRIC and num_layers % 2 == 0 and total % 2 == 1
+    assert (vector is None) == (not feasible or odd)
+    if vector is not None:
+        assert len(vector) == num_layers
+        assert sum(vector) == total
+        assert low <= min(vector)
+        assert max(vector) <= (high or total)
+
+
+@given(layers, means)
+def test_named_shapes_at_the_same_mean_have_the_same_total(num_layers, mean):
+    totals = {sum(vector) for shape in Shape if (vector := allocated(num_layers, shape=shape, mean=mean))}
+    assert len(totals) == 1
+
+
+@pytest.mark.parametrize("num_layers", range(1, 101))
+def test_at_the_papers_mean_every_shape_exists_and_has_the_papers_total(num_layers):
+    for shape in Shape:
+        assert sum(experts_per_layer(Allocation(shape=shape), num_layers)) == 5 * num_layers
+
+
+@given(layers, means)
+def test_triangle_is_inverted_reversed(num_layers, mean):
+    inverted = allocated(num_layers, shape=Shape.inverted, mean=mean)
+    assert allocated(num_layers, shape=Shape.triangle, mean=mean) == inverted[::-1]
+    assert list(inverted) == sorted(inverted)
+
+
+@given(layers, means, st.sampled_from(SYMMETRIC))
+def test_hourglass_and_diamond_are_their_own_mirror_images(num_layers, mean, shape):
+    vector = allocated(num_layers, shape=shape, mean=mean)
+    assert vector is None or vector == vector[::-1]
+
+
+@pytest.mark.parametrize("shape", BANDS, ids=lambda shape: shape.name)
+def test_thirty_two_layers_at_mean_five_give_the_papers_vectors(shape):
+    expected = tuple(count for count in BANDS[shape] for _ in range(8))
+    assert experts_per_layer(Allocation(shape=shape), 32) == expected
+    assert experts_per_layer(Allocation(bands=list(BANDS[shape])), 32) == expected
+
+
+@given(layers, st.lists(st.integers(1, 12), min_size=1, max_size=8))
+def test_bands_keep_their_mean_and_rounding_mirrors(num_layers, bands):
+    vector = allocated(num_layers, bands=bands)
+    if vector is None:
+        assert bands == bands[::-1]
+        return
+    assert abs(sum(vector) - num_layers * sum(bands) / len(bands)) <= 0.5
+    if bands != bands[::-1]:
+        assert sum(allocated(num_layers, bands=bands[::-1])) == sum(vector)
+        assert allocated(num_layers, bands=bands[::-1]) == vector[::-1]
+
+
+def test_an_explicit_list_is_taken_as_it_is():
+    assert experts_per_layer(Allocation(layers=[3, 1, 4]), 3) == (3, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shape": Shape.inverted, "total": 3}, "got a total of 3; the nearest possible is total=6"),
+        ({"shape": Shape.inverted, "total": 99, "max": 8}, "the nearest possible is total=48"),
+        ({"shape": Shape.hourglass, "mean": 2.5}, "the nearest possible is total=14 or total=16"),
+        ({"layers": [1, 2]}, "must give one count for each of the 6 layers, got 2"),
+        ({"layers": [1, 2, 2, 2, 2, 9], "max": 8}, "must lie between 1 and 8"),
+    ],
+)
+def test_an_impossible_request_names_the_nearest_possible_one(settings, message):
+    with pytest.raises(ConfigError, match=r"method\.allocation") as error:
+        experts_per_layer(Allocation(**settings), 6)
+    assert message in str(error.value)

@@ -1,0 +1,148 @@
+"""The loop: its timetable, its gradients, its checks."""
+
+import itertools
+
+import pytest
+import torch
+from conftest import batch
+
+from molex_cli.config.schema import Schedule, Train
+from molex_cli.data.encoding import encode
+from molex_cli.data.reading import Split
+from molex_cli.errors import TrainingError
+from molex_cli.methods.base import Group
+from molex_cli.models.byte_tokenizer import byte_tokenizer
+from molex_cli.objectives.classification import Labels
+from molex_cli.runtime.hardware import Device, Hardware, accelerator, random_stream, stream_seed
+from molex_cli.training.loop import GradientFlow, Timetable, Training, optimizer, rate_factor, steps
+
+CPU = Hardware(device=Device.cpu)
+
+
+def encoded(tmp_path, num_rows=20):
+    texts = [(f"{'word ' * (i % 7)}{i}", f"text {i * i}") for i in range(num_rows)]
+    rows = Split([f"train:{i}" for i in range(num_rows)], texts, [i % 2 for i in range(num_rows)], "test")
+    return encode(rows, byte_tokenizer(64), 64, tmp_path)
+
+
+def trained(adapted, tmp_path, *arguments, seed=0, **settings):
+    made = adapted("method=mola_inverted", "method.dropout=0", *arguments)
+    for module in made.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    made.model.config.attention_probs_dropout_prob = 0.0
+    for module in made.model.modules():
+        if hasattr(module, "dropout_prob"):
+            module.dropout_prob = 0.0
+    train = Train(batch_size=8, epochs=2, **settings) if "batch_size" not in settings else Train(epochs=2, **settings)
+    return made, list(loop_of(made, encoded(tmp_path), train, seed=seed))
+
+
+def loop_of(made, rows, train, seed=0):
+    training = Training.of(made, train, learning_rate=1e-3)
+    return steps(training, Labels(["no", "yes"]), rows, train, seed=seed, accelerator=accelerator(CPU))
+
+
+def test_accumulated_parts_train_like_the_whole_batch(adapted, tmp_path):
+    whole, one = trained(adapted, tmp_path, "method.balance=0", batch_size=8)
+    parts, other = trained(adapted, tmp_path, "method.balance=0", batch_size=2, accumulate=4)
+    assert [s.tokens for s in one] == [s.tokens for s in other]
+    assert [s.loss for s in one] == pytest.approx([s.loss for s in other], abs=1e-5)
+    for name, p in whole.trainable().items():
+        torch.testing.assert_close(parts.trainable()[name], p, atol=2e-4, rtol=1e-3)
+
+
+def test_training_twice_gives_identical_losses(adapted, tmp_path):
+    runs = [[s.loss for s in trained(adapted, tmp_path)[1]] for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert runs[0] != [s.loss for s in trained(adapted, tmp_path, seed=1)[1]]
+
+
+def test_two_methods_with_the_same_seed_see_the_same_batches(adapted, tmp_path):
+    rows = encoded(tmp_path)
+    tokens = []
+    for method in ("mola_inverted", "lora", "head"):
+        made = adapted(f"method={method}")
+        loop = loop_of(made, rows, Train(batch_size=4), seed=3)
+        tokens.append([step.tokens for step in loop])
+    assert tokens[0] == tokens[1] == tokens[2]
+
+
+def test_the_balance_loss_is_reported_apart_from_the_task_loss(adapted, tmp_path):
+    _, with_balance = trained(adapted, tmp_path, "method.balance=5.0", max_steps=1)
+    _, without = trained(adapted, tmp_path, "method.balance=0", max_steps=1)
+    assert with_balance[0].loss == without[0].loss
+    assert with_balance[0].balance_loss == pytest.approx(without[0].balance_loss)
+    assert with_balance[0].gradient_norm > without[0].gradient_norm
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_way_out(adapted, tmp_path):
+    made = adapted("method=lora")
+    with torch.no_grad():
+        made.model.classifier.bias.fill_(float("nan"))
+    loop = loop_of(made, encoded(tmp_path), Train())
+    with pytest.raises(TrainingError, match=r"loss must be finite, got nan at step 1; lower train\.learning_rate"):
+        next(loop)
+
+
+def test_the_timetable_counts_steps_and_stops_at_max_steps():
+    table = Timetable.of(Train(batch_size=4, accumulate=2, epochs=1.5), 20)
+    assert (table.effective_batch, table.steps_per_epoch, table.total_steps) == (8, 3, 4)
+    assert Timetable.of(Train(max_steps=2), 1000).total_steps == 2
+    assert len(list(table.batches([5] * 20, seed=0))) == 4
+
+
+@pytest.mark.parametrize("schedule", Schedule, ids=lambda schedule: schedule.name)
+def test_the_learning_rate_rises_to_its_peak_and_never_wastes_a_step(schedule):
+    factors = [rate_factor(step, 100, 0.1, schedule) for step in range(100)]
+    assert all(a < b for a, b in itertools.pairwise(factors[:11]))
+    assert max(factors) == pytest.approx(factors[10]) == pytest.approx(1.0)
+    assert min(factors) > 0
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
+
+
+def test_each_group_keeps_its_own_rate_and_decay(adapted):
+    made = adapted("method=mola_inverted")
+    made.groups.append(Group(name="gates", parameters={}, learning_rate=2.0))
+    made.groups[1].learning_rate, made.groups[1].weight_decay = 5e-3, 0.3
+    groups = {
+        group["name"]: (group["peak"], group["weight_decay"]) for group in optimizer(made, 1e-2, 0.1).param_groups
+    }
+    assert groups == {"adapters": (1e-2, 0.1), "routers": (5e-3, 0.3), "head": (1e-2, 0.1)}
+
+
+def test_the_gradient_check_names_a_tensor_that_gets_none(adapted):
+    made = adapted("method=lora")
+    name = next(name for name in made.trainable() if name.endswith("up"))
+    dead = made.trainable()[name]
+    dead.register_hook(torch.zeros_like)
+    flow = GradientFlow.of(made)
+    for seed in range(3):
+        made.model(**batch(seed=seed)).loss.backward()
+        flow.observe()
+        with torch.no_grad():
+            for p in made.trainable().values():
+                p.sub_(0.1 * p.grad)
+    report = flow.report()
+    assert report["passed"] is False
+    assert name in report["without_gradient"]
+
+
+def test_one_step_is_too_few_to_judge(adapted):
+    made = adapted("method=lora")
+    flow = GradientFlow.of(made)
+    made.model(**batch()).loss.backward()
+    flow.observe()
+    assert flow.report()["passed"] is None
+
+
+def test_random_streams_do_not_move_each_other():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    with random_stream(0, "adapters"):
+        inside = torch.rand(5)
+    assert torch.equal(torch.rand(3), expected)
+    with random_stream(0, "adapters"):
+        assert torch.equal(torch.rand(5), inside)
+    assert stream_seed(0, "adapters") != stream_seed(0, "head") != stream_seed(1, "head")
