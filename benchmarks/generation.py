@@ -9,26 +9,25 @@ from pathlib import Path
 
 import torch
 
-from molex_cli.checkpoints import adapter as checkpoint
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.checkpoints import adapter
+from molex_cli.config import command_line, overrides
 from molex_cli.data.reading import read
 from molex_cli.models.sources import default_cache_dir
-from molex_cli.objectives import objective
+from molex_cli.objectives import build_objective
 from molex_cli.objectives.causal_lm import generated
 
 ROUNDS = 3
 
 
 def main(settings):
-    experiment = overrides.checked(arguments.CommandLine(overrides=settings))
+    experiment = overrides.checked(command_line.CommandLine(overrides=settings))
     task = experiment.task
     splits, labels = read(task, experiment.data_dir, experiment.train.max_rows)
-    adapted = checkpoint.adapt(experiment, labels)
-    goal = objective(task, checkpoint.asked(experiment), labels)
+    adapted = adapter.adapt(experiment, labels)
+    objective = build_objective(task, adapter.answer_mode(experiment), labels)
     tokenizer = adapted.backbone.tokenizer
     cache = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
-    encoded = goal.encode(splits["validation"], tokenizer, experiment.train.max_length, cache, training=False)
+    encoded = objective.encode(splits["validation"], tokenizer, experiment.train.max_length, cache, training=False)
     device = torch.device("cpu")
 
     def plain():

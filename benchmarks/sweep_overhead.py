@@ -11,8 +11,7 @@ import sys
 import tempfile
 import time
 
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 from molex_cli.launching.torchrun import run_here
 
 SMALL = ["experiment=smoke", "method=head", "train.max_steps=1"]
@@ -30,7 +29,7 @@ def sweep(count, folder):
 def jobs_alone(count, folder):
     """Return the seconds that the same jobs take without a sweep around them."""
     made = [
-        overrides.checked(arguments.CommandLine(overrides=[*SMALL, f"seed={seed}", f"output_dir={folder}"]))
+        overrides.checked(command_line.CommandLine(overrides=[*SMALL, f"seed={seed}", f"output_dir={folder}"]))
         for seed in range(count + 1)
     ]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -25,7 +25,7 @@ class ModelError(MolexError):
 
 
 class TaskError(MolexError):
-    """A task that this model cannot do, or that lacks something a protocol needs."""
+    """A task that this model cannot do, or that lacks something an answer mode needs."""
 
 
 class MethodError(MolexError):
@@ -41,7 +41,7 @@ class RecordError(MolexError):
 
 
 class TrainingError(MolexError):
-    """A training that cannot go on, such as a loss that is not finite."""
+    """A training that cannot continue, such as a loss that is not finite."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from molex_cli.checkpoints import adapter as checkpoint
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides, schema
+from molex_cli.checkpoints import adapter
+from molex_cli.config import command_line, overrides, schema
 from molex_cli.methods.base import Adapted
 
 OFFICIAL_DATA = os.environ.get("MOLEX_DATA")
-TINY_MODELS = [name for name in arguments.options("model") if name.startswith("tiny_")]
-MODEL_METHODS = [name for name in arguments.options("method") if name != "bitfit"]
+TINY_MODELS = [name for name in command_line.options("model") if name.startswith("tiny_")]
+MODEL_METHODS = [name for name in command_line.options("method") if name != "bitfit"]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -50,7 +49,7 @@ def experiment() -> Callable[..., schema.Experiment]:
     """Return a function from overrides to the experiment they describe, with the smoke preset."""
 
     def make(*settings: str) -> schema.Experiment:
-        return overrides.checked(arguments.CommandLine(overrides=["experiment=smoke", *settings]))
+        return overrides.checked(command_line.CommandLine(overrides=["experiment=smoke", *settings]))
 
     return make
 
@@ -60,7 +59,7 @@ def adapted(experiment: Callable[..., schema.Experiment]) -> Callable[..., Adapt
     """Return a function from overrides to the adapted model."""
 
     def make(*settings: str) -> Adapted:
-        return checkpoint.adapt(experiment(*settings), ["no", "yes"])
+        return adapter.adapt(experiment(*settings), ["no", "yes"])
 
     return make
 

@@ -9,17 +9,16 @@ from conftest import batch
 from support.mixing import spread
 from torch.nn.parallel import DistributedDataParallel
 
-from molex_cli.checkpoints import adapter as checkpoint
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.checkpoints import adapter
+from molex_cli.config import command_line, overrides
 from molex_cli.methods.placement import _shard
 
 SIZE = {"num_rows": 8, "length": 20}
 
 
 def built(method):
-    line = arguments.CommandLine(overrides=["experiment=smoke", f"method={method}", "method.alpha=0.6"])
-    return spread(checkpoint.adapt(overrides.checked(line), ["no", "yes"]), scale=0.1)
+    line = command_line.CommandLine(overrides=["experiment=smoke", f"method={method}", "method.alpha=0.6"])
+    return spread(adapter.adapt(overrides.checked(line), ["no", "yes"]), scale=0.1)
 
 
 def measured(made, model, data):

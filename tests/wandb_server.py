@@ -119,7 +119,7 @@ class Quiet(ThreadingHTTPServer):
 
 
 class Server:
-    """Answers while `running()`; `silent` takes requests without ever answering them."""
+    """Predictions while `running()`; `silent` takes requests without ever answering them."""
 
     def __init__(self, *, silent: bool = False, runs: dict[str, Logged] | None = None) -> None:
         self.silent, self.alive = silent, True

@@ -14,9 +14,8 @@ from molex_cli.errors import ConfigError
 from molex_cli.layers.experts import LowRankExperts
 from molex_cli.layers.guest_vote import GuestChoice
 from molex_cli.methods.base import Adapted
-from molex_cli.statistics import paired as stats
-from molex_cli.statistics import pseudo_values as contributions
-from molex_cli.statistics.expert_similarity import Redundancy, of_factors, place_of
+from molex_cli.statistics import paired, pseudo_values
+from molex_cli.statistics.expert_similarity import ExpertSimilarity, layer_and_module, of_factors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +33,19 @@ class Loss:
     of: int
 
 
-def knocked_out(run: SavedRun, question: Question, *, each_expert: bool) -> tuple[float, list[Loss]]:
+def ablated(run: SavedRun, question: Question, *, each_expert: bool) -> tuple[float, list[Loss]]:
     """Return the score of the whole run, and what it loses without each part."""
-    split, goal = prepared(run, question)
-    whole = answers(run, question, split, goal)
+    split, objective = prepared(run, question)
+    whole = answers(run, question, split, objective)
     metric = question.task.metrics[0]
     found = []
     for layer, expert in parts(run.adapted, each_expert=each_expert):
         with without(run.adapted, layer, expert):
-            rest = answers(run, question, split, goal)
-        values = [contributions.of_rows(each.rows, metric, run.labels) for each in (rest, whole)]
-        interval = stats.Interval(rest.scores[metric] - whole.scores[metric], np.nan, np.nan)
+            rest = answers(run, question, split, objective)
+        values = [pseudo_values.of_rows(each.rows, metric, run.labels) for each in (rest, whole)]
+        interval = paired.Interval(rest.scores[metric] - whole.scores[metric], np.nan, np.nan)
         if values[0] is not None and values[1] is not None:
-            interval = stats.example_interval(values[0] - values[1])
+            interval = paired.example_interval(values[0] - values[1])
         pairs = zip(rest.rows, whole.rows, strict=True)
         found.append(
             Loss(
@@ -67,11 +66,11 @@ def parts(adapted: Adapted, *, each_expert: bool) -> list[tuple[int, int | None]
     """Return layers, or layers with each of their experts, that can be left out."""
     if guests := [layer for layer, router in adapted.routers.items() if isinstance(router, GuestChoice)]:
         if each_expert:
-            raise ConfigError("--knock-out must be layers for MoLEx, whose guests are layers, got experts")
+            raise ConfigError("--ablate must be layers for MoLEx, whose guests are layers, got experts")
         return [(layer, None) for layer in guests]
     counts = {layer: module.num_experts for layer, module in _experts(adapted)}
     if not counts:
-        raise ConfigError("--knock-out must have a run with experts or guests, got one with neither")
+        raise ConfigError("--ablate must have a run with experts or guests, got one with neither")
     if not each_expert:
         return [(layer, None) for layer in sorted(counts)]
     return [(layer, expert) for layer in sorted(counts) for expert in range(counts[layer])]
@@ -104,13 +103,16 @@ def without(adapted: Adapted, layer: int, expert: int | None) -> Iterator[None]:
                 module.up.copy_(up)
 
 
-def redundancy_at_start(run: SavedRun) -> list[Redundancy]:
+def similarity_at_start(run: SavedRun) -> list[ExpertSimilarity]:
     """Return the redundancy of the run's experts before the first step: only what they read is not zero."""
     started = adapt(run.experiment, run.labels)
     settings: Any = run.experiment.method
     return [
         of_factors(
-            module.down.detach().numpy(), module.up.detach().numpy(), settings.alpha / settings.rank, *place_of(n)
+            module.down.detach().numpy(),
+            module.up.detach().numpy(),
+            settings.alpha / settings.rank,
+            *layer_and_module(n),
         )
         for n, module in started.model.named_modules()
         if isinstance(module, LowRankExperts) and module.num_experts > 1
@@ -118,4 +120,4 @@ def redundancy_at_start(run: SavedRun) -> list[Redundancy]:
 
 
 def _experts(adapted: Adapted) -> list[tuple[int, LowRankExperts]]:
-    return [(place_of(n)[0], m) for n, m in adapted.model.named_modules() if isinstance(m, LowRankExperts)]
+    return [(layer_and_module(n)[0], m) for n, m in adapted.model.named_modules() if isinstance(m, LowRankExperts)]

@@ -40,7 +40,7 @@ class Probe:
 
 def probed(run: SavedRun, task: Task, data_dir: str | None, max_rows: int | None, token: str) -> Probe:
     """Train a linear model on each layer's frozen output and score it."""
-    if task.kind not in (Kind.classify, Kind.regress):
+    if task.kind not in (Kind.classification, Kind.regression):
         raise TaskError(f"task={task.name} must have labels or numbers to be probed for, got kind={task.kind.name}")
     if token not in TOKENS:
         raise ConfigError(f"token must be one of {', '.join(TOKENS)}, got {token}")
@@ -117,8 +117,8 @@ def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
         from sklearn.preprocessing import StandardScaler
     except ImportError:
         raise ConfigError("molex probe must have scikit-learn, got none; pip install 'molex[analysis]'") from None
-    model = Ridge() if kind is Kind.regress else LogisticRegression(max_iter=FITS)
-    if kind is Kind.classify and len(set(targets)) < 2:
+    model = Ridge() if kind is Kind.regression else LogisticRegression(max_iter=FITS)
+    if kind is Kind.classification and len(set(targets)) < 2:
         raise DataError("a probe must have training rows of two or more labels, got one; raise train.max_rows")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a constant feature, a fit that stops early: the scores show it

@@ -15,14 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from molex_cli.config import schema
-from molex_cli.config.task import Kind, Protocol
+from molex_cli.config.task import AnswerMode, Kind
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import CheckpointError, ConfigError
 from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.models.loading import family
 from molex_cli.models.loading import load as load_backbone
 from molex_cli.models.structure import is_decoder
-from molex_cli.objectives import Objective, head_outputs, protocol
+from molex_cli.objectives import Objective, answer_mode_of, head_outputs
 from molex_cli.runtime.hardware import random_stream
 
 FORMAT = 1
@@ -40,18 +40,18 @@ class Saved:
     """Over names and bytes of the tensors."""
 
 
-def asked(experiment: schema.Experiment) -> Protocol:
+def answer_mode(experiment: schema.Experiment) -> AnswerMode:
     """Return how the model is asked; raise TaskError where its family cannot answer."""
     task = experiment.task
-    if task.kind in (Kind.classify, Kind.regress):
-        return Protocol.head
-    return protocol(task, is_decoder(family(experiment.model)), experiment.model.name)
+    if task.kind in (Kind.classification, Kind.regression):
+        return AnswerMode.head
+    return answer_mode_of(task, is_decoder(family(experiment.model)), experiment.model.name)
 
 
 def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
     """Load the backbone with the head that the task needs and put the method into it, from the seed's own streams."""
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
-    outputs = head_outputs(experiment.task, asked(experiment), labels)
+    outputs = head_outputs(experiment.task, answer_mode(experiment), labels)
     backbone = load_backbone(experiment.model, outputs, experiment.seed, cache_dir)
     with random_stream(experiment.seed, "adapters"):
         return experiment.method.inject(backbone)

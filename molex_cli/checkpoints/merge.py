@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
 from molex_cli.checkpoints.folders import new_folder, require_new
 from molex_cli.checkpoints.saved_run import adapter_file
-from molex_cli.config.task import Kind, Protocol
+from molex_cli.config.task import AnswerMode, Kind
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.layers.experts import LowRankExperts
 from molex_cli.methods.base import Adapted
@@ -22,11 +22,11 @@ def merge(run: Path, which: str, output: Path) -> Saved:
     """Write the run's model with its updates in the weights, and its tokenizer; return what its file says."""
     require_new(output)
     file = adapter_file(run, which)
-    _require_one_weight(checkpoint.read_about(file))
-    saved, adapted = checkpoint.load(file)
+    _require_one_weight(adapter.read_about(file))
+    saved, adapted = adapter.load(file)
     merge_updates(adapted)
     config = adapted.model.config
-    if saved.experiment.task.kind is Kind.classify and checkpoint.asked(saved.experiment) is Protocol.head:
+    if saved.experiment.task.kind is Kind.classification and adapter.answer_mode(saved.experiment) is AnswerMode.head:
         config.id2label = dict(enumerate(saved.labels))
         config.label2id = {label: number for number, label in enumerate(saved.labels)}
     if adapted.backbone.is_language_model:
@@ -55,7 +55,7 @@ def merge_updates(adapted: Adapted) -> None:
 @torch.no_grad()
 def _merged(module: LowRankExperts) -> nn.Module:
     """Return the base linear with W + scale x sum over experts of B A, both of [out, in]."""
-    base, together = module.base, module.together
+    base, together = module.base, module.fused
     assert isinstance(base, nn.Linear | Conv1D)
     assert together is not None
     update_io = torch.einsum("eri,ero->io", module.down, module.up) * together.shape.scale

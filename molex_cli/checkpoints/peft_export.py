@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
 from molex_cli.checkpoints.folders import new_folder, require_new
 from molex_cli.checkpoints.saved_run import adapter_file
@@ -28,7 +28,7 @@ def export(run: Path, which: str, output: Path) -> Saved:
         import peft  # noqa: F401
     except ImportError:
         raise ConfigError(f"molex export must have PEFT, {INSTALL}") from None
-    saved, adapted = checkpoint.load(adapter_file(run, which))
+    saved, adapted = adapter.load(adapter_file(run, which))
     tensors, config = _of_tuner(adapted) if isinstance(saved.experiment.method, Peft) else _of_lora(saved, adapted)
     head = head_modules(adapted.backbone)
     model = saved.experiment.model
@@ -41,7 +41,7 @@ def export(run: Path, which: str, output: Path) -> Saved:
         tensors |= {f"{PREFIX}{module}.{name}": tensor for name, tensor in state.items()}
     with new_folder(output) as folder:
         config.save_pretrained(folder)
-        checkpoint.write_tensors(folder / FILE, tensors, {"format": "pt"})
+        adapter.write_tensors(folder / FILE, tensors, {"format": "pt"})
     return saved
 
 

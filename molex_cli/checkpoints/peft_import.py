@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from molex_cli import records
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.folders import new_folder, require_new
 from molex_cli.checkpoints.peft_export import CONFIG, FILE, PREFIX
 from molex_cli.config import schema
@@ -82,15 +82,15 @@ def read(folder: Path) -> Adapter:
     return Adapter(folder, settings, tensors, config.get("base_model_name_or_path"))
 
 
-def import_adapter(adapter: Adapter, given: schema.Experiment, output: Path) -> schema.Experiment:
+def import_adapter(theirs: Adapter, given: schema.Experiment, output: Path) -> schema.Experiment:
     """Write a saved run that answers as the adapter does, and return its experiment."""
     require_new(output)
     labels = list(given.task.labels or ()) or reading.read(given.task, given.data_dir, given.train.max_rows)[1]
-    backbone = skeleton(given.model, head_outputs(given.task, checkpoint.asked(given), labels))
-    method = dataclasses.replace(adapter.settings, targets=_shortest(backbone, adapter))
+    backbone = skeleton(given.model, head_outputs(given.task, adapter.answer_mode(given), labels))
+    method = dataclasses.replace(theirs.settings, targets=_shortest(backbone, theirs))
     experiment = dataclasses.replace(given, method=method)
-    adapted = checkpoint.adapt(experiment, labels)
-    _fill(adapted, adapter)
+    adapted = adapter.adapt(experiment, labels)
+    _fill(adapted, theirs)
     settings = schema.as_data(experiment)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = records.Record(
@@ -107,7 +107,7 @@ def import_adapter(adapter: Adapter, given: schema.Experiment, output: Path) -> 
     )
     plan_into(record, adapted, experiment.train.max_length)
     with new_folder(output) as folder:
-        checkpoint.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step=0)
+        adapter.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step=0)
         records.write_record(folder, record)
     return experiment
 
@@ -124,38 +124,38 @@ def _require_plain(folder: Path, config: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{folder} must be plain LoRA to be imported, got {key}={json.dumps(value)} in {CONFIG}")
 
 
-def _shortest(backbone: Backbone, adapter: Adapter) -> list[str]:
+def _shortest(backbone: Backbone, theirs: Adapter) -> list[str]:
     """Return the shortest patterns that name just the adapted linears."""
-    names = adapter.settings.targets
-    chosen = {linear.name for linear in backbone.targets(names, str(adapter.folder))}
+    names = theirs.settings.targets
+    chosen = {linear.name for linear in backbone.targets(names, str(theirs.folder))}
     for patterns in ([ALL_LINEAR], sorted({name.rpartition(".")[2] for name in names})):
         if {linear.name for linear in backbone.targets(patterns)} == chosen:
             return patterns
     return names
 
 
-def _fill(adapted: Adapted, adapter: Adapter) -> None:
+def _fill(adapted: Adapted, theirs: Adapter) -> None:
     """Put PEFT's tensors into the places of ours; every tensor must have one, and every place a tensor."""
-    left = dict(adapter.tensors)
+    left = dict(theirs.tensors)
     for name, place in adapted.trainable().items():
         linear, _, part = name.rpartition(".")
-        theirs = PREFIX + {"down": f"{linear}.lora_A.weight", "up": f"{linear}.lora_B.weight"}.get(part, name)
-        if theirs not in left:
+        name_there = PREFIX + {"down": f"{linear}.lora_A.weight", "up": f"{linear}.lora_B.weight"}.get(part, name)
+        if name_there not in left:
             raise CheckpointError(
-                f"{adapter.folder} must hold all that is trained here, got no {theirs}; a head belongs into "
+                f"{theirs.folder} must hold all that is trained here, got no {name_there}; a head belongs into "
                 "modules_to_save"
             )
-        tensor = left.pop(theirs)
+        tensor = left.pop(name_there)
         shaped = {"down": lambda a: a[None], "up": lambda b: b.t()[None]}.get(part, lambda same: same)(tensor)
         if shaped.shape != place.shape:
             raise CheckpointError(
-                f"{adapter.folder}: {theirs} must fit {list(place.shape)}, got {list(shaped.shape)}; it was trained on "
-                "another model or another number of labels"
+                f"{theirs.folder}: {name_there} must fit {list(place.shape)}, got {list(shaped.shape)}; it was "
+                "trained on another model or another number of labels"
             )
         with torch.no_grad():
             place.copy_(shaped)
     if left:
         raise CheckpointError(
-            f"{adapter.folder} must hold low-rank updates and the head alone, got {min(left)} too, which LoRA "
+            f"{theirs.folder} must hold low-rank updates and the head alone, got {min(left)} too, which LoRA "
             "here does not train"
         )

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from molex_cli import objectives, records
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
-from molex_cli.config.task import Kind, Protocol, Task
+from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.perturb import KINDS, perturbed
 from molex_cli.data.reading import Split, inputs, read_split
 from molex_cli.data.tables import renamed_row
@@ -24,7 +24,7 @@ from molex_cli.errors import CheckpointError, ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
-from molex_cli.objectives import Answers, Objective
+from molex_cli.objectives import Objective, Predictions
 from molex_cli.objectives.classification import Labels
 from molex_cli.objectives.splits import encoded_splits, how_scored
 from molex_cli.runtime import hardware
@@ -46,19 +46,19 @@ class SavedRun:
     def objective(self, task: Task, labels: Sequence[str], mapping: Mapping[str, str]) -> Objective:
         """Return how this model is asked a task's questions; raise TaskError where it cannot be."""
         own = self.experiment.task
-        chosen = objectives.protocol(task, self.adapted.backbone.is_decoder, self.experiment.model.name)
-        trained = checkpoint.asked(self.experiment)
-        same_head = (chosen is Protocol.head) == (trained is Protocol.head)
-        if not same_head or (chosen is Protocol.head and task.kind is not own.kind):
+        chosen = objectives.answer_mode_of(task, self.adapted.backbone.is_decoder, self.experiment.model.name)
+        trained = adapter.answer_mode(self.experiment)
+        same_head = (chosen is AnswerMode.head) == (trained is AnswerMode.head)
+        if not same_head or (chosen is AnswerMode.head and task.kind is not own.kind):
             raise TaskError(
                 f"task={task.name} must be of the kind that the run was trained on, got {task.kind.name} for a run on "
                 f"{own.name} ({own.kind.name})"
             )
-        if task.kind is Kind.classify:
+        if task.kind is Kind.classification:
             return Labels(labels, _places(self.labels, labels, mapping))
         if mapping:
             raise ConfigError(f"map must be left out where no labels are predicted, got {dict(mapping)}")
-        return objectives.objective(task, chosen, labels)
+        return objectives.build_objective(task, chosen, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
     """Load a run from its folder or an adapter file; no setting needs to be given again."""
     file = adapter_file(path, which)
     accelerator = hardware.accelerator(settings)
-    saved, adapted = checkpoint.load(file)
+    saved, adapted = adapter.load(file)
     place(adapted, settings, accelerator)
     return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
 
@@ -101,9 +101,9 @@ def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
 def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | None = None) -> dict[str, Any]:
     """Score the run, write scores and predictions into its folder, and return the scores."""
     task = question.task
-    split, goal = prepared(run, question)
+    split, objective = prepared(run, question)
     batch_size = question.batch_size or run.experiment.train.eval_batch_size
-    found = _answers(run, goal, split, question, batch_size, perturbation)
+    found = _answers(run, objective, split, question, batch_size, perturbation)
     result = {
         "task": task.name,
         "where": dict(task.where),
@@ -121,12 +121,12 @@ def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | 
         "rows_used": len(split.ids),
         "fingerprint": split.fingerprint,
         "source": split.source,
-        "evaluation": how_scored(task, run.adapted, goal, batch_size),
+        "evaluation": how_scored(task, run.adapted, objective, batch_size),
         "environment": records.environment(),
         "command": sys.argv[1:],
     }
     asked_for = [task.name, dict(task.where), question.split, run.file.name, perturbation, question.seed]
-    asked_for += [dict(question.mapping), question.max_rows, question.max_length, batch_size, goal.protocol]
+    asked_for += [dict(question.mapping), question.max_rows, question.max_length, batch_size, objective.answer_mode]
     name = f"{task.name.replace('/', '-')}-{question.split}-{digest(asked_for)}"
     folder = subfolder(run.folder, "evaluations")
     records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
@@ -143,9 +143,9 @@ def prepared(run: SavedRun, question: Question) -> tuple[Split, Objective]:
     return split, run.objective(task, labels, question.mapping)
 
 
-def answers(run: SavedRun, question: Question, split: Split, goal: Objective) -> Answers:
+def answers(run: SavedRun, question: Question, split: Split, objective: Objective) -> Predictions:
     """Return what the run says of these rows, and write nothing."""
-    return _answers(run, goal, split, question, question.batch_size or run.experiment.train.eval_batch_size, None)
+    return _answers(run, objective, split, question, question.batch_size or run.experiment.train.eval_batch_size, None)
 
 
 def digest(content: Any) -> str:
@@ -163,31 +163,31 @@ def subfolder(folder: Path, name: str) -> Path:
     return path
 
 
-def asked(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def predict(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return what the run says of rows that have the columns (and choices) of its task, or of the task's files."""
     task = run.experiment.task
-    dummy: Any = {Kind.regress: 0.0, Kind.write: ("",)}.get(task.kind, 0)
+    dummy: Any = {Kind.regression: 0.0, Kind.generation: ("",)}.get(task.kind, 0)
     files = task.files if task.files.train else task.official
     renamed = [renamed_row(row, files.rename) for row in rows]
     given = [inputs(task, row, run.labels, f"row {number}") for number, row in enumerate(renamed, start=1)]
     texts, choices = [each[0] for each in given], [each[2] for each in given]
     split = Split([str(i) for i in range(len(texts))], texts, [dummy] * len(texts), choices if any(choices) else [])
-    goal = run.objective(task, run.labels, {})
+    objective = run.objective(task, run.labels, {})
     size = run.experiment.train.eval_batch_size
-    found = _answers(run, goal, split, Question(task=task), size, None, scored_by=())
+    found = _answers(run, objective, split, Question(task=task), size, None, scored_by=())
     return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in found.rows]
 
 
 def _answers(
     run: SavedRun,
-    goal: Objective,
+    objective: Objective,
     split: Split,
     question: Question,
     batch_size: int,
     perturbation: tuple[str, float] | None,
     *,
     scored_by: Sequence[str] | None = None,
-) -> Answers:
+) -> Predictions:
     tokenizer, seed = run.adapted.backbone.tokenizer, question.seed
     noise: Any = contextlib.nullcontext()
     if perturbation is not None and perturbation[0] in KINDS:
@@ -199,10 +199,10 @@ def _answers(
     changed: Any = {"max_length": question.max_length} if question.max_length else {}
     train = dataclasses.replace(run.experiment.train, **changed)
     experiment = dataclasses.replace(run.experiment, task=question.task, train=train)
-    encoded = encoded_splits(experiment, run.adapted, goal, {"validation": split})["validation"]
+    encoded = encoded_splits(experiment, run.adapted, objective, {"validation": split})["validation"]
     names = question.task.metrics if scored_by is None else scored_by
     with noise:
-        return goal.answers(run.adapted, encoded, names, batch_size, run.device)
+        return objective.predictions(run.adapted, encoded, names, batch_size, run.device)
 
 
 def _places(trained: Sequence[str], labels: Sequence[str], mapping: Mapping[str, str]) -> list[int] | None:

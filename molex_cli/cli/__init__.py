@@ -12,7 +12,7 @@ COMMANDS = {
     "train": "fine-tune one model with one method on one task, and record the run; -m sweeps",
     "plan": "experts per layer, exact parameters and FLOPs of a method on a model; loads no weights",
     "compare": "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex",
-    "diff": "what tells two runs apart: settings, data, versions, cost, scores",
+    "diff": "in what two runs differ: settings, data, versions, cost, scores",
     "eval": "score a saved run on any task or split, with mistakes or noise in its input if you like",
     "predict": "ask a saved run about lines of a file or of standard input",
     "export": "a LoRA run as an adapter folder that PEFT opens",

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import bench_inference
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     bench_inference.add_arguments(parser)
-    parser.error = arguments.refuse  # type: ignore[method-assign]
+    parser.error = command_line.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
     for name in ("rows", "tokens", "rounds"):
         if getattr(options, name) < 1:
@@ -48,19 +47,19 @@ def main(argv: list[str]) -> int:
         return bench_inference.main(options, _experiments(options))
     experiments = _experiments(options)
 
-    from molex_cli.cost import training_step as bench
+    from molex_cli.cost import training_step
 
-    work = bench.Load(rows=options.rows, tokens=options.tokens, rounds=options.rounds)
+    work = training_step.Load(rows=options.rows, tokens=options.tokens, rounds=options.rounds)
     if options.memory_of:
         at = [_with_dropout(experiment, (options.dropout or [None])[0]) for experiment in experiments]
-        print(bench.peak_memory(options.memory_of, at, work))
+        print(training_step.peak_memory(options.memory_of, at, work))
         return 0
     report = []
     for dropout in options.dropout or [None]:
         at = [_with_dropout(experiment, dropout) for experiment in experiments]
-        arms = bench.measured(at, work)
+        arms = training_step.measured(at, work)
         if not options.no_memory and Path("/proc/self/clear_refs").exists():
-            bench.with_memory(arms, {arm.name: _memory(arm.name, argv, dropout) for arm in arms})
+            training_step.with_memory(arms, {arm.name: _memory(arm.name, argv, dropout) for arm in arms})
         report.append({"dropout": dropout, "arms": arms})
         if not options.json:
             _print(arms, experiments[0], dropout, work.rows, work.tokens)
@@ -73,7 +72,7 @@ def _experiments(options: argparse.Namespace) -> "list[Experiment]":
     """Return the method= where it is measured, which it is unless --methods replaces it, then each of --methods."""
     lines = [options.overrides] if options.inference or not options.methods else []
     lines += [[*options.overrides, f"method={method}"] for method in options.methods or ()]
-    return [overrides.checked(arguments.CommandLine(overrides=line)) for line in lines]
+    return [overrides.checked(command_line.CommandLine(overrides=line)) for line in lines]
 
 
 def _with_dropout(experiment: "Experiment", dropout: float | None) -> "Experiment":

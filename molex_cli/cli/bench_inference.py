@@ -57,17 +57,17 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
     pairs = _checked(options, first)
     assert isinstance(first.method, MoLA)
 
-    from molex_cli.cost import inference as bench_inference
+    from molex_cli.cost import inference
 
     new_tokens = NEW_TOKENS if options.new_tokens is None else options.new_tokens
-    if not bench_inference.generates(first.model):
+    if not inference.generates(first.model):
         if options.new_tokens is not None:
             raise ConfigError(
                 f"--new-tokens must be left out with an encoder, which generates none, got {options.new_tokens} with "
                 f"{first.model.name}; choose a decoder, such as model=smollm2_135m"
             )
         new_tokens = 0
-    work = bench_inference.Load(
+    work = inference.Load(
         rows=options.rows,
         tokens=options.tokens,
         rounds=options.rounds,
@@ -75,8 +75,8 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
         training=options.training,
     )
     rank = options.lora_rank or first.method.rank
-    arms = bench_inference.setups(first.method, rank, pairs, [experiment.method for experiment in experiments[1:]])
-    found = bench_inference.measured(arms, first, work)
+    arms = inference.setups(first.method, rank, pairs, [experiment.method for experiment in experiments[1:]])
+    found = inference.measured(arms, first, work)
     title = f"{first.model.name}, {work.rows} x {work.tokens} tokens, experts of rank {first.method.rank}, LoRA {rank}"
     if options.json:
         conditions = {"model": first.model.name, "rank": first.method.rank, "lora_rank": rank}
@@ -145,7 +145,7 @@ def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
 
 
 def _draw(arms: "Sequence[Arm]", title: str, path: Path) -> None:
-    from molex_cli.compare import plots as figures
+    from molex_cli.compare import plots
     from molex_cli.cost.inference import BASE, UNMERGED
 
     lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -156,7 +156,7 @@ def _draw(arms: "Sequence[Arm]", title: str, path: Path) -> None:
                 lines.setdefault((measure, f"top {arm.top_k}"), []).append((arm.experts, found.ratio[BASE]))
             elif arm.name == UNMERGED:
                 levels[measure, UNMERGED] = found.ratio[BASE]
-    figure = figures.line_chart(
+    figure = plots.line_chart(
         title, lines, {**levels, (BASE, "alone"): 1.0}, x="mean experts a layer", y="cost, as a ratio to the base"
     )
     try:

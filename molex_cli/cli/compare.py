@@ -68,11 +68,11 @@ def _keys(text: str) -> list[str]:
 def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
     if path is None:
         return []
-    from molex_cli.compare import hypotheses as claims
+    from molex_cli.compare import hypotheses
 
-    wanted = claims.read_claims(path)
+    wanted = hypotheses.read_claims(path)
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return [f"claim: {line}" for line in claims.lines(claims.verdicts(wanted, table, changed), table)]
+    return [f"claim: {line}" for line in hypotheses.lines(hypotheses.verdicts(wanted, table, changed), table)]
 
 
 def _text(name: str, table: "Comparison", notes: Sequence[str]) -> str:

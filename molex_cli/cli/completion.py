@@ -36,9 +36,8 @@ def _hydra(argv: list[str]) -> int:
     from omegaconf import OmegaConf
 
     from molex_cli.cli import train
-    from molex_cli.config import command_line as arguments
-    from molex_cli.config import schema
+    from molex_cli.config import command_line, schema
 
     schema.register()
     OmegaConf.register_new_resolver("molex_options", str, replace=True)
-    return train.application(argv, str(arguments.conf_dir()), name="molex")
+    return train.application(argv, str(command_line.conf_dir()), name="molex")

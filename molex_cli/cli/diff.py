@@ -1,4 +1,4 @@
-"""`molex diff`: what tells two runs apart, and nothing else."""
+"""`molex diff`: in what two runs differ, and nothing else."""
 
 import argparse
 from pathlib import Path

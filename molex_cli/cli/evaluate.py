@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.cli import saved
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError
 
 KEYS = """\
@@ -54,24 +53,24 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.error = arguments.refuse  # type: ignore[method-assign]
+    parser.error = command_line.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
     settings, left = saved.split_settings(Settings, options.overrides)
     if settings.split not in ("train", "validation", "test"):
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
-    experiment = overrides.checked(arguments.CommandLine(overrides=left))
+    experiment = overrides.checked(command_line.CommandLine(overrides=left))
     given = saved.require_known(left, READ)
 
-    from molex_cli.checkpoints import saved_run as runs
+    from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
-    run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
+    run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
     chosen = experiment if "task" in given else run.experiment
     tasks = list(chosen.stages.values()) or [chosen.task]
     results = [
-        runs.scored(
+        saved_run.scored(
             run,
-            runs.Question(
+            saved_run.Question(
                 task=task,
                 split=settings.split,
                 data_dir=saved.data_dir(run.experiment, experiment, given),

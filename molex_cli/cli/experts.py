@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which adapter of a run")
     parser.add_argument("--modules", action="store_true", help="a line for each linear instead of each layer")
     parser.add_argument("--start", action="store_true", help="also the overlap of inputs before the first step")
-    parser.add_argument("--knock-out", choices=("layers", "experts"), help="score each run without each of them")
+    parser.add_argument("--ablate", choices=("layers", "experts"), help="score each run without each of them")
     parser.add_argument("--data-dir", help="folder with the official files (default: MOLEX_DATA)")
     parser.add_argument("--max-rows", type=int, help="score on so many rows only")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="write heat maps there, as PNG and SVG")
@@ -75,12 +75,12 @@ def _found(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return all that is known of a run's experts."""
     from molex_cli.records import read_record
-    from molex_cli.statistics import expert_similarity as redundancy
+    from molex_cli.statistics import expert_similarity
 
     record = read_record(folder)
     # MoLEx has a guest in the place of experts, and a knock-out also works for LoRA's only one.
-    has_none = "gate" in record.settings["method"] or (options.knock_out and record.experts_per_layer is None)
-    experts = [] if has_none else redundancy.of_run(folder / f"adapter-{options.which}.safetensors")
+    has_none = "gate" in record.settings["method"] or (options.ablate and record.experts_per_layer is None)
+    experts = [] if has_none else expert_similarity.of_run(folder / f"adapter-{options.which}.safetensors")
     routing, scores = record.routing, record.scores
     if options.which == "best" and "best" in scores and scores["best"]["step"] != scores["last"]["step"]:
         print(
@@ -93,18 +93,18 @@ def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "experts_per_layer": record.experts_per_layer,
         "experts": experts,
         "linears": [each.as_data() for each in experts],
-        "layers": {name: redundancy.by_layer(experts, name) for name in MEASURES},
+        "layers": {name: expert_similarity.by_layer(experts, name) for name in MEASURES},
         "routing": routing,
     }
     if experts:
         found["trend"] = {name: _trend(found["layers"][name]) for name in TRENDS}
     if options.start and experts:
-        from molex_cli.analysis.ablation import redundancy_at_start
+        from molex_cli.analysis.ablation import similarity_at_start
 
-        start = redundancy_at_start(_opened(folder, options))
-        found["start"] = {"input_overlap": redundancy.by_layer(start, "input_overlap")}
-    if options.knock_out:
-        found["knock_out"] = _knocked_out(folder, options)
+        start = similarity_at_start(_opened(folder, options))
+        found["start"] = {"input_overlap": expert_similarity.by_layer(start, "input_overlap")}
+    if options.ablate:
+        found["ablation"] = _ablated(folder, options)
     return found
 
 
@@ -128,19 +128,19 @@ def _opened(folder: Path, options: argparse.Namespace) -> Any:
     return saved.opened(folder, options.which, Hardware())
 
 
-def _knocked_out(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from molex_cli.analysis import ablation as knockout
+def _ablated(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    from molex_cli.analysis import ablation
     from molex_cli.checkpoints import saved_run as saved
     from molex_cli.config.paths import default_data_dir
 
     run = _opened(folder, options)
     if run.experiment.stages:
-        raise ConfigError(f"--knock-out must have a run on one task, got stages in {folder.name}")
+        raise ConfigError(f"--ablate must have a run on one task, got stages in {folder.name}")
     data_dir = options.data_dir or default_data_dir() or run.experiment.data_dir
     question = saved.Question(
         task=run.experiment.task, data_dir=data_dir, max_rows=options.max_rows or run.experiment.train.max_rows
     )
-    score, losses = knockout.knocked_out(run, question, each_expert=options.knock_out == "experts")
+    score, losses = ablation.ablated(run, question, each_expert=options.ablate == "experts")
     return {
         "metric": run.experiment.task.metrics[0],
         "score": score,
@@ -178,8 +178,8 @@ def _print_run(found: dict[str, Any], options: argparse.Namespace) -> None:
     if "trend" in found:
         trends = ", ".join(f"{MEASURES[name]} {value:+.2f}" for name, value in found["trend"].items())
         terminal.print(f"Spearman's correlation with depth: {trends}", markup=False, soft_wrap=True)
-    if "knock_out" in found:
-        _print_losses(found["knock_out"])
+    if "ablation" in found:
+        _print_losses(found["ablation"])
     terminal.print()
 
 

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from molex_cli.cli import saved
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError
 
 READ = ("model", "task", "data_dir", "cache_dir", "seed", "train.max_length", "train.eval_batch_size")
@@ -21,12 +20,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("folder", metavar="DIR", help="PEFT's adapter folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="model= it was trained on, task= it answers")
     parser.add_argument("--output", required=True, metavar="RUNDIR", help="new folder of the run")
-    parser.error = arguments.refuse  # type: ignore[method-assign]
+    parser.error = command_line.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
     wrong = [text for text in options.overrides if text.startswith(("method=", "method."))]
     if wrong:
         raise ConfigError(f"method must be left out, got {wrong[0]}; the adapter says rank, alpha and targets")
-    experiment = overrides.checked(arguments.CommandLine(overrides=[*options.overrides, "method=lora"]))
+    experiment = overrides.checked(command_line.CommandLine(overrides=[*options.overrides, "method=lora"]))
     saved.require_known(options.overrides, READ)
     if experiment.stages:
         raise ConfigError(f"task must be one task, got a sequence of {len(experiment.stages)}")

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError, nearest
 
 if TYPE_CHECKING:
@@ -23,13 +22,13 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("what", nargs="?", default="tasks", metavar="tasks|methods|models")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for molex train")
-    parser.error = arguments.refuse  # type: ignore[method-assign]
+    parser.error = command_line.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
     if options.what not in GROUPS:
         raise ConfigError(
             f"molex list must be given {', '.join(GROUPS)}, got {options.what}; {nearest(options.what, GROUPS)}"
         )
-    overrides.checked(arguments.CommandLine(overrides=options.overrides))
+    overrides.checked(command_line.CommandLine(overrides=options.overrides))
     _print(options.what, options.overrides)
     return 0
 
@@ -47,10 +46,10 @@ def _print(what: str, given: list[str]) -> None:
     }
     table = Table(*heads[what], box=None, pad_edge=False)
     group = GROUPS[what]
-    for name in arguments.options(group):
+    for name in command_line.options(group):
         if (group, name) == ("task", "files"):
             continue
-        line = arguments.CommandLine(overrides=[*given, f"{group}={name}"])
+        line = command_line.CommandLine(overrides=[*given, f"{group}={name}"])
         try:
             table.add_row(name, *rows[what](overrides.checked(line)))
         except MolexError as error:

@@ -5,8 +5,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 from molex_cli.cost.matching import BUDGETS, INSTEAD, SOLVABLE, matched, reference
 
 if TYPE_CHECKING:
@@ -26,16 +25,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--match", metavar="METHOD[:KEY=VALUE,...]", help="meet this arm's budget, e.g. lora:rank=64")
     parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
     parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
-    parser.error = arguments.refuse  # type: ignore[method-assign]
+    parser.error = command_line.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
     given = options.overrides
     if options.match:
-        target = plan_of(overrides.checked(arguments.CommandLine(overrides=reference(options.match, given))))
+        target = plan_of(overrides.checked(command_line.CommandLine(overrides=reference(options.match, given))))
         match = matched(given, target, options.solve, options.by, plan_of)
         instead = INSTEAD.get(match.setting.partition("=")[0], {})
         given = [each for each in given if not each.startswith(tuple(instead))] if instead else given
         given = [*given, *instead.values(), match.setting]
-    experiment = overrides.checked(arguments.CommandLine(overrides=given))
+    experiment = overrides.checked(command_line.CommandLine(overrides=given))
     plan = plan_of(experiment)
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:
@@ -54,12 +53,12 @@ def main(argv: list[str]) -> int:
 
 def plan_of(experiment: "Experiment") -> "Plan":
     """Return what an experiment's method costs on its model."""
-    from molex_cli.checkpoints.adapter import asked
+    from molex_cli.checkpoints.adapter import answer_mode
     from molex_cli.methods.ledger import ledger
     from molex_cli.models.loading import skeleton
     from molex_cli.objectives import head_outputs
 
-    outputs = head_outputs(experiment.task, asked(experiment), experiment.task.labels or ("", ""))
+    outputs = head_outputs(experiment.task, answer_mode(experiment), experiment.task.labels or ("", ""))
     adapted = experiment.method.inject(skeleton(experiment.model, outputs))
     return ledger(adapted, experiment.train.max_length)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.cli import saved
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, DataError
 
 
@@ -28,18 +27,18 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="run=PATH, which=last|best, hardware=...")
     parser.add_argument("--file", default="-", help="file of lines; - is standard input (default)")
-    parser.error = arguments.refuse  # type: ignore[method-assign]
+    parser.error = command_line.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
     settings, left = saved.split_settings(Settings, options.overrides)
-    experiment = overrides.checked(arguments.CommandLine(overrides=left))
+    experiment = overrides.checked(command_line.CommandLine(overrides=left))
     saved.require_known(left, ("hardware",))
 
-    from molex_cli.checkpoints import saved_run as runs
+    from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
-    run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
+    run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
     rows = _rows(_lines(options.file), run.experiment.task.columns)
-    for answer in runs.asked(run, rows) if rows else []:
+    for answer in saved_run.predict(run, rows) if rows else []:
         print(as_json(answer))
     return 0
 

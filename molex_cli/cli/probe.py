@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.cli import saved
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 
 if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
@@ -41,25 +40,25 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
-    parser.error = arguments.refuse  # type: ignore[method-assign]
+    parser.error = command_line.refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(argv)
     settings, left = saved.split_settings(Settings, options.overrides)
-    experiment = overrides.checked(arguments.CommandLine(overrides=left))
+    experiment = overrides.checked(command_line.CommandLine(overrides=left))
     given = saved.require_known(left, ("task", "data_dir", "train.max_rows", "hardware"))
 
     from molex_cli.analysis import probe
-    from molex_cli.checkpoints import saved_run as runs
+    from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json, write_text
 
-    run = runs.opened(Path(settings.run), settings.which, experiment.hardware)
+    run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
     task = experiment.task if "task" in given else run.experiment.task
     data_dir = saved.data_dir(run.experiment, experiment, given)
     max_rows = experiment.train.max_rows
     found = probe.probed(run, task, data_dir, max_rows, settings.token)
     about = {"task": task.name, "adapter": run.file.name, "step": run.step, "max_rows": max_rows}
     about |= dataclasses.asdict(found)
-    name = f"{task.name.replace('/', '-')}-{found.token}-{runs.digest([run.file.name, max_rows])}"
-    path = runs.subfolder(run.folder, "probes") / f"{name}.json"
+    name = f"{task.name.replace('/', '-')}-{found.token}-{saved_run.digest([run.file.name, max_rows])}"
+    path = saved_run.subfolder(run.folder, "probes") / f"{name}.json"
     write_text(path, as_json(about, indent=2) + "\n")
     if settings.plot:
         probe.drawn(found, task.metrics[0], f"{run.experiment.name}, probed on {task.name}", Path(settings.plot))

@@ -20,12 +20,12 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.timeout <= 0:
         raise ConfigError(f"--timeout must be above 0, got {options.timeout}")
-    from molex_cli.records import locks as claims
+    from molex_cli.records import locks
     from molex_cli.tracking.wandb import has_key, server
 
     logs, running = [], 0
     for log in _waiting([Path(path) for path in options.paths]):
-        if claims.is_locked(log.parent.parent):
+        if locks.is_locked(log.parent.parent):
             running += 1
         else:
             logs.append(log)

@@ -13,8 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides, schema
+from molex_cli.config import command_line, overrides, schema
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.scores import METRICS
 from molex_cli.records.locks import Resume
@@ -26,7 +25,7 @@ BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 def main(argv: list[str]) -> int:
     """Check the command line, then show what Hydra shows, run one experiment or sweep over many."""
-    line = arguments.parse(argv)
+    line = command_line.parse(argv)
     schema.register()
     register_resolvers()
     if SHOW_ONLY & set(line.flags):
@@ -48,7 +47,7 @@ def main(argv: list[str]) -> int:
 def register_resolvers() -> None:
     """Let YAML files ask for the choices of a group and for the size of a pool."""
     OmegaConf.register_new_resolver("molex_options", _options_line, replace=True)
-    OmegaConf.register_new_resolver("molex_places", _places, replace=True)
+    OmegaConf.register_new_resolver("molex_slots", _slots, replace=True)
 
 
 def application(argv: list[str], config_path: str, name: str = "molex train") -> int:
@@ -75,7 +74,7 @@ def job(config: DictConfig) -> float:
     return math.nan if score is None else float(score)
 
 
-def _upwards(experiment: schema.Experiment, line: arguments.CommandLine, settings: DictConfig) -> list[str]:
+def _upwards(experiment: schema.Experiment, line: command_line.CommandLine, settings: DictConfig) -> list[str]:
     """Return what makes an optimiser seek high scores where its default is low ones and nobody said otherwise."""
     direction = settings.hydra.sweeper.get("direction")
     said = any("hydra.sweeper.direction" in override for override in line.overrides)
@@ -85,9 +84,9 @@ def _upwards(experiment: schema.Experiment, line: arguments.CommandLine, setting
 
 def _one(experiment: schema.Experiment) -> int:
     """Run one experiment; what failed before is tried again, what has finished is shown."""
-    from molex_cli.config import run_id as identity
+    from molex_cli.config import run_id
 
-    done = identity.ended(experiment)
+    done = run_id.ended(experiment)
     if done is not None and done.record is not None and done.record.status == "finished":
         scores = done.record.scores["last"]["scores"].items()
         print("  ".join(f"{name} {float('nan') if value is None else value:.4f}" for name, value in scores))
@@ -109,13 +108,13 @@ def _one(experiment: schema.Experiment) -> int:
     return 0
 
 
-def _places(devices: Sequence[str], jobs_per_device: int) -> int:
+def _slots(devices: Sequence[str], jobs_per_device: int) -> int:
     """Return how many jobs run at once: so many on each device, or so many in all where none is leased."""
     return max(1, len(devices)) * jobs_per_device
 
 
 def _options_line(group: str) -> str:
-    return ", ".join(arguments.options(group))
+    return ", ".join(command_line.options(group))
 
 
 def _require_writable(output_dir: str) -> None:

@@ -89,7 +89,7 @@ def legend(table: Comparison) -> list[str]:
     lines = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
     if table.against is None:
         test = f"paired test, {table.adjust} over all pairs, α = 0.05"
-        lines.append(f"bold: best of its column; underlined: not told from it ({test})")
+        lines.append(f"bold: best of its column; underlined: not significantly different from it ({test})")
     else:
         lines.append("bold: best of its column")
     return [*lines, *(f"{mark} {MEANING[mark]}" for note, mark in MARKS.items() if note in used)]
@@ -224,7 +224,7 @@ def _facts(table: Comparison, row: str, col: str, cell: Cell) -> dict[str, Any]:
         "sd": cell.deviation,
         "n": len(cell.by_seed),
         "best": cell.is_best,
-        "not_told_from_best": cell.is_close,
+        "not_significantly_different_from_best": cell.is_close,
         "notes": "; ".join(cell.notes),
         **costs,
     }

@@ -14,7 +14,7 @@ from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
 from molex_cli.errors import MolexError, RecordError
 from molex_cli.records import lines_of, read_record
-from molex_cli.statistics import expert_similarity as redundancy
+from molex_cli.statistics import expert_similarity
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -41,7 +41,7 @@ def _table(table: Comparison) -> str:
             found = table.cells.get((row, table.cols[number])) if number < len(table.cols) else None
             value = found.mean if found else cell.text.replace(",", "")
             look = "best" if cell.is_best else "close" if cell.is_close else ""
-            said = {"best": " (best)", "close": " (not told from the best)"}.get(look, "")
+            said = {"best": " (best)", "close": " (not significantly different from the best)"}.get(look, "")
             hidden = f'<span class="said">{said}</span>' if said else ""
             columns.append(f'<td class="{look}" data-value="{value}">{escape(cell.text)}{hidden}</td>')
         body.append(f"<tr>{''.join(columns)}</tr>")
@@ -140,10 +140,10 @@ def _experts(table: Comparison, row: str) -> str:
 def _redundancy(run: Run, which: str, arm: str) -> str:
     """Return how far apart the experts of each layer and linear are; empty for a run without an adapter of experts."""
     try:
-        experts = redundancy.of_run(run.folder / f"adapter-{which}.safetensors")
+        experts = expert_similarity.of_run(run.folder / f"adapter-{which}.safetensors")
     except MolexError:
         return ""
-    layers, linears, values = redundancy.table(experts, "distance")
+    layers, linears, values = expert_similarity.table(experts, "distance")
     title = f"{arm}: mean distance between two experts, by linear: {', '.join(linears)}"
     return charts.heat_map(title, layers, values.tolist(), linears)
 

@@ -14,7 +14,7 @@ from molex_cli.compare.formats import scale
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import ALPHA, Comparison, Difference, difference
 from molex_cli.errors import ConfigError, nearest
-from molex_cli.statistics import paired as stats
+from molex_cli.statistics import paired
 
 SENTENCE = re.compile(r"^\s*(?P<better>.+?)\s+>\s+(?P<than>.+?)\s+on\s+(?P<on>.+?)\s*$")
 KEYS = ("claim", "seeds", "alpha")
@@ -78,7 +78,7 @@ def _claim(path: Path, number: int, entry: Any) -> Claim:
 def verdicts(claims: Sequence[Claim], table: Comparison, changed: datetime) -> list[Verdict]:
     """Return a verdict on each claim, adjusted for all of them (Holm); `changed` is when they were last edited."""
     tested = [_difference(claim, table) for claim in claims]
-    adjusted = iter(stats.holm([each.interval.p for each in tested if each]))
+    adjusted = iter(paired.holm([each.interval.p for each in tested if each]))
     found = []
     for claim, each in zip(claims, tested, strict=True):
         if each is None:

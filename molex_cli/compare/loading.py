@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.errors import RecordError
-from molex_cli.records import NUMBER_FORMATS, Record, identity_of, index, outcomes, read_record, read_rows
+from molex_cli.records import NUMBER_FORMATS, Record, correctness, identity_of, index, read_record, read_rows
 from molex_cli.statistics.pseudo_values import JACKKNIFED, of_rows
 
 WHICH = ("last", "best")
@@ -33,13 +33,13 @@ class Run:
             value = value[part]
         return value["name"] if isinstance(value, dict) and "name" in value else value
 
-    def outcomes(self, which: str) -> tuple[str, NDArray[np.float64]] | None:
+    def correctness(self, which: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples of an evaluation and whether each was answered right, 1 or 0."""
-        return _outcomes(self, which)
+        return _correctness(self, which)
 
     def values(self, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples and a value of each, whose mean is the score; None if there are none."""
-        return self.outcomes(which) if metric == "accuracy" else _contributions(self, which, metric)
+        return self.correctness(which) if metric == "accuracy" else _contributions(self, which, metric)
 
     def score(self, which: str, metric: str | None = None) -> float | None:
         """Return a score of the last or best evaluation, by default of the metric that comes first."""
@@ -48,13 +48,13 @@ class Run:
 
 
 @cache
-def _outcomes(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None:
-    kept = run.record.scores.get(which, {}).get("outcomes")
+def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None:
+    kept = run.record.scores.get(which, {}).get("correctness")
     if "stages" in run.record.scores:  # predictions are those of all stages, the score a mean over stages
         return None
     if kept is None:
         path = run.folder / f"predictions-{which}.jsonl"
-        kept = outcomes(read_rows(path)) if path.exists() else None
+        kept = correctness(read_rows(path)) if path.exists() else None
     if kept is None:
         return None
     bits = np.frombuffer(base64.b64decode(kept["right"]), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Runs to cells: means over seeds, the best of each column, and what cannot be told from it."""
+"""Runs to cells: means over seeds, the best of each column, and what is not significantly different from it."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +13,9 @@ from molex_cli.compare.loading import Run
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.metrics.scores import METRICS, Metric
 from molex_cli.records import NOT_IN_VARIANT, NUMBER_FORMATS, flat
-from molex_cli.statistics import paired as stats
+from molex_cli.statistics import paired
 
-ADJUSTMENTS = {"Holm": stats.holm, "Benjamini-Hochberg": stats.benjamini_hochberg}
+ADJUSTMENTS = {"Holm": paired.holm, "Benjamini-Hochberg": paired.benjamini_hochberg}
 PROVISIONAL = 3  # fewer seeds than this
 ALPHA = 0.05
 
@@ -25,7 +25,7 @@ class Difference:
     """How one arm differs from another, on the seeds and examples that both have."""
 
     seeds: list[int]
-    interval: stats.Interval
+    interval: paired.Interval
     """Of the mean difference, and its p."""
     over: str
     """What the interval holds for: seeds, seeds and examples, or the examples of one seed."""
@@ -50,7 +50,7 @@ class Cell:
     which: str
     is_best: bool = False
     is_close: bool = False
-    """Whether it cannot be told from the best of its column."""
+    """Whether it is not significantly different from the best of its column."""
     difference: Difference | None = None
     """From the best of the column, or from the arm that all are compared with."""
 
@@ -185,20 +185,20 @@ def difference(one: Cell, other: Cell) -> Difference:
         seeds=seeds,
         interval=interval,
         over=over,
-        permutation=stats.sign_permutation(by_seed),
+        permutation=paired.sign_permutation(by_seed),
         mcnemar=_mcnemar(one, other, seeds),
-        detectable=stats.detectable_effect(interval),
-        needed=stats.seeds_needed(interval, len(seeds)),
+        detectable=paired.detectable_effect(interval),
+        needed=paired.seeds_needed(interval, len(seeds)),
     )
 
 
-def _interval(by_seed: Sequence[float], table: NDArray[np.float64] | None) -> tuple[stats.Interval, str]:
+def _interval(by_seed: Sequence[float], table: NDArray[np.float64] | None) -> tuple[paired.Interval, str]:
     """Return the interval of a difference, and over what it holds; of one seed it has no p, for there may be others."""
     if table is None:
-        return stats.seed_interval(by_seed), "seeds"
+        return paired.seed_interval(by_seed), "seeds"
     if len(by_seed) > 1:
-        return stats.crossed_interval(table), "seeds and examples"
-    return replace(stats.example_interval(table[0]), p=1.0), "examples of one seed"
+        return paired.crossed_interval(table), "seeds and examples"
+    return replace(paired.example_interval(table[0]), p=1.0), "examples of one seed"
 
 
 def _by_example(one: Cell, other: Cell, seeds: Sequence[int]) -> NDArray[np.float64] | None:
@@ -212,11 +212,11 @@ def _by_example(one: Cell, other: Cell, seeds: Sequence[int]) -> NDArray[np.floa
 
 
 def _mcnemar(one: Cell, other: Cell, seeds: Sequence[int]) -> float | None:
-    pairs = _pairs(one, other, seeds, lambda run: run.outcomes(one.which))
+    pairs = _pairs(one, other, seeds, lambda run: run.correctness(one.which))
     if not pairs:
         return None
     first, second = (np.mean(each, axis=0) > 0.5 for each in zip(*pairs, strict=True))
-    return stats.mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
+    return paired.mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def _pairs(

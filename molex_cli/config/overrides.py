@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from molex_cli.config import schema
+from molex_cli.config import other_names, schema
 from molex_cli.config.command_line import CommandLine, options
 from molex_cli.config.run_id import Job
 from molex_cli.errors import ConfigError, nearest
@@ -45,7 +45,7 @@ def jobs(line: CommandLine) -> list[Job]:
                 _, _, value = (override.input_line or "").partition("=")
                 bad.append(f"{override.key_or_group} must be one value, got {value}; add -m to sweep over several")
         parsed = [override for override in parsed if not override.is_sweep_override()]
-    parsed = list({o.key_or_group: o for o in parsed}.values())  # what is given twice counts as given last
+    parsed = list({o.key_or_group: o for o in parsed}.values())  # the last one wins
     groups = [o for o in parsed if o.key_or_group in schema.GROUPS]
     unknown = {o.key_or_group for o in groups if list(_group_problems(o, line))}
     bad += [problem for override in groups for problem in _group_problems(override, line)]
@@ -243,6 +243,8 @@ def _node(config: DictConfig, key: str) -> tuple[Node | None, DictConfig | None]
 def _near_key(key: str, config: DictConfig) -> str:
     """Return a hint: the setting with nearly this name, or all settings of the section."""
     keys = _leaf_keys(config)
+    if (new := other_names.today(key)) in keys:
+        return f"did you mean {new}?"
     close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
     if close:
         return f"did you mean {close[0]}?"
@@ -271,7 +273,9 @@ def _type_problem(key: str, value: Any, node: Node | None) -> str:
     optional = " or null" if node is not None and node._metadata.optional else ""
     if isinstance(wanted, type) and issubclass(wanted, Enum):
         names = [member.name for member in wanted]
-        rule, hint = f"one of {', '.join(names)}", f"; {nearest(str(value), names)}"
+        renamed = other_names.VALUES.get(key, {}).get(str(value))
+        rule = f"one of {', '.join(names)}"
+        hint = f"; did you mean {renamed}?" if renamed else f"; {nearest(str(value), names)}"
     elif isinstance(node, ListConfig):
         inner = get_args(wanted)
         rule = f"a list of {PLURALS.get(inner[0], 'values') if inner else 'values'}"

@@ -7,8 +7,8 @@ from pathlib import Path
 from molex_cli import records
 from molex_cli.config import schema
 from molex_cli.methods.base import registered_name
-from molex_cli.records import locks as claims
-from molex_cli.records.locks import Claim
+from molex_cli.records import locks
+from molex_cli.records.locks import RunLock
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Job:
     """One job of a sweep."""
 
     values: tuple[str, ...]
-    """What tells it from the other jobs, as key=value."""
+    """In what it differs from the other jobs, as key=value."""
     experiment: schema.Experiment
 
 
@@ -26,23 +26,23 @@ def run_name(experiment: schema.Experiment) -> str:
     return f"{experiment.task.name}-{experiment.method.name}-{experiment.model.name}-{variant}-s{experiment.seed}"
 
 
-def claimed(experiment: schema.Experiment) -> Claim:
+def acquired(experiment: schema.Experiment) -> RunLock:
     """Return the run's folder, locked if there is something for us to do in it."""
-    return claims.claim(experiment.output_dir, run_name(experiment), experiment.resume)
+    return locks.acquire(experiment.output_dir, run_name(experiment), experiment.resume)
 
 
-def ended(experiment: schema.Experiment) -> Claim | None:
+def ended(experiment: schema.Experiment) -> RunLock | None:
     """Return the run if it has ended and is to be left so."""
-    return claims.ended(experiment.output_dir, run_name(experiment), experiment.resume)
+    return locks.ended(experiment.output_dir, run_name(experiment), experiment.resume)
 
 
-def freeze(path: Path, experiment: schema.Experiment) -> None:
+def save_settings(path: Path, experiment: schema.Experiment) -> None:
     """Write the settings of a run."""
     content = {"method_class": registered_name(experiment.method), "settings": schema.as_data(experiment)}
     records.write_text(path, records.as_json(content))
 
 
-def thawed(path: Path) -> schema.Experiment:
-    """Return the settings that `freeze` wrote."""
+def load_settings(path: Path) -> schema.Experiment:
+    """Return the settings that `save_settings` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     return schema.from_data(content["method_class"], content["settings"])

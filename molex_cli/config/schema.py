@@ -18,13 +18,14 @@ from molex_cli.errors import ConfigError
 from molex_cli.methods.base import METHODS, Method
 from molex_cli.models.settings import Model
 from molex_cli.records.locks import Resume
+from molex_cli.records.renamed import settings_of_today
 from molex_cli.runtime.hardware import Hardware
 
 GROUPS = ("model", "method", "task", "hardware", "experiment")
 
 
-class Schedule(Enum):
-    """How the learning rate goes on after the warm-up."""
+class LearningRateSchedule(Enum):
+    """How the learning rate changes after the warm-up."""
 
     linear = "linear"
     cosine = "cosine"
@@ -58,16 +59,16 @@ class Train:
     """Optimizer steps at most; null trains all epochs."""
     batch_size: int = 16
     """Rows of one forward pass; processes that share a run share them, or the passes."""
-    accumulate: int = 1
-    """Forward passes of one optimizer step; the effective batch is batch_size x accumulate, whatever the processes."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes of one optimizer step; the effective batch is batch_size x this, whatever the processes."""
     eval_batch_size: int = 64
     learning_rate: float | None = None
     """Peak learning rate; null takes the method's recommended one, at the model's scale."""
-    schedule: Schedule = Schedule.linear
-    warmup: float = 0.06
+    schedule: LearningRateSchedule = LearningRateSchedule.linear
+    warmup_ratio: float = 0.06
     """Share of the steps with a rising learning rate."""
     weight_decay: float = 0.0
-    clip: float | None = 1.0
+    max_grad_norm: float | None = 1.0
     """Largest gradient norm; null clips nothing."""
     max_length: int = 128
     """Tokens of one row at most; longer rows are cut."""
@@ -82,13 +83,20 @@ class Train:
         """Yield what is wrong with these settings."""
         if self.epochs <= 0:
             yield f".epochs must be above 0, got {self.epochs}"
-        positive = ("max_steps", "batch_size", "accumulate", "eval_batch_size", "max_rows", "evaluate_every")
-        for name in (*positive, "clip", "learning_rate"):
+        positive = (
+            "max_steps",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "eval_batch_size",
+            "max_rows",
+            "evaluate_every",
+        )
+        for name in (*positive, "max_grad_norm", "learning_rate"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 yield f".{name} must be {'at least 1' if name in positive else 'above 0'}, got {value}"
-        if not 0 <= self.warmup < 1:
-            yield f".warmup must be at least 0 and below 1, got {self.warmup}"
+        if not 0 <= self.warmup_ratio < 1:
+            yield f".warmup_ratio must be at least 0 and below 1, got {self.warmup_ratio}"
         if self.weight_decay < 0:
             yield f".weight_decay must be at least 0, got {self.weight_decay}"
         if self.max_length < 8:
@@ -132,7 +140,7 @@ class Collapse:
 
     action: Alarm = Alarm.mark
     below: float = 0.05
-    """Least mean `freedom` (routing.figures) of a layer's routers: 0 where top_k experts do all, 1 where all share."""
+    """Least mean `utilisation` of a layer's routers: 0 where top_k experts do all, 1 where all share alike."""
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
@@ -154,7 +162,7 @@ class Experiment:
     log: Log = field(default_factory=Log)
     collapse: Collapse = field(default_factory=Collapse)
     resume: Resume = Resume.missing
-    """What to do about a run that is there already: missing goes on with interrupted ones and leaves those that have
+    """What to do about a run that is there already: missing resumes interrupted ones and leaves those that have
     ended, failed tries failed ones again, never starts over beside them."""
     fail_fast: bool = False
     """Start no further job of a sweep after one has failed."""
@@ -163,7 +171,7 @@ class Experiment:
     keep: Keep = Keep.both
     """Adapters that stay when the run is done."""
     checkpoint_every: int | None = None
-    """Optimizer steps between the states that a run can go on from; null takes every evaluation and five minutes."""
+    """Optimizer steps between the states that a run can resume from; null takes every evaluation and five minutes."""
     seed: int = 0
     """One seed for four streams: head and adapters, data order, dropout, routing noise."""
     data_dir: str | None = field(default_factory=default_data_dir)
@@ -231,7 +239,7 @@ def problems(experiment: Experiment) -> Iterator[str]:
 
 
 def _not_finite(value: Any, key: str = "") -> Iterator[str]:
-    """Yield each number that is none: no rule on it could be checked."""
+    """Yield each number that is not finite: no rule on it could be checked."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _not_finite(item, f"{key}.{name}" if key else name)
@@ -247,7 +255,7 @@ def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:
         raise KeyError(f"no method {kind}")
     typed = OmegaConf.structured(Experiment)
     typed.method = OmegaConf.structured(METHODS[kind])
-    experiment = OmegaConf.to_object(OmegaConf.merge(typed, settings))
+    experiment = OmegaConf.to_object(OmegaConf.merge(typed, settings_of_today(settings)))
     assert isinstance(experiment, Experiment)
     if found := list(problems(experiment)):
         raise ConfigError(found)

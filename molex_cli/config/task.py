@@ -13,17 +13,17 @@ from molex_cli.metrics.scores import METRICS
 class Kind(Enum):
     """What the model is asked to do."""
 
-    classify = "classify"
+    classification = "classification"
     """Give a row one of a few labels."""
-    regress = "regress"
+    regression = "regression"
     """Give a row a number."""
-    choose = "choose"
+    multiple_choice = "multiple_choice"
     """Pick one of a row's choices."""
-    write = "write"
+    generation = "generation"
     """Write a text."""
 
 
-class Protocol(Enum):
+class AnswerMode(Enum):
     """How a choice is asked for; `auto` is `likelihood` for a decoder and `head` for an encoder."""
 
     auto = "auto"
@@ -65,7 +65,7 @@ class Hub:
 
 @dataclass(kw_only=True)
 class Files:
-    """One file for each split: csv, tsv, jsonl or parquet, told apart by the ending."""
+    """One file for each split: csv, tsv, jsonl or parquet, known by their ending."""
 
     train: str | None = None
     validation: str | None = None
@@ -83,7 +83,7 @@ class Language:
     """How a language model is asked and answers; {column} and {options} are replaced in templates."""
 
     prompt: str = ""
-    """What `likelihood` and kind=write continue."""
+    """What `likelihood` and kind=generation continue."""
     instruction: str = ""
     """What `generate` asks, inside a frame that marks instruction and response."""
     answer: str = "{answer}"
@@ -103,7 +103,7 @@ class Task:
     """One task; the first metric chooses the best checkpoint."""
 
     name: str
-    kind: Kind = Kind.classify
+    kind: Kind = Kind.classification
     builtin: str | None = None
     """Generator of the rows: nli."""
     hub: Hub = field(default_factory=Hub)
@@ -112,9 +112,9 @@ class Task:
     files: Files = field(default_factory=Files)
     """Your own files, relative to the working directory."""
     columns: list[str] = field(default_factory=list)
-    """Columns of text; one or two for kind=classify and regress."""
+    """Columns of text; one or two for kind=classification and regression."""
     choices: str | None = None
-    """The column of a row's choices, for kind=choose; null takes the labels for every row."""
+    """The column of a row's choices, for kind=multiple_choice; null takes the labels for every row."""
     label: str = "label"
     """The column of the label, of the right choice, or of the text to be written."""
     labels: list[str] | None = None
@@ -122,7 +122,7 @@ class Task:
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     where: dict[str, str] = field(default_factory=dict)
     """Keep only rows with these values in these columns."""
-    protocol: Protocol = Protocol.auto
+    answer_mode: AnswerMode = AnswerMode.auto
     """How a choice is asked for."""
     language: Language = field(default_factory=Language)
 
@@ -141,30 +141,30 @@ class Task:
                 yield f".metrics must be metrics of kind={self.kind.name}, got {metric}; {nearest(metric, fitting)}"
         if self.metrics and self.metrics[0] in NOT_COMPUTED:
             yield f".metrics must begin with a score that is computed, got {self.metrics[0]}"
-        if self.labels is not None and (self.kind in (Kind.regress, Kind.write) or self.choices):
+        if self.labels is not None and (self.kind in (Kind.regression, Kind.generation) or self.choices):
             yield f".labels must be null where no label of a fixed list is predicted, got {list(self.labels)}"
         elif self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):
             yield f".labels must be two or more different labels, got {list(self.labels)}"
-        yield from self._protocol_problems()
+        yield from self._answer_mode_problems()
         yield from self._language_problems()
 
     def _column_problems(self) -> Iterator[str]:
-        few = self.kind in (Kind.classify, Kind.regress)
+        few = self.kind in (Kind.classification, Kind.regression)
         if few and not 1 <= len(self.columns) <= 2:
             yield f".columns must name one or two columns of text, got {list(self.columns)}"
         elif not self.columns:
             yield ".columns must name the columns of text, got []"
         if len(set(self.columns)) < len(self.columns) or self.label in self.columns:
             yield f".columns must be different and leave out the label, got {list(self.columns)} and {self.label}"
-        if self.kind is Kind.choose and not self.choices and self.labels is None:
+        if self.kind is Kind.multiple_choice and not self.choices and self.labels is None:
             yield ".choices must name the column of the choices, or task.labels be the choices of every row, got null"
 
-    def _protocol_problems(self) -> Iterator[str]:
-        possible = {Kind.choose: list(Protocol), Kind.write: [Protocol.auto, Protocol.generate]}
-        allowed = possible.get(self.kind, [Protocol.auto, Protocol.head])
-        if self.protocol not in allowed:
+    def _answer_mode_problems(self) -> Iterator[str]:
+        possible = {Kind.multiple_choice: list(AnswerMode), Kind.generation: [AnswerMode.auto, AnswerMode.generate]}
+        allowed = possible.get(self.kind, [AnswerMode.auto, AnswerMode.head])
+        if self.answer_mode not in allowed:
             named = ", ".join(each.name for each in allowed)
-            yield f".protocol must be {named} for kind={self.kind.name}, got {self.protocol.name}"
+            yield f".answer_mode must be {named} for kind={self.kind.name}, got {self.answer_mode.name}"
 
     def _template_problems(self, name: str, known: set[str]) -> Iterator[str]:
         """Yield what is wrong with one template."""
@@ -181,7 +181,7 @@ class Task:
 
     def _language_problems(self) -> Iterator[str]:
         """Yield what is wrong with the templates of kinds that a language model answers."""
-        if self.kind not in (Kind.choose, Kind.write):
+        if self.kind not in (Kind.multiple_choice, Kind.generation):
             return
         if "options" in self.columns:
             yield ".columns must leave the name options to the list of choices, got a column of that name"
@@ -190,11 +190,11 @@ class Task:
             yield from self._template_problems(name, known_here)
         if self.language.pattern is not None and "{answer}" not in self.language.pattern:
             yield f".language.pattern must have {{answer}} in it, got {self.language.pattern!r}"
-        if self.protocol is Protocol.generate and not self.language.instruction:
-            yield ".language.instruction must say what protocol=generate asks for, got nothing"
-        if self.protocol is Protocol.generate and "{answer}" not in self.language.answer:
+        if self.answer_mode is AnswerMode.generate and not self.language.instruction:
+            yield ".language.instruction must say what answer_mode=generate asks for, got nothing"
+        if self.answer_mode is AnswerMode.generate and "{answer}" not in self.language.answer:
             yield f".language.answer must have {{answer}} in it, got {self.language.answer!r}"
-        if self.kind is Kind.write and not self.language.prompt:
+        if self.kind is Kind.generation and not self.language.prompt:
             yield ".language.prompt must say what is to be continued, got nothing"
         for name in ("max_new_tokens", "beams"):
             if getattr(self.language, name) < 1:

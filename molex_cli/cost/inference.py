@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from molex_cli.checkpoints.merge import merge_updates
 from molex_cli.config.schema import Experiment
-from molex_cli.cost import training_step as bench
+from molex_cli.cost import training_step
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.layers.experts import LowRankExperts
 from molex_cli.methods.allocation import Allocation
@@ -43,7 +43,7 @@ PROMPT, TOKEN, TRAINING = "prompt", "token", "training"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load(bench.Load):
+class Load(training_step.Load):
     """What every arm does in a round."""
 
     new_tokens: int = 16
@@ -200,13 +200,13 @@ def _medians(phases: Sequence[Phase], rounds: int) -> dict[tuple[str, str], floa
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     keys = [(name, phase.measure) for phase in phases for name in phase.steps]
     order = random.Random(0)
-    for done in range(bench.WARM_UP_ROUNDS + rounds):
+    for done in range(training_step.WARM_UP_ROUNDS + rounds):
         for phase in (each for each in phases for _ in range(each.times)):
             # What an arm finds in the processor's caches depends on who came before it.
             for name in order.sample(list(phase.steps), len(phase.steps)):
                 started = time.perf_counter()
                 phase.steps[name]()
-                if done >= bench.WARM_UP_ROUNDS:
+                if done >= training_step.WARM_UP_ROUNDS:
                     seconds[name, phase.measure].append(time.perf_counter() - started)
     return {key: statistics.median(seconds[key]) for key in keys}
 
@@ -237,7 +237,7 @@ def _training(arms: Sequence[Setup], experiment: Experiment, work: Load) -> Iter
             backbone = _loaded(experiment, 2)
             with random_stream(0, "adapters"):
                 adapted = arm.method.inject(backbone) if arm.method else _base_trained(backbone)
-            steps[arm.name] = bench.training_step(adapted, work)
+            steps[arm.name] = training_step.training_step(adapted, work)
     yield Phase(TRAINING, 1, steps)
 
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
+from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Match:
 def reference(text: str, given: Sequence[str]) -> list[str]:
     """Return the settings of the arm to match: `lora:rank=64` on the model and task of the given settings."""
     name, _, rest = text.partition(":")
-    choices = arguments.options("method")
+    choices = command_line.options("method")
     if name not in choices:
         raise ConfigError(f"--match must begin with a method, got {name}; {nearest(name, choices)}")
     own = [f"method.{setting}" for setting in re.split(r",(?![^\[]*\])", rest) if setting]
@@ -53,7 +52,7 @@ def matched(
     given: Sequence[str], target: "Plan", solve: str, by: str, plan_of: Callable[["Experiment"], "Plan"]
 ) -> Match:
     """Return the value of `solve` whose budget is nearest to the target's; raise ConfigError where there is none."""
-    experiment = overrides.checked(arguments.CommandLine(overrides=list(given)))
+    experiment = overrides.checked(command_line.CommandLine(overrides=list(given)))
     key, plan = _key(experiment, solve), plan_of(experiment)
     layers = plan.experts_per_layer or [1]
     settings = [each for each in given if not each.startswith((f"{key}=", *INSTEAD.get(key, {})))]
@@ -63,7 +62,7 @@ def matched(
         return f"{key}={value / len(layers) if solve == 'mean' else value:g}"
 
     def reached(value: int) -> float:
-        tried = overrides.checked(arguments.CommandLine(overrides=[*settings, setting(value)]))
+        tried = overrides.checked(command_line.CommandLine(overrides=[*settings, setting(value)]))
         return budget(plan_of(tried), by)
 
     # A budget grows by the same amount with each rank and each expert, so two points give the line.

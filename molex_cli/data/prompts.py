@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from molex_cli.config.task import Kind, Protocol, Task
+from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.encoding import NONE, Encoded
 from molex_cli.data.reading import Split
 from molex_cli.errors import DataError
@@ -30,19 +30,21 @@ def letter(index: int) -> str:
     return chr(ord("A") + index)
 
 
-def questions(task: Task, split: Split, protocol: Protocol) -> list[Question]:
-    """Return each row as a question under the protocol; kind=write has one answer, the first that was written."""
+def questions(task: Task, split: Split, answer_mode: AnswerMode) -> list[Question]:
+    """Return each row as a question in the answer mode; kind=generation has one answer, the first that was written."""
     rows = zip(split.texts, split.choices or [()] * len(split.ids), split.labels, strict=True)
-    return [_question(task, protocol, *row) for row in rows]
+    return [_question(task, answer_mode, *row) for row in rows]
 
 
-def _question(task: Task, protocol: Protocol, texts: Sequence[str], choices: Sequence[str], target: Any) -> Question:
+def _question(
+    task: Task, answer_mode: AnswerMode, texts: Sequence[str], choices: Sequence[str], target: Any
+) -> Question:
     named = {column: text.strip() or NOTHING for column, text in zip(task.columns, texts, strict=True)}
     named["options"] = " ".join(f"({letter(i)}) {choice}" for i, choice in enumerate(choices))
     language = task.language
-    if task.kind is Kind.write:
+    if task.kind is Kind.generation:
         return Question(language.prompt.format(**named), (f" {target[0].strip()}",))
-    if protocol is Protocol.generate:
+    if answer_mode is AnswerMode.generate:
         names = [letter(i) for i in range(len(choices))] if task.choices else choices
         answers = tuple(language.answer.format(answer=name) for name in names)
         return Question(FRAME.format(instruction=language.instruction.format(**named)), answers, target)

@@ -24,7 +24,7 @@ class Split:
     labels: list[Any]
     """The class index, the number, the index of the right choice, or the texts that may be written."""
     choices: list[tuple[str, ...]] = field(default_factory=list)
-    """For kind=choose: the choices of each row."""
+    """For kind=multiple_choice: the choices of each row."""
     source: str = ""
     num_rows: int = 0
     """Rows of the source, before train.max_rows."""
@@ -35,7 +35,7 @@ class Split:
 def read(task: Task, data_dir: str | None, max_rows: int | None = None) -> tuple[dict[str, Split], list[str]]:
     """Return the task's splits and its labels; `max_rows` keeps a fixed sample of each split."""
     tables = {split: table(task, split, data_dir) for split in SPLITS}
-    classes = task.kind is Kind.classify or (task.kind is Kind.choose and not task.choices)
+    classes = task.kind is Kind.classification or (task.kind is Kind.multiple_choice and not task.choices)
     labels = (task.labels or _labels(task, tables["train"])) if classes else []
     return {split: _split(task, split, table, labels, max_rows) for split, table in tables.items()}, list(labels)
 
@@ -52,7 +52,7 @@ def _split(
 ) -> Split:
     numbered = zip(table.numbers, table.rows, strict=True)
     named = [(f"{split}:{number}", *_row(task, row, labels, table.source, number)) for number, row in numbered]
-    if task.kind is Kind.write and not (split == "train" and training):
+    if task.kind is Kind.generation and not (split == "train" and training):
         named = _with_all_references(named)
     if max_rows is not None and max_rows < len(named):
         named = [named[i] for i in sorted(random.Random(0).sample(range(len(named)), max_rows))]
@@ -68,9 +68,9 @@ def _row(task: Task, row: Mapping[str, Any], labels: Sequence[str], source: str,
     texts, names, choices = inputs(task, row, labels, where)
     label = _text(row, task.label, where)
     match task.kind:
-        case Kind.regress:
+        case Kind.regression:
             return texts, (), _number(label, task.label, where)
-        case Kind.write:
+        case Kind.generation:
             return texts, (), (label,)
         case _:
             return texts, choices, _class(label, {name: i for i, name in enumerate(names)}, where)
@@ -81,7 +81,7 @@ def inputs(
 ) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
     """Return what the model is given of a row: its texts, and names and texts of its choices."""
     texts = tuple(_text(row, column, where) for column in task.columns)
-    if task.kind is not Kind.choose:
+    if task.kind is not Kind.multiple_choice:
         return texts, list(labels), ()
     if not task.choices:
         return texts, list(labels), tuple(map(spoken, labels))

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli import records
-from molex_cli.config import run_id as identity
-from molex_cli.config import schema
+from molex_cli.config import run_id, schema
 from molex_cli.errors import RecordError
 from molex_cli.launching.devices import lease
-from molex_cli.records import locks as claims
-from molex_cli.records.locks import Claim, State
-from molex_cli.runtime.signals import LAST_BREATH_SECONDS, terminated_as_interrupt
+from molex_cli.records import locks
+from molex_cli.records.locks import RunLock, State
+from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
 
 CONSOLE = "console.log"
 STOPPED = "the sweep was stopped, by a failure with fail_fast or by Ctrl-C"
@@ -61,7 +60,7 @@ def write_status(job: Path, status: Status) -> None:
 def is_at_work(job: Path) -> bool:
     """Return whether a process works on a job's run."""
     status = read_status(job)
-    return status.state == "running" and claims.is_locked(Path(status.folder or ""))
+    return status.state == "running" and locks.is_locked(Path(status.folder or ""))
 
 
 def settle_status(job: Path) -> None:
@@ -71,8 +70,8 @@ def settle_status(job: Path) -> None:
         write_status(job, Status("not started"))
     if status.state == "running" and status.folder and not is_at_work(job):
         folder = Path(status.folder)
-        claims.settle(folder, None, status="interrupted")
-        record = claims.record_of(folder)
+        locks.settle(folder, None, status="interrupted")
+        record = locks.record_of(folder)
         ended = _of_record(folder, record, record.status if record else "interrupted")
         write_status(job, replace(ended, ran=True))
 
@@ -80,7 +79,7 @@ def settle_status(job: Path) -> None:
 def look(experiment: schema.Experiment) -> Status:
     """Return what is known of a job before it starts: ended already, or waiting."""
     try:
-        found = identity.ended(experiment)
+        found = run_id.ended(experiment)
     except RecordError as error:
         return Status("failed", error=f"{error}; resume=never starts over beside it")
     return Status() if found is None else _of_record(found.folder, found.record, found.state.name)
@@ -89,7 +88,7 @@ def look(experiment: schema.Experiment) -> Status:
 def perform(job: Path) -> Status:
     """Run a frozen job unless another has its run or it has ended, and tell what became of it."""
     try:
-        experiment = identity.thawed(job)
+        experiment = run_id.load_settings(job)
         with lease(experiment.hardware.devices, experiment.hardware.jobs_per_device) as device:
             status = Status("not started", error=STOPPED) if _is_stopped(job) else _claimed(job, experiment, device)
     except Exception as error:
@@ -115,14 +114,14 @@ def _is_stopped(job: Path) -> bool:
 def _claimed(job: Path, experiment: schema.Experiment, device: str | None) -> Status:
     before = read_status(job)
     queued_again = before.ran and before.folder is not None
-    claim = claims.claim_again(Path(before.folder or "")) if queued_again else identity.claimed(experiment)
+    claim = locks.acquire_again(Path(before.folder or "")) if queued_again else run_id.acquired(experiment)
     try:
         return _performed(job, experiment, claim, device)
     finally:
         claim.release()
 
 
-def _performed(job: Path, experiment: schema.Experiment, claim: Claim, device: str | None) -> Status:
+def _performed(job: Path, experiment: schema.Experiment, claim: RunLock, device: str | None) -> Status:
     if claim.state is not State.ours:
         return _of_record(claim.folder, claim.record, claim.state.name)
     write_status(job, Status("running", str(claim.folder), ran=True))
@@ -130,10 +129,10 @@ def _performed(job: Path, experiment: schema.Experiment, claim: Claim, device: s
     try:
         (_isolated if experiment.isolate else _inline)(job, experiment, claim, device)
     except BaseException:
-        status = _of_record(claim.folder, claims.record_of(claim.folder), "interrupted")
+        status = _of_record(claim.folder, locks.record_of(claim.folder), "interrupted")
         write_status(job, replace(status, ran=True, seconds=time.monotonic() - started))
         raise
-    record = claims.record_of(claim.folder)
+    record = locks.record_of(claim.folder)
     status = _of_record(claim.folder, record, record.status if record else "failed")
     told = read_status(job)
     if told.state == "failed":
@@ -144,7 +143,7 @@ def _performed(job: Path, experiment: schema.Experiment, claim: Claim, device: s
     return status
 
 
-def _inline(job: Path, experiment: schema.Experiment, claim: Claim, device: str | None) -> None:
+def _inline(job: Path, experiment: schema.Experiment, claim: RunLock, device: str | None) -> None:
     """Run in this process: for debuggers, which cannot follow into another."""
     from molex_cli.launching.torchrun import run_here
 
@@ -156,7 +155,7 @@ def _inline(job: Path, experiment: schema.Experiment, claim: Claim, device: str 
         _tell_failure(job, claim.folder, error)
 
 
-def _isolated(job: Path, experiment: schema.Experiment, claim: Claim, device: str | None) -> None:
+def _isolated(job: Path, experiment: schema.Experiment, claim: RunLock, device: str | None) -> None:
     """Run in a fresh process, forked from a clean one that has only imported what a run needs."""
     context = _server()
     environment = {**os.environ, **({} if device is None else {"CUDA_VISIBLE_DEVICES": device})}
@@ -167,11 +166,11 @@ def _isolated(job: Path, experiment: schema.Experiment, claim: Claim, device: st
             process.join()
     except BaseException:  # Ctrl-C, or a scheduler that takes the machine back
         _end(process)
-        claims.settle(claim.folder, process.exitcode, before=claim.record, status="interrupted")
+        locks.settle(claim.folder, process.exitcode, before=claim.record, status="interrupted")
         raise
     console = claim.folder / CONSOLE
     said = console.read_text(encoding="utf-8", errors="replace")[-4000:] if console.exists() else ""
-    claims.settle(claim.folder, process.exitcode, before=claim.record, status="failed", said=said)
+    locks.settle(claim.folder, process.exitcode, before=claim.record, status="failed", said=said)
 
 
 def _server() -> ForkServerContext:
@@ -195,8 +194,8 @@ def _child(job: Path, folder: str, environment: dict[str, str]) -> None:
         from molex_cli.launching.torchrun import run_here
 
         try:
-            record = claims.record_of(Path(folder))
-            run_here(identity.thawed(job), Claim(Path(folder), State.ours, record))
+            record = locks.record_of(Path(folder))
+            run_here(run_id.load_settings(job), RunLock(Path(folder), State.ours, record))
         except KeyboardInterrupt:
             sys.exit(130)
         except Exception as error:
@@ -223,7 +222,7 @@ def _end(process: Any) -> None:
     process.join(1.0)  # Ctrl-C reaches it too
     if process.is_alive():
         process.terminate()
-        process.join(LAST_BREATH_SECONDS)
+        process.join(SHUTDOWN_GRACE_SECONDS)
     if process.is_alive():
         process.kill()
         process.join()

@@ -21,7 +21,7 @@ from rich.console import Console as Terminal
 from rich.measure import Measurement
 
 from molex_cli import records
-from molex_cli.config import run_id as identity
+from molex_cli.config import run_id
 from molex_cli.config.run_id import Job
 from molex_cli.launching.jobs import (
     ENDED,
@@ -35,7 +35,7 @@ from molex_cli.launching.jobs import (
     write_status,
 )
 from molex_cli.launching.view import View
-from molex_cli.runtime.signals import LAST_BREATH_SECONDS, terminated_as_interrupt
+from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
 
 QUEUE = "slurm"  # submitit's folder of a sweep
 QUEUE_SECONDS = 5.0
@@ -49,7 +49,7 @@ def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
     folder = _folder(jobs[0].experiment.output_dir)
     paths = [_frozen(folder, number, job) for number, job in enumerate(jobs)]
     missing = [path for path in paths if read_status(path).state not in ENDED]
-    view = View(paths, [" ".join(job.values) or identity.run_name(job.experiment) for job in jobs])
+    view = View(paths, [" ".join(job.values) or run_id.run_name(job.experiment) for job in jobs])
     interrupted = False
     try:
         with view, terminated_as_interrupt():
@@ -73,7 +73,7 @@ def _exit_code(statuses: Sequence[Status], interrupted: bool, terminal: Terminal
     if any(not status.ran for status in failed):
         terminal.print("resume=failed tries again what failed before")
     if interrupted:
-        terminal.print("interrupted; the same command goes on with what is missing")
+        terminal.print("interrupted; the same command resumes with what is missing")
         return 130
     return 0 if all(status.state in ("finished", "elsewhere") for status in statuses) else 1
 
@@ -102,7 +102,7 @@ def _folder(output_dir: str) -> Path:
 def _frozen(folder: Path, number: int, job: Job) -> Path:
     """Write the settings of a job, and what became of it if it has ended before; return its path."""
     path = folder / "jobs" / f"{number:04}.json"
-    identity.freeze(path, job.experiment)
+    run_id.save_settings(path, job.experiment)
     status = look(job.experiment)
     if status.state in ENDED:
         write_status(path, status)
@@ -118,7 +118,7 @@ def _launch(jobs: Sequence[Path], folder: Path, settings: DictConfig) -> None:
     try:
         launcher.launch([[f"job={path.resolve()}"] for path in jobs], initial_job_idx=0)
     except Exception as error:
-        # A launcher gives up at the first job that it lost; the others may go on where they are.
+        # A launcher gives up at the first job that it lost; the others may still run.
         Terminal(highlight=False, soft_wrap=True).print(f"the launcher lost a job: {error}", markup=False)
         _wait_for_queue(folder)
 
@@ -144,7 +144,7 @@ def _cancel_queue(folder: Path) -> None:
     found = _queued(folder)
     for job in found:
         job.cancel()
-    deadline = time.monotonic() + LAST_BREATH_SECONDS
+    deadline = time.monotonic() + SHUTDOWN_GRACE_SECONDS
     while found and time.monotonic() < deadline and any(map(is_at_work, sorted((folder / "jobs").glob("????.json")))):
         time.sleep(0.5)
 

@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 from molex_cli import records
-from molex_cli.config import run_id as identity
+from molex_cli.config import run_id
 from molex_cli.config.schema import Experiment
 from molex_cli.errors import ConfigError, MolexError, TrainingError
-from molex_cli.records import locks as claims
-from molex_cli.records.locks import Claim, State
+from molex_cli.records import locks
+from molex_cli.records.locks import RunLock, State
 from molex_cli.run import run
 from molex_cli.runtime import hardware
-from molex_cli.runtime.signals import LAST_BREATH_SECONDS, terminated_as_interrupt
+from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
 
 JOB = ".processes.json"  # settings for the processes of a run, while it runs
 ERROR = ".error-"  # what a process of a run failed of
@@ -24,7 +24,7 @@ LAUNCHER = "MOLEX_LAUNCHER"  # the process that holds the run's folder
 WATCH_SECONDS = 0.2
 
 
-def run_here(experiment: Experiment, claim: Claim | None = None) -> records.Record:
+def run_here(experiment: Experiment, claim: RunLock | None = None) -> records.Record:
     """Run an experiment and return its record, or the record of the run that there is; a failure raises."""
     started_by_others = int(os.environ.get("WORLD_SIZE", 0))
     count = started_by_others or hardware.process_count(experiment.hardware)
@@ -32,17 +32,17 @@ def run_here(experiment: Experiment, claim: Claim | None = None) -> records.Reco
         raise ConfigError("hardware.shard must have several processes to divide weights among, got 1")
     if started_by_others or count == 1:
         return run(experiment, claim=claim)
-    own = claim or identity.claimed(experiment)
+    own = claim or run_id.acquired(experiment)
     try:
         return _shared(experiment, own, count) if own.state is State.ours else run(experiment, claim=own)
     finally:
         own.release()
 
 
-def _shared(experiment: Experiment, claim: Claim, count: int) -> records.Record:
+def _shared(experiment: Experiment, claim: RunLock, count: int) -> records.Record:
     """Let several processes do a run together; the first one writes."""
     folder = claim.folder
-    identity.freeze(folder / JOB, experiment)
+    run_id.save_settings(folder / JOB, experiment)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     environment = {**os.environ, LAUNCHER: str(os.getpid())}
     process = subprocess.Popen([*torchrun, "-m", "molex_cli.launching.torchrun", str(folder / JOB)], env=environment)
@@ -52,10 +52,10 @@ def _shared(experiment: Experiment, claim: Claim, count: int) -> records.Record:
     except BaseException:
         process.terminate()
         try:
-            process.wait(LAST_BREATH_SECONDS)
+            process.wait(SHUTDOWN_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-        claims.settle(folder, process.returncode, before=claim.record, status="interrupted")
+        locks.settle(folder, process.returncode, before=claim.record, status="interrupted")
         raise
     finally:
         (folder / JOB).unlink(missing_ok=True)
@@ -63,8 +63,8 @@ def _shared(experiment: Experiment, claim: Claim, count: int) -> records.Record:
     # torchrun ends the others when one process dies, which the first one takes for an interruption.
     over = ("running", "interrupted", "failed") if first else ("running", "interrupted")
     if code:
-        claims.settle(folder, code, before=claim.record, status="failed", over=over, error=first)
-    record = claims.record_of(folder)
+        locks.settle(folder, code, before=claim.record, status="failed", over=over, error=first)
+    record = locks.record_of(folder)
     if code or record is None or record.status != "finished":
         message = first["message"] if first else f"the processes of a run must end well, got exit code {code}"
         raise TrainingError(message)
@@ -85,7 +85,7 @@ def main(job: Path) -> int:
     """Be one of the processes of a run."""
     threading.Thread(target=_end_with_launcher, args=(int(os.environ[LAUNCHER]), os.getppid()), daemon=True).start()
     try:
-        run(identity.thawed(job), claim=Claim(job.parent, State.ours, claims.record_of(job.parent)))
+        run(run_id.load_settings(job), claim=RunLock(job.parent, State.ours, locks.record_of(job.parent)))
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -104,7 +104,7 @@ class View:
         return Group(*lines, ProgressBar(total=len(self._jobs), completed=ended, width=40), Text(", ".join(words)))
 
     def _seconds_left(self) -> float | None:
-        """Return the time left as if jobs went on ending as fast as they did so far; None before the first."""
+        """Return the time left at the pace at which jobs ended so far; None before the first."""
         ended = sum(each.state in ENDED and each.ran for each in self.statuses)
         waiting = sum(each.state not in ENDED for each in self.statuses)
         return None if not ended else (time.monotonic() - self._started) / ended * waiting

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from molex_cli.layers.fixed_gates import GivenGates
+from molex_cli.layers.fixed_gates import FixedGates
 from molex_cli.layers.fused_lowrank import RoutedLowRank, Shape, keep_mask, quantised
 from molex_cli.layers.routing_statistics import LayerRouting
 
@@ -34,12 +34,12 @@ class LowRankExperts(nn.Module):
             # Drawn in any case, so that experts start alike with and without a router.
             router = torch.empty(num_experts, num_in, device=device).uniform_(-bound, bound)
             self.router = nn.Parameter(router) if routed else None
-        self.together: Together | None = None
+        self.fused: FusedLinears | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the base's output plus the experts' update: [..., in] to [..., out]."""
-        assert self.together is not None, "a LowRankExperts module belongs to a Together"
-        return self.together.output(self, x)
+        assert self.fused is not None, "a LowRankExperts module belongs to a FusedLinears"
+        return self.fused.output(self, x)
 
     def flops_per_token(self, top_k: int | None) -> float:
         """Return the forward FLOPs of the update; with `top_k`, of the chosen experts only."""
@@ -49,7 +49,7 @@ class LowRankExperts(nn.Module):
         return 2 * experts * self.rank * (num_in + num_out) + router
 
 
-class Together:
+class FusedLinears:
     """Linears that are called one after the other with the same tensor, computed at the first call.
 
     The others pick up their output. Whether the input is the same is decided by identity, so a linear
@@ -65,7 +65,7 @@ class Together:
         dropout: float,
         routing: LayerRouting | None = None,
         names: Sequence[str] = (),
-        given: GivenGates | None = None,
+        given: FixedGates | None = None,
     ) -> None:
         self.members = list(members)
         self.dropout = dropout
@@ -84,7 +84,7 @@ class Together:
         self._input: Tensor | None = None
         self._waiting: dict[int, Tensor] = {}
         for member in self.members:
-            member.together = self
+            member.fused = self
 
     def output(self, member: LowRankExperts, x: Tensor) -> Tensor:
         """Return the member's output for x, computing all members' if x is new."""

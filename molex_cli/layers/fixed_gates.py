@@ -16,7 +16,7 @@ RANDOM, UNIFORM, FIXED = "random", "uniform", "fixed"
 STEP, FIRST, SECOND = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-class GivenGates:
+class FixedGates:
     """The gates of some linears: a random `top_k` of each token, an average over all, or always the first `top_k`.
 
     A token's random experts are a hash of its id, its position among real tokens and the linear's name: the same for

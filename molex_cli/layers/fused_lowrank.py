@@ -82,12 +82,12 @@ class RoutedLowRank(torch.autograd.Function):
         weights, biases, downs, ups, routers = _split(tensors, shape.num_linears)
         num_rows = shape.num_linears * shape.ranks
         dropped = x if keep is None else x * keep
-        together = shape.routed and keep is None
-        down = stacked(*downs, *routers) if together else stacked(*downs)
+        one_product = shape.routed and keep is None
+        down = stacked(*downs, *routers) if one_product else stacked(*downs)
         inner = dropped @ down.t()
         router, probability, gates = None, None, None
         if shape.routed:
-            router = None if together else stacked(*routers)
+            router = None if one_product else stacked(*routers)
             logits = inner[:, num_rows:] if router is None else x @ router.t()
             logits = logits[:, : shape.num_linears * shape.num_experts]
             probability = probabilities(logits.view(-1, shape.num_linears, shape.num_experts))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from molex_cli.layers.routing import balance_loss, ballots, entropy, majority, vote_margin
 from molex_cli.layers.routing_statistics import TokenWeights
-from molex_cli.runtime import distributed as processes
+from molex_cli.runtime import distributed
 
 BATCH, SEQUENCE, TOKEN = "batch", "sequence", "token"
 
@@ -105,7 +105,7 @@ class GuestChoice:
         assert self._last is not None, "a layer that mixes has chosen in every forward pass"
         chosen_E, importance_E, units = self._last
         if split:
-            chosen_E, units = processes.summed(chosen_E), processes.summed(units)
+            chosen_E, units = distributed.all_reduce(chosen_E), distributed.all_reduce(units)
         return balance_loss(chosen_E / units.clamp(min=1), importance_E / units.clamp(min=1))
 
     def sums(self) -> Tensor | None:
@@ -115,7 +115,7 @@ class GuestChoice:
 
     def restore(self, sums: Tensor) -> None:
         """Go on from such sums."""
-        # In the precision that they are added up in, so that the run goes on to the bit.
+        # In the precision that they are added up in, so that a resumed run is equal to the bit.
         usage, entropy_sum, margin, units = sums.float().split([len(self.guests), 1, 1, 1])
         self._sums = {"usage": usage, "entropy": entropy_sum[0], "margin": margin[0], "units": units[0]}
 
@@ -126,7 +126,7 @@ class GuestChoice:
         sums, self._sums = self.sums(), {}
         width = len(self.guests)
         flat = torch.zeros(width + 3, dtype=torch.float64) if sums is None else sums
-        chosen_E, entropy_sum, margin_sum, units = processes.summed(flat).split([width, 1, 1, 1])
+        chosen_E, entropy_sum, margin_sum, units = distributed.all_reduce(flat).split([width, 1, 1, 1])
         units = units.clamp(min=1)
         usage = torch.zeros(self.num_layers, dtype=torch.float64)
         usage[self.guests] = chosen_E / units

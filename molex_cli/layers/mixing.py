@@ -21,7 +21,7 @@ from molex_cli.layers.fixed_gates import RandomGate
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
 from molex_cli.layers.guest_cache import GuestLayer, guest_layer
 from molex_cli.layers.guest_vote import TOKEN, Choice, GuestChoice
-from molex_cli.runtime import distributed as processes
+from molex_cli.runtime import distributed
 
 NONE, GATE, STRAIGHT_THROUGH = "none", "gate", "straight_through"
 # Arguments of blocks whose first dimension is never the batch, even where it is as long.
@@ -118,7 +118,7 @@ class MixedBlock(nn.Module):
         chose_LB = (choice.guest.unsqueeze(-1) == layers_L).any(1).t()
         chosen_L = chose_LB.any(1)
         if self.in_step:
-            chosen_L = processes.summed(chosen_L.int()) > 0
+            chosen_L = distributed.all_reduce(chosen_L.int()) > 0
         wanted = torch.cat([chosen_L[:, None], chose_LB], 1).tolist()  # the one wait for the device
         for guest, (is_chosen, *chose_B) in enumerate(wanted):
             if not is_chosen or (guest == self.layer and not self.compute_self):

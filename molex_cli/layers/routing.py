@@ -69,8 +69,8 @@ def figures(tallies_GF: Tensor, top_k: int) -> dict[str, Any]:
     `usage` is the share of the assignments by expert, `gate` the mean gate of an expert when chosen, `entropy` that
     of the router's distribution in nats, `effective` the number of experts that an even use of as many would have
     (the exponential of the entropy of the usage), `top1` the share of tokens whose first choice is the commonest,
-    `dead` how many experts no token chose, `logit` the root mean square of the logits about their mean. `freedom` is
-    0 where top_k experts do all the work and 1 where all share alike; None where no more than top_k are there.
+    `dead` how many experts no token chose, `logit` the root mean square of the logits about their mean. `utilisation`
+    is 0 where top_k experts do all the work and 1 where all share alike; None where no more than top_k are there.
     """
     sums = tallies_GF.double().sum(0)
     experts = (len(sums) - 3) // 3
@@ -86,7 +86,7 @@ def figures(tallies_GF: Tensor, top_k: int) -> dict[str, Any]:
         "top1": float(first.max()) / tokens,
         "dead": int((chosen == 0).sum()) if chosen.any() else 0,
         "logit": math.sqrt(float(rest[1]) / tokens),
-        "freedom": (effective - top_k) / (experts - top_k) if experts > top_k and chosen.any() else None,
+        "utilisation": (effective - top_k) / (experts - top_k) if experts > top_k and chosen.any() else None,
     }
 
 

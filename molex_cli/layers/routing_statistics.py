@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from molex_cli.errors import MethodError
 from molex_cli.layers.routing import balance_loss, figures, importance_and_load, tallies
-from molex_cli.runtime import distributed as processes
+from molex_cli.runtime import distributed
 
 
 class Routing(Protocol):
@@ -98,7 +98,7 @@ class TokenWeights:
 def _over(modules: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the means of the linears' figures, and the sum of their dead experts."""
     found: dict[str, Any] = {"dead": sum(each["dead"] for each in modules)}
-    for name in ("entropy", "effective", "top1", "logit", "freedom"):
+    for name in ("entropy", "effective", "top1", "logit", "utilisation"):
         known = [each[name] for each in modules if each[name] is not None]
         found[name] = sum(known) / len(known) if known else None
     return found
@@ -177,7 +177,7 @@ class LayerRouting:
         importance, load = torch.stack(self._importance).sum(0), torch.stack(self._load).sum(0)
         tokens = importance.detach().sum()
         if split:
-            load, tokens = processes.summed(load), processes.summed(tokens)
+            load, tokens = distributed.all_reduce(load), distributed.all_reduce(tokens)
         return balance_loss(load / load.sum().clamp(min=1), importance / tokens.clamp(min=1e-9))
 
     def take(self) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class LayerRouting:
         sums = self.sums()
         self._total = None
         empty = torch.zeros(len(self.modules), 3 * self.num_experts + 3, dtype=torch.float64)
-        total = processes.summed(empty if sums is None else sums)
+        total = distributed.all_reduce(empty if sums is None else sums)
         each = {name: self._figures(total[i : i + 1]) for i, name in enumerate(self.modules)}
         return {**self._figures(total), **_over(list(each.values())), "modules": each}
 

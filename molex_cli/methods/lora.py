@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from molex_cli.methods.base import Adapted, Group, Method, freeze, method
 
 if TYPE_CHECKING:
-    from molex_cli.layers.fixed_gates import GivenGates
+    from molex_cli.layers.fixed_gates import FixedGates
     from molex_cli.layers.routing_statistics import LayerRouting
     from molex_cli.models.structure import Backbone
 
@@ -62,19 +62,19 @@ def inject_experts(
     experts: Sequence[int],
     top_k: int = 1,
     routings: "dict[int, LayerRouting] | None" = None,
-    given: "Callable[..., GivenGates] | None" = None,
+    given: "Callable[..., FixedGates] | None" = None,
     key: str = "method.targets",
 ) -> Adapted:
     """Give every targeted linear of layer j `experts[j]` low-rank experts and return the handles.
 
     `given` makes gates in the place of routers, from the number of experts and the linears' names.
     """
-    from molex_cli.layers.experts import LowRankExperts, Together
+    from molex_cli.layers.experts import FusedLinears, LowRankExperts
     from molex_cli.models.structure import features, shared_inputs
 
     targets = backbone.targets(settings.targets, key)
     modules: dict[str, LowRankExperts] = {}
-    computed: list[Together] = []
+    computed: list[FusedLinears] = []
     for linears in shared_inputs(targets):
         layer = linears[0].layer
         members = [
@@ -85,7 +85,7 @@ def inject_experts(
         routing = (routings or {}).get(layer)
         names = [linear.name.split(f".{layer}.", 1)[-1] for linear in linears]
         computed.append(
-            Together(
+            FusedLinears(
                 members,
                 top_k=top_k,
                 scale=scale,

@@ -80,7 +80,7 @@ class MoLA(LowRank):
 
     def inject(self, backbone: "Backbone") -> Adapted:
         """Replace the targeted linears by ones with experts and a router."""
-        from molex_cli.layers.fixed_gates import GivenGates
+        from molex_cli.layers.fixed_gates import FixedGates
         from molex_cli.layers.routing_statistics import LayerRouting, TokenWeights
 
         if problems := list(self.layer_problems(backbone.num_layers)):
@@ -102,7 +102,7 @@ class MoLA(LowRank):
             experts=experts,
             top_k=max(experts) if self.router is Router.uniform else self.top_k,
             routings=routings,
-            given=None if learned else partial(GivenGates, self.router.name, top_k=self.top_k, tokens=weights),
+            given=None if learned else partial(FixedGates, self.router.name, top_k=self.top_k, tokens=weights),
         )
         weights.watch(backbone.model, list(routings.values()))
         adapted.routers, adapted.tokens, adapted.experts_per_layer = dict(routings), weights, experts

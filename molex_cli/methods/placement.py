@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> None:
     """Put the model where and how the settings say; what the method trains stays whole and in float32."""
-    from molex_cli.runtime import distributed as processes
+    from molex_cli.runtime import distributed
 
     if settings.activation_checkpointing:
         adapted.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -22,7 +22,7 @@ def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> N
         _to_bf16(adapted)
     if settings.base is Base.nf4:
         _to_nf4(adapted)
-    if settings.shard and processes.world() > 1:
+    if settings.shard and distributed.world_size() > 1:
         _shard(adapted, accelerator.device)
     accelerator.prepare_model(adapted.model, evaluation_mode=True)
     if settings.compile:
@@ -82,14 +82,14 @@ def _shard(adapted: Adapted, device: "torch.device") -> None:
     from torch.distributed.fsdp import fully_shard
 
     from molex_cli.layers.mixing import MixedBlock
-    from molex_cli.runtime import distributed as processes
+    from molex_cli.runtime import distributed
 
     whole: set[Any] = set(adapted.trainable().values())
     if not list(_frozen(adapted)):
         raise ConfigError("hardware.shard must have frozen weights to divide, got none; set hardware=ddp")
     for parameter in whole:
         parameter.data = parameter.data.to(device)
-    mesh = init_device_mesh(device.type, (processes.world(),))
+    mesh = init_device_mesh(device.type, (distributed.world_size(),))
     for block in adapted.backbone.blocks:
         if isinstance(block, MixedBlock):
             block.in_step = True

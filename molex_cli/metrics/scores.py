@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from molex_cli.metrics import generation as writing
+from molex_cli.metrics import generation
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Metric:
 
     name: str
     function: Callable[[Sequence[Any], Sequence[Any]], float]
-    kinds: tuple[str, ...] = ("classify",)
+    kinds: tuple[str, ...] = ("classification",)
     """The kinds of task that it scores."""
     higher_is_better: bool = True
     low: float = 0.0
@@ -87,22 +87,22 @@ def backward_transfer(matrix: Sequence[Sequence[float]]) -> float:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", accuracy, ("classify", "choose")),
+        Metric("accuracy", accuracy, ("classification", "multiple_choice")),
         Metric("f1", f1),
         Metric("matthews", matthews, low=-1.0),
-        Metric("bleu", writing.bleu, ("write",), high=100.0),
-        Metric("nist", writing.nist, ("write",), high=math.inf),
-        Metric("rouge_l", writing.rouge_l, ("write",), high=100.0),
-        *(Metric(name, writing.not_computed, ("write",), high=math.inf) for name in writing.NOT_COMPUTED),
-        Metric("pearson", pearson, ("regress",), low=-1.0),
-        Metric("spearman", spearman, ("regress",), low=-1.0),
+        Metric("bleu", generation.bleu, ("generation",), high=100.0),
+        Metric("nist", generation.nist, ("generation",), high=math.inf),
+        Metric("rouge_l", generation.rouge_l, ("generation",), high=100.0),
+        *(Metric(name, generation.not_computed, ("generation",), high=math.inf) for name in generation.NOT_COMPUTED),
+        Metric("pearson", pearson, ("regression",), low=-1.0),
+        Metric("spearman", spearman, ("regression",), low=-1.0),
     )
 }
 
 
 def scores(names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
     """Return each named score of the predictions."""
-    computed = [name for name in names if name not in writing.NOT_COMPUTED]
+    computed = [name for name in names if name not in generation.NOT_COMPUTED]
     return {name: METRICS[name].function(predictions, references) for name in computed}
 
 

@@ -13,13 +13,13 @@ from molex_cli.data.batches import collate, parts, scoring_order
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
-from molex_cli.runtime import distributed as processes
+from molex_cli.runtime import distributed
 
 Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a model said of a split: one line for each example, its scores, and its loss."""
 
     rows: list[dict[str, Any]]
@@ -27,10 +27,10 @@ class Answers:
     scores: dict[str, float]
     loss: float
     reasons: tuple[str, ...] = ()
-    """What the protocol found wrong."""
+    """What the answer mode found wrong."""
 
     def doubts(self) -> list[str]:
-        """Return the reasons not to trust the scores: undefined, constant predictions, what the protocol found."""
+        """Return the reasons not to trust the scores: undefined, constant predictions, what the answer mode found."""
         found = [f"{name} is undefined" for name, value in self.scores.items() if math.isnan(value)]
         if len(self.rows) > 1 and len({str(row["prediction"]) for row in self.rows}) == 1:
             found.append("all predictions are the same")
@@ -40,7 +40,7 @@ class Answers:
 class Objective(Protocol):
     """One way to train a model on a task and to score it."""
 
-    protocol: str
+    answer_mode: str
     """How the model is asked, for the record."""
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
@@ -58,9 +58,9 @@ class Objective(Protocol):
     def values(self, adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device) -> Tensor:
         """Return the numbers that the scores come from, one line for each row of tokens, on the CPU."""
 
-    def answers(
+    def predictions(
         self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
-    ) -> Answers:
+    ) -> Predictions:
         """Score a split with the named metrics."""
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
@@ -76,7 +76,7 @@ def scoring_batches(adapted: Adapted, encoded: Encoded, batch_size: int) -> list
 
 def dealt(adapted: Adapted, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
     """Yield this process's batches; one that has fewer than others takes one twice, to stay in step with them."""
-    rank, world = processes.rank(), processes.world()
+    rank, world = distributed.rank(), distributed.world_size()
     yield from batches[rank::world]
     if rank >= len(batches) % world > 0:
         with adapted.uncounted():
@@ -99,9 +99,9 @@ def head_outputs(adapted: Adapted, encoded: Encoded, batch_size: int, device: to
 
 def in_order(found: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
     """Return lines that all processes together computed for all rows, in the order of the rows."""
-    lines = torch.cat(processes.gathered([torch.cat(list(found))]))
+    lines = torch.cat(distributed.all_gather([torch.cat(list(found))]))
     place: dict[int, int] = {}
-    for position, row in enumerate(processes.gathered(rows)):
+    for position, row in enumerate(distributed.all_gather(rows)):
         place.setdefault(row, position)  # a batch that only kept a process in step comes after the real one
     return lines[torch.tensor([place[row] for row in range(len(place))])]
 

@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GenerationConfig
 
-from molex_cli.config.task import Kind, Protocol, Scored, Task
+from molex_cli.config.task import AnswerMode, Kind, Scored, Task
 from molex_cli.data.batches import collate, parts
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.prompts import encode_questions, letter, questions
 from molex_cli.data.reading import Split, spoken
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics import scores as metrics
-from molex_cli.objectives.base import Answers, Batch, dealt, for_model, in_order, on, scoring_batches
+from molex_cli.objectives.base import Batch, Predictions, dealt, for_model, in_order, on, scoring_batches
 from molex_cli.objectives.multiple_choice import by_question, sizes_of
-from molex_cli.runtime import distributed as processes
+from molex_cli.runtime import distributed
 
 IGNORED = -100
 
@@ -30,14 +30,14 @@ IGNORED = -100
 class Language:
     """Cross-entropy of the answer's tokens, or of all of them."""
 
-    def __init__(self, task: Task, protocol: Protocol, labels: Sequence[str]) -> None:
-        self.task, self.labels, self.protocol = task, list(labels), protocol.name
+    def __init__(self, task: Task, answer_mode: AnswerMode, labels: Sequence[str]) -> None:
+        self.task, self.labels, self.answer_mode = task, list(labels), answer_mode.name
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
         """Return a row of prompt and right answer for each example; for likelihoods, of every answer."""
-        likelihood = self.protocol == Protocol.likelihood.name
+        likelihood = self.answer_mode == AnswerMode.likelihood.name
         return encode_questions(
-            questions(self.task, split, Protocol[self.protocol]),
+            questions(self.task, split, AnswerMode[self.answer_mode]),
             split,
             tokenizer,
             max_length,
@@ -77,24 +77,24 @@ class Language:
             rows += part
         return in_order(found, rows)
 
-    def answers(
+    def predictions(
         self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
-    ) -> Answers:
-        """Score a split by the protocol."""
+    ) -> Predictions:
+        """Score a split in its answer mode."""
         values = self.values(adapted, encoded, batch_size, device)
-        if self.protocol == Protocol.likelihood.name:
+        if self.answer_mode == AnswerMode.likelihood.name:
             return self._most_likely(values, encoded, names)
         loss = float(-values[:, 0].sum() / values[:, 1].sum())
         texts = generated(adapted, encoded, self.task, batch_size, device)
-        if self.task.kind is Kind.write:
+        if self.task.kind is Kind.generation:
             return self._written(texts, encoded, names, loss)
         return self._found(texts, encoded, names, loss)
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
         """Return the scores of the answer that is most often right in training; none for texts."""
-        return {} if self.task.kind is Kind.write else metrics.majority(names, train.labels, encoded.labels)
+        return {} if self.task.kind is Kind.generation else metrics.majority(names, train.labels, encoded.labels)
 
-    def _most_likely(self, values: Tensor, encoded: Encoded, names: Sequence[str]) -> Answers:
+    def _most_likely(self, values: Tensor, encoded: Encoded, names: Sequence[str]) -> Predictions:
         """Rank each question's answers by likelihood, raw and for each token."""
         sizes = sizes_of(encoded)
         raw = by_question(values[:, 0], sizes)
@@ -116,9 +116,9 @@ class Language:
         ]
         scores = metrics.scores(names, predictions, encoded.labels)
         scores["accuracy_normalised"] = metrics.accuracy(normalised, encoded.labels)
-        return Answers(rows, scores, float(-raw.gather(1, gold).sum() / tokens))
+        return Predictions(rows, scores, float(-raw.gather(1, gold).sum() / tokens))
 
-    def _found(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Answers:
+    def _found(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
         """Look for exactly one answer in each text; a text with none or several is wrong."""
         answers = [found_answer(text, self.task.language, list(map(spoken, self.labels))) for text in texts]
         predictions = [-1 if answer is None else answer for answer in answers]
@@ -133,14 +133,14 @@ class Language:
         ]
         share = sum(answer is not None for answer in answers) / len(answers)
         scores = metrics.scores(names, predictions, encoded.labels) | {"answers_found": share}
-        return Answers(rows, scores, loss, () if share else ("no generated text holds an answer",))
+        return Predictions(rows, scores, loss, () if share else ("no generated text holds an answer",))
 
-    def _written(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Answers:
+    def _written(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
         rows = [
             {"id": key, "label": list(references), "prediction": text}
             for key, references, text in zip(encoded.ids, encoded.labels, texts, strict=True)
         ]
-        return Answers(rows, metrics.scores(names, texts, encoded.labels), loss)
+        return Predictions(rows, metrics.scores(names, texts, encoded.labels), loss)
 
     def _shown(self, index: int) -> str:
         return self.labels[index] if self.labels else letter(index)
@@ -189,7 +189,7 @@ def generated(adapted: Adapted, encoded: Encoded, task: Task, batch_size: int, d
         for example, text in zip(examples, tokenizer.batch_decode(said, skip_special_tokens=True), strict=True):
             texts[example] = text.strip()
     everywhere: dict[int, str] = {}
-    for example, text in processes.gathered(list(texts.items())):
+    for example, text in distributed.all_gather(list(texts.items())):
         everywhere.setdefault(example, text)  # as in `in_order`
     return [everywhere[example] for example in range(len(encoded.ids))]
 

@@ -13,13 +13,13 @@ from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics import scores as metrics
-from molex_cli.objectives.base import Answers, Batch, head_outputs
+from molex_cli.objectives.base import Batch, Predictions, head_outputs
 
 
 class Labels:
     """Cross-entropy over labels, or squared error where there are none."""
 
-    protocol = "head"
+    answer_mode = "head"
 
     def __init__(self, labels: Sequence[str], places: Sequence[int] | None = None) -> None:
         """Take the labels and, for a model trained on others, the place of the label that each of its outputs means."""
@@ -47,9 +47,9 @@ class Labels:
         """Return the logits of every row: [rows, labels], float32."""
         return head_outputs(adapted, encoded, batch_size, device)
 
-    def answers(
+    def predictions(
         self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
-    ) -> Answers:
+    ) -> Predictions:
         """Score a split: the most probable label, or the number itself."""
         logits = self._merged(self.values(adapted, encoded, batch_size, device))
         predictions = logits.argmax(dim=-1).tolist() if self.labels else logits[:, 0].tolist()
@@ -65,7 +65,7 @@ class Labels:
             }
             for key, label, said, row in lines
         ]
-        return Answers(rows, metrics.scores(names, predictions, encoded.labels), float(loss))
+        return Predictions(rows, metrics.scores(names, predictions, encoded.labels), float(loss))
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
         """Return the scores of the most frequent training label."""

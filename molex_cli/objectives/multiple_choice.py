@@ -14,13 +14,13 @@ from molex_cli.data.prompts import letter
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics import scores as metrics
-from molex_cli.objectives.base import Answers, Batch, head_outputs
+from molex_cli.objectives.base import Batch, Predictions, head_outputs
 
 
 class Choices:
     """Cross-entropy over the choices of each question, of which there may be any number."""
 
-    protocol = "head"
+    answer_mode = "head"
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
         """Return a row of tokens for each question and choice."""
@@ -48,9 +48,9 @@ class Choices:
         """Return the output of every pair of question and choice: [rows, 1], float32."""
         return head_outputs(adapted, encoded, batch_size, device)
 
-    def answers(
+    def predictions(
         self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
-    ) -> Answers:
+    ) -> Predictions:
         """Score a split: the choice with the highest output."""
         values = self.values(adapted, encoded, batch_size, device)[:, 0]
         sizes = sizes_of(encoded)
@@ -67,7 +67,7 @@ class Choices:
             }
             for key, label, said, each in lines
         ]
-        return Answers(rows, metrics.scores(names, predictions, encoded.labels), float(loss))
+        return Predictions(rows, metrics.scores(names, predictions, encoded.labels), float(loss))
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
         """Return the scores of the place that is most often right in training."""

@@ -4,25 +4,25 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.config import schema
-from molex_cli.config.task import Protocol, Task
+from molex_cli.config.task import AnswerMode, Task
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics import generation as writing
+from molex_cli.metrics import generation
 from molex_cli.models.loading import longest_input
 from molex_cli.models.sources import default_cache_dir
 from molex_cli.objectives import Objective
 
 
 def encoded_splits(
-    experiment: schema.Experiment, adapted: Adapted, goal: Objective, splits: dict[str, reading.Split]
+    experiment: schema.Experiment, adapted: Adapted, objective: Objective, splits: dict[str, reading.Split]
 ) -> dict[str, Encoded]:
     """Return the splits as tokens; raise ConfigError where the model's positions do not reach."""
     most, max_length = longest_input(adapted.backbone), experiment.train.max_length
     if most is not None and max_length > most:
         raise ConfigError(f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}")
-    written = experiment.task.language.max_new_tokens if goal.protocol == Protocol.generate.name else 0
+    written = experiment.task.language.max_new_tokens if objective.answer_mode == AnswerMode.generate.name else 0
     if most is not None and max_length + written > most:
         raise ConfigError(
             f"train.max_length and task.language.max_new_tokens must fit {experiment.model.name} together, at most "
@@ -31,18 +31,18 @@ def encoded_splits(
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
     tokenizer = adapted.backbone.tokenizer
     return {
-        name: goal.encode(split, tokenizer, max_length, cache_dir, training=name == "train")
+        name: objective.encode(split, tokenizer, max_length, cache_dir, training=name == "train")
         for name, split in splits.items()
     }
 
 
-def how_scored(task: Task, adapted: Adapted, goal: Objective, batch_size: int) -> dict[str, Any]:
-    """Return protocol, what computes each score or why it is not computed, and what the scores depend on."""
+def how_scored(task: Task, adapted: Adapted, objective: Objective, batch_size: int) -> dict[str, Any]:
+    """Return the answer mode, what computes each score or why it is not computed, and what the scores depend on."""
     names = task.metrics
     return {
-        "protocol": goal.protocol,
-        "implementations": writing.implementations(names),
-        "not_computed": {name: writing.NOT_COMPUTED[name] for name in names if name in writing.NOT_COMPUTED},
+        "answer_mode": objective.answer_mode,
+        "implementations": generation.implementations(names),
+        "not_computed": {name: generation.NOT_COMPUTED[name] for name in names if name in generation.NOT_COMPUTED},
         "batch_size": batch_size,
         "order": "as in the split" if adapted.batch_dependent else "by length",
         "depends_on_batch": adapted.batch_dependent or None,

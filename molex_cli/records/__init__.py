@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.errors import RecordError
+from molex_cli.records.renamed import first_settings, record_of_today
 
 RECORD_VERSION = 1
 PACKAGES = (
@@ -69,8 +70,8 @@ class Record:
     """ISO 8601, UTC."""
     command: list[str] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
-    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, outcomes}; `selection` (rule of best);
-    `majority`. `outcomes` packs which predictions were right."""
+    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, correctness}; `selection` (rule of best);
+    `majority`. `correctness` packs which predictions were right."""
     degenerate: list[str] = field(default_factory=list)
     """Reasons not to trust the score: a constant prediction, an undefined metric."""
     parameters: dict[str, int] = field(default_factory=dict)
@@ -81,7 +82,7 @@ class Record:
     data: dict[str, Any] = field(default_factory=dict)
     """By split: rows, rows used, tokens, fingerprint, source."""
     evaluation: dict[str, Any] = field(default_factory=dict)
-    """`protocol`; what computed the scores, or why they are `not_computed`; `batch_size` and `order` of the rows;
+    """`answer_mode`; what computed the scores, or why they are `not_computed`; `batch_size` and `order` of the rows;
     `depends_on_batch`: why predictions do, or null."""
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss."""
@@ -94,7 +95,7 @@ class Record:
     error: dict[str, str] | None = None
     """`type`, `message`, `traceback` of a run that failed."""
     attempts: list[dict[str, Any]] = field(default_factory=list)
-    """Earlier tries of a run that went on: `started`, `finished`, `status`, `error`, and the `step` it went on from."""
+    """Earlier tries of a resumed run: `started`, `finished`, `status`, `error`, `resumed_from_step`."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -124,15 +125,15 @@ def read_record(folder: Path) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("version") != RECORD_VERSION:
             raise RecordError(f"{path} must be a record of version {RECORD_VERSION}, got {content.get('version')}")
-        return Record(**content)
+        return Record(**record_of_today(content))
     except FileNotFoundError:
         raise RecordError(f"{path} must be the record of a run, got no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path} must be the record of a run, got a broken file: {error}") from None
 
 
 def as_json(content: Any, indent: int | None = None) -> str:
-    """Return content as JSON that every reader takes: numbers that are none become null."""
+    """Return content as JSON that every reader takes: numbers that are not finite become null."""
     return json.dumps(_without_nan(content), indent=indent, ensure_ascii=False)
 
 
@@ -157,7 +158,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines_of(path)]
 
 
-def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def correctness(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return which predictions are right, a bit for each, with a hash of their ids; None where none is right or wrong.
 
     It lets a comparison pair thousands of runs example by example without opening their predictions.
@@ -187,7 +188,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def variant_id(settings: Mapping[str, Any]) -> str:
     """Return the hash of the settings that define an arm of a comparison."""
-    defining = {key: value for key, value in settings.items() if key not in NOT_IN_VARIANT}
+    defining = {key: value for key, value in first_settings(settings).items() if key not in NOT_IN_VARIANT}
     return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:12]
 
 

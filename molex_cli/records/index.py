@@ -11,6 +11,7 @@ from typing import Any
 
 from molex_cli.errors import RecordError
 from molex_cli.records import RECORD_VERSION, Record, as_json, lines_of, read_record
+from molex_cli.records.renamed import record_of_today
 
 NAME = "index.jsonl"
 LEFT_OUT = ("routing", "command", "attempts")  # what is long and stands in no table
@@ -46,8 +47,8 @@ def _copied(line: Any, folder: Path) -> Record | None:
     """Return the record that a line copies, if it is of this version and no older than the record."""
     try:
         if line["changed"] == _changed(folder) and line["record"]["version"] == RECORD_VERSION:
-            return Record(**line["record"])
-    except (KeyError, TypeError):
+            return Record(**record_of_today(line["record"]))
+    except (KeyError, TypeError, AttributeError):
         return None
     return None
 

@@ -23,7 +23,7 @@ LOCK = ".lock"
 class Resume(Enum):
     """What to do about a run that is there already.
 
-    `missing` goes on with what was interrupted and leaves what has ended, `failed` tries failures again,
+    `missing` resumes what was interrupted and leaves what has ended, `failed` tries failures again,
     `never` starts over beside the old ones.
     """
 
@@ -42,7 +42,7 @@ class State(Enum):
 
 
 @dataclass
-class Claim:
+class RunLock:
     """A run's folder, what was found in it, and the lock on it if it is ours."""
 
     folder: Path
@@ -56,14 +56,14 @@ class Claim:
             self.lock.release()
 
 
-def claim(output_dir: str, name: str, resume: Resume, wait: float = WAIT_SECONDS) -> Claim:
+def acquire(output_dir: str, name: str, resume: Resume, wait: float = WAIT_SECONDS) -> RunLock:
     """Return the folder of a run, locked where there is something to do in it."""
     slug = _slug(name)
     try:
         if resume is Resume.never:
             return _locked(_new_folder(output_dir, slug), resume, wait)
         folder = _latest(output_dir, slug)
-        found = _claim_of(folder, resume)
+        found = _ended(folder, resume)
         if found is not None:
             return found
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,12 +72,12 @@ def claim(output_dir: str, name: str, resume: Resume, wait: float = WAIT_SECONDS
         raise unwritable(output_dir, error) from None
 
 
-def ended(output_dir: str, name: str, resume: Resume) -> Claim | None:
+def ended(output_dir: str, name: str, resume: Resume) -> RunLock | None:
     """Return the run of this name if it has ended and is to be left so."""
-    return None if resume is Resume.never else _claim_of(_latest(output_dir, _slug(name)), resume)
+    return None if resume is Resume.never else _ended(_latest(output_dir, _slug(name)), resume)
 
 
-def claim_again(folder: Path, wait: float = WAIT_SECONDS) -> Claim:
+def acquire_again(folder: Path, wait: float = WAIT_SECONDS) -> RunLock:
     """Return the folder that a job which was queued again had before."""
     return _locked(folder, Resume.missing, wait)
 
@@ -111,7 +111,7 @@ def settle(
     if record is None or record.status not in over or (before is not None and _same_try(record, before)):
         return
     record.status, record.finished = status, datetime.now(UTC).isoformat(timespec="seconds")
-    message = f"the run's process ended without a word ({_how(exit_code)})"
+    message = f"the run's process exited without writing a record ({_how(exit_code)})"
     record.error = error or {"type": "ProcessEnded", "message": message, "traceback": said}
     write_record(folder, record)
     index.add(folder, record)
@@ -130,27 +130,27 @@ def _how(exit_code: int | None) -> str:
     return f"killed by {signal.Signals(-exit_code).name}{lack}"
 
 
-def _claim_of(folder: Path, resume: Resume) -> Claim | None:
+def _ended(folder: Path, resume: Resume) -> RunLock | None:
     """Return the claim on a run that has ended and is to be left so."""
     record = record_of(folder)
     if record is None or record.status not in ("finished", "failed"):
         return None
     if record.status == "failed" and resume is Resume.failed:
         return None
-    return Claim(folder, State[record.status], record)
+    return RunLock(folder, State[record.status], record)
 
 
-def _locked(folder: Path, resume: Resume, wait: float) -> Claim:
+def _locked(folder: Path, resume: Resume, wait: float) -> RunLock:
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=wait)
     except Timeout:
-        return Claim(folder, State.elsewhere, record_of(folder))
-    found = _claim_of(folder, resume)  # another process may have ended it while we waited
+        return RunLock(folder, State.elsewhere, record_of(folder))
+    found = _ended(folder, resume)  # another process may have ended it while we waited
     if found is not None:
         lock.release()
         return found
-    return Claim(folder, State.ours, record_of(folder), lock)
+    return RunLock(folder, State.ours, record_of(folder), lock)
 
 
 def record_of(folder: Path) -> Record | None:

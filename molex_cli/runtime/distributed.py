@@ -16,53 +16,53 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """Return how many processes share the run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def summed(tensor: Tensor) -> Tensor:
+def all_reduce(tensor: Tensor) -> Tensor:
     """Return the sum of a tensor over all processes, without a gradient."""
     total = tensor.detach().clone()
-    if world() == 1:
+    if world_size() == 1:
         return total
     if total.device.type == "cpu" and dist.get_backend() == dist.Backend.NCCL:
-        return torch.stack(gathered([total])).sum(0)
+        return torch.stack(all_gather([total])).sum(0)
     dist.all_reduce(total)
     return total
 
 
-def summed_floats(values: Sequence[float], device: torch.device) -> list[float]:
+def all_reduce_floats(values: Sequence[float], device: torch.device) -> list[float]:
     """Return the sums of numbers over all processes."""
-    if world() == 1:
+    if world_size() == 1:
         return list(values)
-    return summed(torch.tensor(values, dtype=torch.float64, device=device)).tolist()
+    return all_reduce(torch.tensor(values, dtype=torch.float64, device=device)).tolist()
 
 
-def gathered(items: Sequence[T]) -> list[T]:
+def all_gather(items: Sequence[T]) -> list[T]:
     """Return the items of all processes, those of the first process first."""
-    if world() == 1:
+    if world_size() == 1:
         return list(items)
-    lists: list[Any] = [None] * world()
+    lists: list[Any] = [None] * world_size()
     dist.all_gather_object(lists, list(items))
     return [item for each in lists for item in each]
 
 
-def told(value: T) -> T:
+def broadcast(value: T) -> T:
     """Return the first process's value."""
-    if world() == 1:
+    if world_size() == 1:
         return value
     box: list[Any] = [value]
     dist.broadcast_object_list(box)
     return box[0]
 
 
-def sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Add up the gradients of all processes; a parameter that got none anywhere keeps none."""
-    if world() == 1 or not parameters:
+    if world_size() == 1 or not parameters:
         return
     found = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-    used = [p for p, count in zip(parameters, summed(found).tolist(), strict=True) if count]
+    used = [p for p, count in zip(parameters, all_reduce(found).tolist(), strict=True) if count]
     waiting = []
     for parameter in used:
         if parameter.grad is None:
@@ -73,7 +73,7 @@ def sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
 
 
 @contextmanager
-def ended() -> Iterator[None]:
+def destroy_at_end() -> Iterator[None]:
     """Leave the group of processes when the run is over."""
     try:
         yield

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LAST_BREATH_SECONDS = 60.0  # for a process that was told to end to write its record
+SHUTDOWN_GRACE_SECONDS = 60.0  # for a process that was told to end to write its record
 _asked: list[str] = []  # signals that asked this process to end: handlers belong to the process
 
 

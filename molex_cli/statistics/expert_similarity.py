@@ -28,7 +28,7 @@ MEASURES = ("norm", "distance", "cosine", "output_overlap", "input_overlap")
 
 
 @dataclass(frozen=True)
-class Redundancy:
+class ExpertSimilarity:
     """What is known of the experts of one linear; matrices are [E, E]."""
 
     layer: int
@@ -62,7 +62,7 @@ class Redundancy:
         return float(known.mean()) if len(known) else float("nan")
 
 
-def of_factors(down_ERI: NDArray[Any], up_ERO: NDArray[Any], scale: float, layer: int, module: str) -> Redundancy:
+def of_factors(down_ERI: NDArray[Any], up_ERO: NDArray[Any], scale: float, layer: int, module: str) -> ExpertSimilarity:
     """Return the redundancy of a linear's experts, in memory of (E R)^2 beside the factors."""
     experts, rank = down_ERI.shape[:2]
     read = _gram(down_ERI)
@@ -73,10 +73,10 @@ def of_factors(down_ERI: NDArray[Any], up_ERO: NDArray[Any], scale: float, layer
     norms = np.sqrt(squared)
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine = np.where(np.outer(norms, norms) > 0, products / np.outer(norms, norms), np.nan)
-    return Redundancy(layer, module, norms, distance, cosine, _overlap(written, experts), _overlap(read, experts))
+    return ExpertSimilarity(layer, module, norms, distance, cosine, _overlap(written, experts), _overlap(read, experts))
 
 
-def of_run(file: Path) -> list[Redundancy]:
+def of_run(file: Path) -> list[ExpertSimilarity]:
     """Return the redundancy of every linear with experts of a saved adapter, layer by layer."""
     from safetensors import SafetensorError, safe_open
 
@@ -90,7 +90,7 @@ def of_run(file: Path) -> list[Redundancy]:
                     tensors.get_tensor(f"{name}.down"),
                     tensors.get_tensor(f"{name}.up"),
                     settings["alpha"] / settings["rank"],
-                    *place_of(name),
+                    *layer_and_module(name),
                 )
                 for name in names
             ]
@@ -106,7 +106,7 @@ def of_run(file: Path) -> list[Redundancy]:
     return several
 
 
-def by_layer(found: list[Redundancy], name: str) -> dict[int, float]:
+def by_layer(found: list[ExpertSimilarity], name: str) -> dict[int, float]:
     """Return a measure's mean over the linears of each layer."""
     layers = sorted({each.layer for each in found})
     means = {layer: [each.mean(name) for each in found if each.layer == layer] for layer in layers}
@@ -114,7 +114,7 @@ def by_layer(found: list[Redundancy], name: str) -> dict[int, float]:
     return {layer: float(np.mean(values)) if values else float("nan") for layer, values in known.items()}
 
 
-def table(found: list[Redundancy], name: str) -> tuple[list[str], list[str], Floats]:
+def table(found: list[ExpertSimilarity], name: str) -> tuple[list[str], list[str], Floats]:
     """Return layers, modules and a measure of each, [layers, modules], for a heat map."""
     layers, modules = sorted({each.layer for each in found}), list(dict.fromkeys(each.module for each in found))
     values = np.full((len(layers), len(modules)), np.nan)
@@ -150,7 +150,7 @@ def _inverse_root(gram_RR: Floats) -> Floats:
     return root
 
 
-def place_of(name: str) -> tuple[int, str]:
+def layer_and_module(name: str) -> tuple[int, str]:
     """Return layer and module of a linear's name: the first number in it, and what follows."""
     match = re.search(r"\.(\d+)\.(.+)$", f".{name}")
     if match is None:

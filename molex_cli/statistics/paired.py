@@ -33,7 +33,7 @@ class Interval:
     """Two-sided p of the estimate being zero, from the same statistic as the interval; NaN where there is none."""
     error: float = math.inf
     """Standard error."""
-    freedom: float = 0.0
+    degrees_of_freedom: float = 0.0
     """Degrees of freedom."""
     of_seeds: float = 0.0
     """The part of the error's square that more seeds would make smaller."""
@@ -134,12 +134,12 @@ def crossed_interval(differences_SE: Floats, confidence: float = 0.95) -> Interv
     seeds, examples = table.mean(1), table.mean(0)
     left = table - seeds[:, None] - examples[None] + mean
     of_seeds, of_examples = float(seeds.var(ddof=1)) / num_seeds, float(examples.var(ddof=1)) / num_examples
-    freedom = (num_seeds - 1) * (num_examples - 1)
-    residual = float((left**2).sum()) / freedom / table.size
+    degrees_of_freedom = (num_seeds - 1) * (num_examples - 1)
+    residual = float((left**2).sum()) / degrees_of_freedom / table.size
     variance = max(of_seeds + of_examples - residual, of_seeds, of_examples)
     if variance < TIE:
         return _student(mean, 0.0, 1, confidence, 0.0)
-    spread = of_seeds**2 / (num_seeds - 1) + of_examples**2 / (num_examples - 1) + residual**2 / freedom
+    spread = of_seeds**2 / (num_seeds - 1) + of_examples**2 / (num_examples - 1) + residual**2 / degrees_of_freedom
     return _student(mean, math.sqrt(variance), variance**2 / spread, confidence, min(of_seeds, variance))
 
 
@@ -170,12 +170,12 @@ def benjamini_hochberg(p_values: Sequence[float], family: int | None = None) -> 
     return [float(p) for p in stats.false_discovery_control([*known, *others])][: len(known)]
 
 
-def power(effect: float, error: float, freedom: float, alpha: float = 0.05) -> float:
+def power(effect: float, error: float, degrees_of_freedom: float, alpha: float = 0.05) -> float:
     """Return the chance that a t-test finds a mean difference with this standard error and degrees of freedom."""
     if error < TIE:
         return 1.0 if effect else alpha
-    shift, edge = effect / error, float(stats.t.ppf(1 - alpha / 2, freedom))
-    found = 1 - stats.nct.cdf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift)
+    shift, edge = effect / error, float(stats.t.ppf(1 - alpha / 2, degrees_of_freedom))
+    found = 1 - stats.nct.cdf(edge, degrees_of_freedom, shift) + stats.nct.cdf(-edge, degrees_of_freedom, shift)
     return float(found) if math.isfinite(found) else 1.0  # scipy gives up where the effect is beyond doubt
 
 
@@ -184,10 +184,10 @@ def detectable_effect(interval: Interval, alpha: float = 0.05, wanted: float = 0
     if not math.isfinite(interval.error):
         return math.inf
     top = 1.0
-    while power(top, 1.0, interval.freedom, alpha) < wanted:
+    while power(top, 1.0, interval.degrees_of_freedom, alpha) < wanted:
         top *= 2
     return interval.error * float(
-        optimize.brentq(lambda effect: power(effect, 1.0, interval.freedom, alpha) - wanted, 0.0, top)
+        optimize.brentq(lambda effect: power(effect, 1.0, interval.degrees_of_freedom, alpha) - wanted, 0.0, top)
     )
 
 
@@ -205,8 +205,8 @@ def seeds_needed(
 
     def reached(count: int) -> float:
         error = math.sqrt(interval.of_seeds * num_seeds / count + rest)
-        freedom = count - 1 if rest < TIE else max(count - 1, interval.freedom)
-        return power(interval.estimate, error, freedom, alpha)
+        degrees_of_freedom = count - 1 if rest < TIE else max(count - 1, interval.degrees_of_freedom)
+        return power(interval.estimate, error, degrees_of_freedom, alpha)
 
     low, high = next(n for n in itertools.count(2) if smallest_p(n) < alpha), most
     if reached(high) < wanted:
@@ -217,16 +217,16 @@ def seeds_needed(
     return low
 
 
-def _student(mean: float, error: float, freedom: float, confidence: float, of_seeds: float) -> Interval:
+def _student(mean: float, error: float, degrees_of_freedom: float, confidence: float, of_seeds: float) -> Interval:
     """Return the interval of a mean with this standard error and degrees of freedom.
 
     Where nothing varies there is nothing to judge by: the interval is unknown and p is 1.
     """
     if error < TIE:
         return Interval(mean, -math.inf, math.inf, 1.0)
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
-    return Interval(mean, mean - half, mean + half, p, error, freedom, of_seeds)
+    half = float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, degrees_of_freedom))
+    return Interval(mean, mean - half, mean + half, p, error, degrees_of_freedom, of_seeds)
 
 
 def _tails(confidence: float) -> tuple[float, float]:

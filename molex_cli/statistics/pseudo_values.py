@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.metrics.scores import METRICS
-from molex_cli.statistics import paired as stats
+from molex_cli.statistics import paired
 
 JACKKNIFED = ("f1", "matthews", "pearson", "spearman")
 
@@ -30,5 +30,5 @@ def of_rows(
         names = list(labels or sorted({*predictions, *references}))
         predictions = [names.index(name) for name in predictions]
         references = [names.index(name) for name in references]
-    values = stats.pseudo_values(METRICS[metric].function, predictions, references)
+    values = paired.pseudo_values(METRICS[metric].function, predictions, references)
     return values if np.isfinite(values).all() else None

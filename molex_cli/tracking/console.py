@@ -52,8 +52,8 @@ class Console:
             say(f"experts per layer  {experts}  total {sum(event.experts_per_layer)}")
         parts = "  ".join(f"{name} {count:,}" for name, count in counts.items() if name not in ("added", "total"))
         say(f"parameters         {parts}  of {counts['total']:,}")
-        went_on = f", going on after step {event.first_step:,}" if event.first_step else ""
-        say(f"training           {event.total_steps:,} steps, {event.total_tokens:,} tokens{went_on}")
+        resumed = f", resuming after step {event.first_step:,}" if event.first_step else ""
+        say(f"training           {event.total_steps:,} steps, {event.total_tokens:,} tokens{resumed}")
         self._total = event.total_steps
         if self._terminal.is_terminal:
             self._progress = Progress(

@@ -33,7 +33,7 @@ class Jsonl:
 
 
 def _until(path: Path, step: int | None) -> Iterator[str]:
-    """Yield the lines up to a step, and no end: the run goes on; None yields nothing."""
+    """Yield the lines up to a step, and no end, for the run is resumed; None yields nothing."""
     for line in lines_of(path):
         try:
             event = json.loads(line)

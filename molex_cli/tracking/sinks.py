@@ -29,7 +29,7 @@ class Sinks:
         for sink in list(self._open):
             try:
                 sink.write(event)
-            except Exception as error:  # whatever a logger does, the training goes on
+            except Exception as error:  # whatever a logger does, the training continues
                 self._drop(sink, error)
 
     def told(self, events: Iterable[Event]) -> Iterator[Event]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli import records
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.config import schema
-from molex_cli.config.task import Protocol
+from molex_cli.config.task import AnswerMode
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TaskError
@@ -22,15 +22,14 @@ from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
 from molex_cli.metrics import scores as metrics
-from molex_cli.objectives import Answers, Objective, objective
+from molex_cli.objectives import Objective, Predictions, build_objective
 from molex_cli.objectives.splits import about, encoded_splits
-from molex_cli.runtime import distributed as processes
-from molex_cli.runtime import hardware
+from molex_cli.runtime import distributed, hardware
 from molex_cli.tracking.events import Evaluated, Noted, Started
 from molex_cli.tracking.sinks import Sinks
-from molex_cli.training import state as progress
-from molex_cli.training.loop import GradientFlow, Timetable, Training, steps
-from molex_cli.training.state import Progress
+from molex_cli.training import state
+from molex_cli.training.loop import GradientFlow, Schedule, Training, steps
+from molex_cli.training.state import TrainingState
 from molex_cli.training.summary import CollapseAlarm, Summary, evaluation, failed_checks
 
 if TYPE_CHECKING:
@@ -43,18 +42,18 @@ class Stage:
 
     name: str
     experiment: schema.Experiment
-    goal: Objective
+    objective: Objective
     splits: dict[str, reading.Split]
     encoded: dict[str, Encoded]
-    timetable: Timetable
+    schedule: Schedule
 
 
 def train(
-    experiment: schema.Experiment, folder: Path, record: records.Record, sinks: Sinks, earlier: Progress | None
+    experiment: schema.Experiment, folder: Path, record: records.Record, sinks: Sinks, earlier: TrainingState | None
 ) -> None:
     """Learn the stages in order and fill the record: the matrix, OP, PD and BWT.
 
-    A run that goes on does so after the last stage that was learned whole.
+    A run resumes after the last stage that was learned whole.
     """
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
@@ -66,17 +65,17 @@ def train(
     }
     plan_into(record, adapted, experiment.train.max_length)
     metric = stages[0].experiment.task.metrics[0]
-    record.evaluation = evaluation(stages[0].experiment, adapted, stages[0].goal, sinks)
+    record.evaluation = evaluation(stages[0].experiment, adapted, stages[0].objective, sinks)
     place(adapted, experiment.hardware, accelerator)
-    flow, summary = GradientFlow.of(adapted), Summary(stages[0].timetable, experiment)
-    conditions = progress.conditions(experiment, record.environment, record.data)
+    flow, summary = GradientFlow.of(adapted), Summary(stages[0].schedule, experiment)
+    conditions = state.conditions(experiment, record.environment, record.data)
     matrix: list[list[float]] = []
-    found, routings = list[Answers](), dict[str, dict[str, dict[str, Any]]]()
+    found, routings = list[Predictions](), dict[str, dict[str, dict[str, Any]]]()
     alarm = CollapseAlarm(experiment.collapse, {})
     step = 0
     if earlier is not None:
-        progress.require_same(folder, earlier.about, conditions)
-        progress.restore(folder, Training.of(adapted, experiment.train, experiment.learning_rate, flow), earlier)
+        state.require_same(folder, earlier.about, conditions)
+        state.restore(folder, Training.of(adapted, experiment.train, experiment.learning_rate, flow), earlier)
         summary.restore(earlier.about["history"])
         matrix, step = earlier.about["matrix"], earlier.step
     sinks.write(_started(record, folder, stages, step))
@@ -85,13 +84,13 @@ def train(
         own = stage.experiment
         training = Training.of(adapted, own.train, own.learning_rate, flow)
         step = _learn(stage, training, accelerator, (step, summary), sinks)
-        if processes.rank() == 0:
-            checkpoint.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step)
+        if distributed.rank() == 0:
+            adapter.save(folder / "adapter-last.safetensors", adapted, experiment, labels, step)
         found, routings = _scored_all(stages, adapted, (step, len(matrix) + 1), (sinks, alarm), accelerator)
         matrix.append([answers.scores[metric] for answers in found])
-        if processes.rank() == 0 and len(matrix) < len(stages):
-            state = {**conditions, "step": step, "matrix": matrix, "history": summary.as_state()}
-            progress.save(folder, training, state)
+        if distributed.rank() == 0 and len(matrix) < len(stages):
+            content = {**conditions, "step": step, "matrix": matrix, "history": summary.as_state()}
+            state.save(folder, training, content)
     record.training = summary.as_data()
     record.scores = _scores(metric, stages, matrix, step, found)
     record.memory_bytes = hardware.peak_memory_bytes()
@@ -108,20 +107,20 @@ def _check(
     experiment: schema.Experiment,
     folder: Path,
     adapted: Adapted,
-    outcome: tuple[Sequence[Stage], Sequence[Answers]],
+    outcome: tuple[Sequence[Stage], Sequence[Predictions]],
     accelerator: "Accelerator",
 ) -> None:
     """Write the last predictions, load the adapter again, and note what is doubtful."""
     stages, found = outcome
-    if processes.rank() == 0:
+    if distributed.rank() == 0:
         rows = [{"stage": s.name, **row} for s, answers in zip(stages, found, strict=True) for row in answers.rows]
         records.write_rows(folder / "predictions-last.jsonl", rows)
     last = stages[-1]
     record.checks = {
-        "reload": checkpoint.reload_check(
+        "reload": adapter.reload_check(
             folder / "adapter-last.safetensors",
             adapted,
-            last.goal,
+            last.objective,
             last.encoded["validation"],
             experiment.train.eval_batch_size,
             lambda fresh: place(fresh, dataclasses.replace(experiment.hardware, shard=False), accelerator),
@@ -142,25 +141,25 @@ def _prepared(experiment: schema.Experiment) -> tuple[Adapted, list[str], list[S
     for name, kind in kinds.items():
         if kind != kinds[first]:
             raise TaskError(f"stages must be of one kind, got {kinds[first]} in {first} and {kind} in {name}")
-    asked = {each.task.kind.name + " by " + checkpoint.asked(each).name for each in (experiment, experiments[first])}
+    asked = {each.task.kind.name + " by " + adapter.answer_mode(each).name for each in (experiment, experiments[first])}
     if len(asked) > 1:
         raise TaskError(f"task must be asked as its stages are, got {' and '.join(sorted(asked))}")
-    adapted = checkpoint.adapt(experiments[first], labels)
+    adapted = adapter.adapt(experiments[first], labels)
     stages = []
     for name, each in experiments.items():
         splits, own = read[name]
-        goal = objective(each.task, checkpoint.asked(each), own)
-        encoded = encoded_splits(each, adapted, goal, splits)
-        timetable = Timetable.of(each.train, len(splits["train"].ids))
-        stages.append(Stage(name, each, goal, splits, encoded, timetable))
+        objective = build_objective(each.task, adapter.answer_mode(each), own)
+        encoded = encoded_splits(each, adapted, objective, splits)
+        schedule = Schedule.of(each.train, len(splits["train"].ids))
+        stages.append(Stage(name, each, objective, splits, encoded, schedule))
     return adapted, labels, stages
 
 
 def _kind(experiment: schema.Experiment, labels: Sequence[str]) -> str:
     """Return in words what stages must have in common; labels only where a head is trained on them."""
-    protocol = checkpoint.asked(experiment)
-    shared = f" of {', '.join(labels)}" if labels and protocol is Protocol.head else ""
-    return f"{experiment.task.kind.name} by {protocol.name}{shared}, scored by {experiment.task.metrics[0]}"
+    answer_mode = adapter.answer_mode(experiment)
+    shared = f" of {', '.join(labels)}" if labels and answer_mode is AnswerMode.head else ""
+    return f"{experiment.task.kind.name} by {answer_mode.name}{shared}, scored by {experiment.task.metrics[0]}"
 
 
 def _learn(
@@ -169,11 +168,11 @@ def _learn(
     """Train one stage and return the number of steps so far."""
     before, summary = so_far
     own = stage.experiment
-    events = steps(training, stage.goal, stage.encoded["train"], own.train, seed=own.seed, accelerator=accelerator)
+    events = steps(training, stage.objective, stage.encoded["train"], own.train, seed=own.seed, accelerator=accelerator)
     counted = (dataclasses.replace(event, step=before + event.step) for event in events)
     for _ in sinks.told(summary.along(counted)):
         pass
-    return before + stage.timetable.total_steps
+    return before + stage.schedule.total_steps
 
 
 def _scored_all(
@@ -182,7 +181,7 @@ def _scored_all(
     reached: tuple[int, int],
     told: tuple[Sinks, CollapseAlarm],
     accelerator: "Accelerator",
-) -> tuple[list[Answers], dict[str, dict[str, dict[str, Any]]]]:
+) -> tuple[list[Predictions], dict[str, dict[str, dict[str, Any]]]]:
     """Score every stage's task now, after a step and a number of stages; return answers and routing by stage."""
     sinks, alarm = told
     during, found, routings = adapted.take_routing(), [], {}
@@ -198,11 +197,11 @@ def _scored_all(
 
 def _scored(
     stage: Stage, adapted: Adapted, step: int, learned: int, accelerator: "Accelerator"
-) -> tuple[Answers, Evaluated]:
+) -> tuple[Predictions, Evaluated]:
     """Score one stage's task now."""
     started = time.perf_counter()
     names, size = stage.experiment.task.metrics, stage.experiment.train.eval_batch_size
-    answers = stage.goal.answers(adapted, stage.encoded["validation"], names, size, accelerator.device)
+    answers = stage.objective.predictions(adapted, stage.encoded["validation"], names, size, accelerator.device)
     return answers, Evaluated(
         step=step,
         epoch=float(learned),
@@ -216,7 +215,7 @@ def _scored(
 
 
 def _scores(
-    metric: str, stages: Sequence[Stage], matrix: list[list[float]], step: int, found: Sequence[Answers]
+    metric: str, stages: Sequence[Stage], matrix: list[list[float]], step: int, found: Sequence[Predictions]
 ) -> dict[str, Any]:
     """Return the record's scores: OP under the metric's own name, PD and BWT beside it."""
     scores = {
@@ -230,7 +229,7 @@ def _scores(
         "loss": sum(answers.loss for answers in found) / len(found),
         "scores": scores,
     }
-    baselines = [s.goal.baseline([metric], s.encoded["train"], s.encoded["validation"]) for s in stages]
+    baselines = [s.objective.baseline([metric], s.encoded["train"], s.encoded["validation"]) for s in stages]
     known = [baseline[metric] for baseline in baselines if metric in baseline]
     return {
         "metric": metric,
@@ -247,7 +246,7 @@ def _started(record: records.Record, folder: Path, stages: Sequence[Stage], firs
     tokens = sum(
         stage.encoded["train"].lengths[row]
         for stage in stages
-        for rows in stage.timetable.batches(stage.encoded["train"].lengths, record.seed)
+        for rows in stage.schedule.batches(stage.encoded["train"].lengths, record.seed)
         for row in rows
     )
     return Started(
@@ -255,7 +254,7 @@ def _started(record: records.Record, folder: Path, stages: Sequence[Stage], firs
         variant=record.variant,
         seed=record.seed,
         folder=str(folder),
-        total_steps=sum(stage.timetable.total_steps for stage in stages),
+        total_steps=sum(stage.schedule.total_steps for stage in stages),
         total_tokens=tokens,
         parameters=record.parameters,
         experts_per_layer=record.experts_per_layer,

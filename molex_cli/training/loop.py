@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from molex_cli.config.schema import Schedule, Train
+from molex_cli.config.schema import LearningRateSchedule, Train
 from molex_cli.data.batches import Share, epoch_order, shares
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives.base import Batch, Objective, for_model, on
-from molex_cli.runtime import distributed as processes
+from molex_cli.runtime import distributed
 from molex_cli.runtime.hardware import stream_seed
 from molex_cli.tracking.events import Step
 
@@ -28,7 +28,7 @@ FLOW_STEPS = 20  # steps within which every trainable tensor should have receive
 
 
 @dataclass(frozen=True)
-class Timetable:
+class Schedule:
     """How many optimizer steps a run takes."""
 
     rows: int
@@ -36,9 +36,9 @@ class Timetable:
     total_steps: int
 
     @classmethod
-    def of(cls, settings: Train, num_rows: int) -> "Timetable":
-        """Return the timetable of a training over so many rows."""
-        effective = settings.batch_size * settings.accumulate
+    def of(cls, settings: Train, num_rows: int) -> "Schedule":
+        """Return the schedule of a training over so many rows."""
+        effective = settings.batch_size * settings.gradient_accumulation_steps
         per_epoch = math.ceil(num_rows / effective)
         total = max(1, round(settings.epochs * per_epoch))
         return cls(num_rows, effective, min(total, settings.max_steps or total))
@@ -55,15 +55,15 @@ class Timetable:
             yield from epoch_order(lengths, self.effective_batch, seed, epoch)[:left]
 
 
-def rate_factor(step: int, total_steps: int, warmup: float, schedule: Schedule) -> float:
+def rate_factor(step: int, total_steps: int, warmup: float, schedule: LearningRateSchedule) -> float:
     """Return the share of the peak learning rate at a step (from 0): never zero, so that no step is lost."""
     warmup_steps = round(warmup * total_steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    if schedule is Schedule.linear:
+    if schedule is LearningRateSchedule.linear:
         return 1 - done
-    return (1 + math.cos(math.pi * done)) / 2 if schedule is Schedule.cosine else 1.0
+    return (1 + math.cos(math.pi * done)) / 2 if schedule is LearningRateSchedule.cosine else 1.0
 
 
 def optimizer(adapted: Adapted, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
@@ -147,29 +147,29 @@ def steps(
     accelerator: "Accelerator",
 ) -> Iterator[Step]:
     """Train on and yield each optimizer step; the order of rows depends on the seed and lengths alone."""
-    timetable = Timetable.of(settings, len(encoded.ids))
+    schedule = Schedule.of(settings, len(encoded.ids))
     adapted, adam = training.adapted, training.adam
     pad_id = adapted.backbone.tokenizer.pad_token_id
     trainable = list(adapted.trainable().values())
-    for rows in islice(timetable.batches(encoded.lengths, seed), training.step, None):
+    for rows in islice(schedule.batches(encoded.lengths, seed), training.step, None):
         started = time.perf_counter()
-        factor = rate_factor(training.step, timetable.total_steps, settings.warmup, settings.schedule)
+        factor = rate_factor(training.step, schedule.total_steps, settings.warmup_ratio, settings.schedule)
         for group in adam.param_groups:
             group["lr"] = group["peak"] * factor
         adapted.model.train()
-        own = shares(rows, settings.batch_size, processes.rank(), processes.world())
+        own = shares(rows, settings.batch_size, distributed.rank(), distributed.world_size())
         pieces = [Piece(each, objective.batch(encoded, each.rows, pad_id, adapted.pad_to)) for each in own]
         losses = _backward(training, objective, pieces, accelerator, stream_seed(seed, f"dropout/{training.step}"))
-        processes.sum_gradients(trainable)
+        distributed.all_reduce_gradients(trainable)
         training.flow.observe()
-        norm = torch.nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm or math.inf)
         _require_finite(training.step + 1, losses.task, float(norm), training.learning_rate)
         adam.step()
         adam.zero_grad()
         training.step += 1
         yield Step(
             step=training.step,
-            epoch=training.step / timetable.steps_per_epoch,
+            epoch=training.step / schedule.steps_per_epoch,
             loss=losses.task,
             balance_loss=losses.balance,
             learning_rate=training.learning_rate * factor,
@@ -188,7 +188,7 @@ class Piece:
 
     def seed(self, step_seed: int) -> int:
         """Return the seed of its dropout: whoever computes a whole part drops the same."""
-        return stream_seed(step_seed, f"{self.share.part}/{processes.rank() if self.share.split else 0}")
+        return stream_seed(step_seed, f"{self.share.part}/{distributed.rank() if self.share.split else 0}")
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _backward(
             loss = loss + adapted.balance * balance if adapted.balance else loss
         accelerator.backward(loss)
         task_total += float(task.detach()) * weight / total
-    task_total, balance_total = processes.summed_floats([task_total, balance_total], accelerator.device)
+    task_total, balance_total = distributed.all_reduce_floats([task_total, balance_total], accelerator.device)
     return _Losses(task_total, balance_total if adapted.routers else None)
 
 
@@ -231,7 +231,7 @@ def _part_weights(pieces: Sequence[Piece], weights: Sequence[int], device: torch
     found = [0.0] * pieces[0].share.parts
     for piece, weight in zip(pieces, weights, strict=True):
         found[piece.share.part] = float(weight)
-    return processes.summed_floats(found, device)
+    return distributed.all_reduce_floats(found, device)
 
 
 def _require_finite(step: int, loss: float, norm: float, learning_rate: float) -> None:

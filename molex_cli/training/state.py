@@ -1,4 +1,4 @@
-"""What a run writes on its way: adapters and predictions at each evaluation, and the state it can go on from.
+"""What a run writes on its way: adapters and predictions at each evaluation, and the state it resumes from.
 
 The state is a safetensors file of the trained tensors and the optimizer's moments, with all else as JSON
 beside them. Random streams and the place in the data follow from the seed and the step, so they need no place in it.
@@ -15,10 +15,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from molex_cli import records
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.config import schema
 from molex_cli.errors import CheckpointError
-from molex_cli.runtime import distributed as processes
+from molex_cli.records.renamed import routing_of_today, settings_of_today
+from molex_cli.runtime import distributed
 from molex_cli.tracking.events import Evaluated, Event, Step
 from molex_cli.training.evaluation import Scoring
 from molex_cli.training.loop import Training
@@ -27,11 +28,11 @@ NAME = "progress.safetensors"
 FORMAT = 1
 SECONDS = 300.0  # between two states, where train.evaluate_every or checkpoint_every ask for none earlier
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-FREE_HARDWARE = ("name", "threads", "devices", "jobs_per_device")  # a run may go on without them
+FREE_HARDWARE = ("name", "threads", "devices", "jobs_per_device")  # a run may resume without them
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """A run's state at a step."""
 
     step: int
@@ -39,7 +40,7 @@ class Progress:
 
 
 @dataclass
-class Keeper:
+class CheckpointWriter:
     """Writes what a run has reached into its folder."""
 
     folder: Path
@@ -48,7 +49,7 @@ class Keeper:
     training: Training
     scoring: Scoring
     about: dict[str, Any]
-    """What must be the same when the run goes on."""
+    """What must be the same when the run resumes."""
     history: Any
     """Has `as_state()`: what the record will say of the steps."""
     saved_at: float = field(default_factory=time.monotonic)
@@ -56,7 +57,7 @@ class Keeper:
     def along(self, events: Iterator[Event]) -> Iterator[Event]:
         """Pass on each event, and write what it brought."""
         for event in events:
-            if processes.rank() == 0:
+            if distributed.rank() == 0:
                 self._keep(event)
             yield event
 
@@ -69,9 +70,9 @@ class Keeper:
     def _keep_evaluation(self, event: Evaluated) -> None:
         for which in ("last", "best") if event.best else ("last",):
             path = self.folder / f"adapter-{which}.safetensors"
-            checkpoint.save(path, self.training.adapted, self.experiment, self.labels, event.step)
+            adapter.save(path, self.training.adapted, self.experiment, self.labels, event.step)
             outcome = getattr(self.scoring, which)
-            records.write_rows(self.folder / f"predictions-{which}.jsonl", outcome.answers.rows)
+            records.write_rows(self.folder / f"predictions-{which}.jsonl", outcome.predictions.rows)
 
     def _is_due(self, step: int) -> bool:
         if self.scoring.is_due(step):  # the evaluation comes next, and the state after it
@@ -97,10 +98,10 @@ def save(folder: Path, training: Training, about: Mapping[str, Any]) -> None:
             tensors[f"routing/{layer}"] = sums
     flow = {"waiting": list(training.flow.waiting), "steps": training.flow.steps}
     content = {"format": FORMAT, "step": training.step, "flow": flow, **about}
-    checkpoint.write_tensors(folder / NAME, tensors, {"molex": json.dumps(content)})
+    adapter.write_tensors(folder / NAME, tensors, {"molex": json.dumps(content)})
 
 
-def load(folder: Path) -> Progress | None:
+def load(folder: Path) -> TrainingState | None:
     """Return the state that a run left, if any."""
     path = folder / NAME
     if not path.exists():
@@ -110,14 +111,22 @@ def load(folder: Path) -> Progress | None:
             about = json.loads((file.metadata() or {})["molex"])
             if about["format"] != FORMAT:
                 raise CheckpointError(f"{path} must be of format {FORMAT}, got {about['format']}; resume=never")
-            return Progress(about["step"], about)
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            return TrainingState(about["step"], _of_today(about))
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path} must be the state of a run, got a damaged file ({error}); resume=never starts over beside it"
         ) from None
 
 
-def restore(folder: Path, training: Training, progress: Progress) -> None:
+def _of_today(about: dict[str, Any]) -> dict[str, Any]:
+    """Return what a state says with the names that settings and statistics have now."""
+    about["settings"] = settings_of_today(about["settings"])
+    if "scoring" in about:
+        about["scoring"]["routing"] = routing_of_today(about["scoring"]["routing"])
+    return about
+
+
+def restore(folder: Path, training: Training, progress: TrainingState) -> None:
     """Put a training where the state left it."""
     places = training.adapted.trainable()
     with safe_open(folder / NAME, framework="pt") as file, torch.no_grad():
@@ -138,7 +147,7 @@ def restore(folder: Path, training: Training, progress: Progress) -> None:
 def conditions(
     experiment: schema.Experiment, environment: Mapping[str, Any], data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return what must not change while a run goes on: settings that decide what is computed, versions and data."""
+    """Return what must not change until a run resumes: settings that decide what is computed, versions, data."""
     settings = schema.as_data(experiment)
     kept = {name: value for name, value in settings.items() if name not in records.HOW_ONLY}
     kept["hardware"] = {name: value for name, value in kept["hardware"].items() if name not in FREE_HARDWARE}
@@ -148,13 +157,13 @@ def conditions(
 
 
 def require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise with the differences if a run would go on under other conditions than it began."""
+    """Raise with the differences if a run would resume under other conditions than it began."""
     old = {key: str(value) for key, value in records.flat({name: before.get(name) for name in now}).items()}
     new = {key: str(value) for key, value in records.flat(now).items()}
     differing = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     changed = [f"{key.removeprefix('settings.')}: {old.get(key)} -> {new.get(key)}" for key in differing]
     if changed:
         raise CheckpointError(
-            f"{folder.name} must go on as it began, got {', '.join(changed)}; set that back, or let resume=never "
+            f"{folder.name} must resume as it began, got {', '.join(changed)}; set that back, or let resume=never "
             "start over beside it"
         )

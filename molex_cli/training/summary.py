@@ -10,30 +10,32 @@ from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
 from molex_cli.objectives import Objective
 from molex_cli.objectives.splits import how_scored
-from molex_cli.runtime import distributed as processes
+from molex_cli.runtime import distributed
 from molex_cli.tracking.events import Evaluated, Event, Noted, Step
 from molex_cli.tracking.sinks import Sinks
-from molex_cli.training.loop import Timetable
+from molex_cli.training.loop import Schedule
 
 
-def evaluation(experiment: schema.Experiment, adapted: Adapted, goal: Objective, sinks: Sinks) -> dict[str, Any]:
+def evaluation(experiment: schema.Experiment, adapted: Adapted, objective: Objective, sinks: Sinks) -> dict[str, Any]:
     """Return how the run is scored, and tell what its scores depend on or lack."""
     batch_size = experiment.train.eval_batch_size
-    found = how_scored(experiment.task, adapted, goal, batch_size)
+    found = how_scored(experiment.task, adapted, objective, batch_size)
     for reason in found["not_computed"].values():
         sinks.write(Noted(message=reason))
     if adapted.batch_dependent:
         sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
-        if processes.world() > 1:
-            sinks.write(Noted(message=f"training depends on how rows fall to the {processes.world()} processes, too"))
+        if distributed.world_size() > 1:
+            sinks.write(
+                Noted(message=f"training depends on how rows fall to the {distributed.world_size()} processes, too")
+            )
     return found
 
 
 class Summary:
     """Adds up what the steps say, for the record."""
 
-    def __init__(self, timetable: Timetable, experiment: schema.Experiment) -> None:
-        self._timetable, self._learning_rate = timetable, experiment.learning_rate
+    def __init__(self, schedule: Schedule, experiment: schema.Experiment) -> None:
+        self._schedule, self._learning_rate = schedule, experiment.learning_rate
         self._losses: list[float] = []
         self._tokens: list[int] = []
         self._seconds: list[float] = []
@@ -68,8 +70,8 @@ class Summary:
         tenth = max(1, len(self._losses) // 10)
         return {
             "steps": len(self._losses),
-            "effective_batch": self._timetable.effective_batch,
-            "processes": processes.world(),
+            "effective_batch": self._schedule.effective_batch,
+            "processes": distributed.world_size(),
             "learning_rate": self._learning_rate,
             "tokens": tokens,
             "seconds": self._wall(),
@@ -90,7 +92,7 @@ class CollapseAlarm:
     def __init__(self, settings: schema.Collapse, routing: dict[str, dict[str, Any]]) -> None:
         self._settings = settings
         self._found = ""
-        list(self.look(routing))  # of a run that goes on: what was found before
+        list(self.look(routing))  # of a resumed run: what was found before
 
     @property
     def reasons(self) -> list[str]:
@@ -115,7 +117,7 @@ class CollapseAlarm:
         """Yield a note if routers are newly found to have collapsed; raise if the run is to stop."""
         before, self._found = self._found, collapsed(routing, self._settings.below)
         if self._found and self._settings.action is schema.Alarm.stop:
-            raise TrainingError(f"{self._found}; raise method.balance, or let collapse.action=mark go on")
+            raise TrainingError(f"{self._found}; raise method.balance, or set collapse.action=mark")
         if self._found and not before:
             yield Noted(message=self._found)
 
@@ -129,7 +131,7 @@ def collapsed(routing: dict[str, dict[str, Any]], below: float) -> str:
     few = [
         f"{figures['effective']:.1f} of {len(figures['usage'])} in layer {layer}"
         for layer, figures in routing.items()
-        if figures.get("freedom") is not None and figures["freedom"] < below
+        if figures.get("utilisation") is not None and figures["utilisation"] < below
     ]
     return f"routers collapsed onto few experts: {', '.join(few)}" if few else ""
 

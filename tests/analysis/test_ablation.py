@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import batch
 
-from molex_cli.analysis import ablation as knockout
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.analysis import ablation
+from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.layers.experts import LowRankExperts
-from molex_cli.statistics import expert_similarity as redundancy
+from molex_cli.statistics import expert_similarity
 
 TRAIN = ["train", "experiment=smoke", "hardware.threads=1", "train.learning_rate=0.02", "train.max_steps=12"]
 
@@ -37,7 +37,7 @@ def told(capsys, *arguments):
 
 def test_the_redundancy_of_a_run_is_that_of_its_model(folders, capsys):
     (found,) = told(capsys, folders["mola_inverted"])
-    _, made = checkpoint.load(folders["mola_inverted"] / "adapter-last.safetensors")
+    _, made = adapter.load(folders["mola_inverted"] / "adapter-last.safetensors")
     modules = {n: m for n, m in made.model.named_modules() if isinstance(m, LowRankExperts)}
     assert len(found["linears"]) == len(modules)
     for line in found["linears"]:
@@ -82,15 +82,15 @@ def test_the_page_of_a_comparison_shows_redundancy_too(folders):
 
 @pytest.mark.parametrize(("method", "what", "count"), [("mola_inverted", "experts", 20), ("molex", "layers", 4)])
 def test_each_part_is_left_out_once_and_the_run_is_whole_again(folders, capsys, method, what, count):
-    (found,) = told(capsys, folders[method], "--knock-out", what)
-    losses = found["knock_out"]["without"]
+    (found,) = told(capsys, folders[method], "--ablate", what)
+    losses = found["ablation"]["without"]
     assert len(losses) == count
     record = json.loads((folders[method] / "record.json").read_text())
-    assert found["knock_out"]["score"] == record["scores"]["last"]["scores"]["accuracy"]
+    assert found["ablation"]["score"] == record["scores"]["last"]["scores"]["accuracy"]
     for loss in losses:
         if loss["low"] is not None:  # where nothing varies there is nothing to judge by
             assert loss["low"] <= loss["change"] <= loss["high"]
-        assert loss["score"] - found["knock_out"]["score"] == pytest.approx(loss["change"])
+        assert loss["score"] - found["ablation"]["score"] == pytest.approx(loss["change"])
 
 
 def test_leaving_out_an_expert_that_nobody_chose_changes_nothing_exactly(adapted):
@@ -107,12 +107,12 @@ def test_leaving_out_an_expert_that_nobody_chose_changes_nothing_exactly(adapted
         whole = made.model(**data).logits
         usage = made.take_routing()["1"]["usage"]
         assert sorted(usage) == [0, 0, 0.5, 0.5]
-        with knockout.without(made, 1, usage.index(0)):
+        with ablation.without(made, 1, usage.index(0)):
             assert torch.equal(made.model(**data).logits, whole)
-        with knockout.without(made, 1, usage.index(0.5)):
+        with ablation.without(made, 1, usage.index(0.5)):
             assert not torch.equal(made.model(**data).logits, whole)
         assert torch.equal(made.model(**data).logits, whole)
-    assert knockout.parts(made, each_expert=True) == [(layer, e) for layer in range(4) for e in range(4)]
+    assert ablation.parts(made, each_expert=True) == [(layer, e) for layer in range(4) for e in range(4)]
 
 
 def test_all_experts_left_out_is_the_base_alone(adapted):
@@ -124,14 +124,14 @@ def test_all_experts_left_out_is_the_base_alone(adapted):
                 p.normal_(0, 0.5)
     with contextlib.ExitStack() as left_out:
         for layer in range(4):
-            left_out.enter_context(knockout.without(made, layer, None))
+            left_out.enter_context(ablation.without(made, layer, None))
         torch.testing.assert_close(made.model(**batch()).logits, base)
 
 
 @pytest.mark.parametrize(
     ("method", "arguments", "words"),
     [
-        ("molex", ["--knock-out", "experts"], "--knock-out must be layers for MoLEx"),
+        ("molex", ["--ablate", "experts"], "--ablate must be layers for MoLEx"),
         ("lora", [], "must have layers of several experts, got none in"),
         ("lora", ["--which", "first"], "the arguments must be those that --help lists"),
     ],
@@ -151,4 +151,4 @@ def test_a_damaged_adapter_is_refused(folders, tmp_path, capsys):
     assert main(["experts", str(tmp_path / "run")]) == 2
     assert "must be an adapter that molex saved" in capsys.readouterr().err
     with pytest.raises(Exception, match="got no such file"):
-        redundancy.of_run(tmp_path / "nowhere.safetensors")
+        expert_similarity.of_run(tmp_path / "nowhere.safetensors")

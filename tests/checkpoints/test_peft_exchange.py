@@ -9,7 +9,7 @@ import torch
 from conftest import batch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.models.loading import load
 
@@ -24,13 +24,13 @@ def moved(experiment):
 
     def make(*settings):
         chosen = experiment(*settings)
-        made = checkpoint.adapt(chosen, LABELS)
+        made = adapter.adapt(chosen, LABELS)
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(1)
             for p in made.trainable().values():
                 p.add_(0.1 * torch.randn_like(p))
         Path("run").mkdir(exist_ok=True)
-        checkpoint.save(Path("run/adapter-last.safetensors"), made, chosen, LABELS, step=3)
+        adapter.save(Path("run/adapter-last.safetensors"), made, chosen, LABELS, step=3)
         return chosen, made.model.eval()
 
     return make
@@ -50,10 +50,9 @@ def logits(model):
 
 def theirs_on(model, peft, **changes):
     """Return PEFT's LoRA on a tiny model, moved away from where it began."""
-    from molex_cli.config import command_line as arguments
-    from molex_cli.config import overrides
+    from molex_cli.config import command_line, overrides
 
-    settings = overrides.checked(arguments.CommandLine(overrides=["experiment=smoke", f"model={model}"])).model
+    settings = overrides.checked(command_line.CommandLine(overrides=["experiment=smoke", f"model={model}"])).model
     backbone = load(settings, 2, seed=5)
     names = [linear.name for linear in backbone.targets(["all-linear"])]
     config = {"r": 4, "lora_alpha": 12, "target_modules": names, "fan_in_fan_out": model == "tiny_gpt2"} | changes
@@ -108,18 +107,18 @@ def test_what_is_no_lora_is_not_exported(moved, capsys, method):
 def test_a_language_model_goes_to_peft_and_back_and_into_one_model(experiment):
     peft = pytest.importorskip("peft")
     chosen = experiment("method=lora", "model=tiny_gpt2", "task=instruct/rte")
-    made = checkpoint.adapt(chosen, LABELS)
+    made = adapter.adapt(chosen, LABELS)
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(1)
         for p in made.trainable().values():
             p.add_(0.1 * torch.randn_like(p))
-    checkpoint.save(Path("run.safetensors"), made, chosen, LABELS, step=1)
+    adapter.save(Path("run.safetensors"), made, chosen, LABELS, step=1)
     assert main(["export", "run.safetensors", "--output", "theirs"]) == 0
     assert main(["merge", "run.safetensors", "--output", "whole"]) == 0
     assert main(["import", "theirs", "model=tiny_gpt2", "task=instruct/rte", "--output", "run"]) == 0
     theirs = peft.PeftModel.from_pretrained(load(chosen.model, None, seed=9).model, "theirs")
     whole = AutoModelForCausalLM.from_pretrained("whole")
-    _, back = checkpoint.load(Path("run/adapter-last.safetensors"))
+    _, back = adapter.load(Path("run/adapter-last.safetensors"))
     data = {name: tensor for name, tensor in batch().items() if name != "labels"}
     expected = made.model.eval()(**data).logits
     for model in (theirs, whole, back.model):
@@ -156,7 +155,7 @@ def test_an_imported_adapter_gives_pefts_logits(capsys, model, changes):
     theirs.save_pretrained("theirs")
     arguments = [f"model={model}", "task=builtin/nli", "hardware=cpu"]
     assert main(["import", "theirs", *arguments[:2], "--output", "runs/theirs"]) == 0, capsys.readouterr().err
-    saved, ours = checkpoint.load(Path("runs/theirs/adapter-last.safetensors"))
+    saved, ours = adapter.load(Path("runs/theirs/adapter-last.safetensors"))
     torch.testing.assert_close(logits(ours.model), logits(theirs), atol=1e-6, rtol=1e-5)
     assert saved.labels == LABELS
     assert saved.experiment.method.rank == 4

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import batch
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.methods.ledger import ledger
 from molex_cli.models.loading import load
@@ -20,7 +20,7 @@ peft = pytest.importorskip("peft")
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2", "tiny_llama"])
 def test_lora_equals_pefts_lora(experiment, model):
     settings = experiment("method=lora", f"model={model}", "method.rank=4", "method.alpha=12", "method.dropout=0")
-    ours = checkpoint.adapt(settings, ["no", "yes"])
+    ours = adapter.adapt(settings, ["no", "yes"])
     backbone = load(settings.model, 2, seed=0)
     names = [linear.name for linear in backbone.targets(["all-linear"])]
     config = peft.LoraConfig(
@@ -57,7 +57,7 @@ TUNERS = ["dora", "ia3", "vera", "loha", "lokr", "oft"]
 @pytest.mark.parametrize("tuner", TUNERS)
 def test_the_ledger_counts_what_peft_counts(experiment, tuner, model):
     settings = experiment(f"method=peft/{tuner}", f"model={model}")
-    counts = ledger(checkpoint.adapt(settings, ["no", "yes"]), 64).parameters
+    counts = ledger(adapter.adapt(settings, ["no", "yes"]), 64).parameters
     backbone = load(settings.model, 2, seed=0)
     config = settings.method.peft_config(backbone.targets(settings.method.targets))
     trained, total = peft.get_peft_model(backbone.model, config).get_nb_trainable_parameters()
@@ -68,7 +68,7 @@ def test_the_ledger_counts_what_peft_counts(experiment, tuner, model):
 
 def test_flops_of_a_tuner_are_those_of_its_matrix_products(experiment):
     def added(*settings):
-        made = checkpoint.adapt(experiment(*settings, "method.targets=[query]"), ["no", "yes"])
+        made = adapter.adapt(experiment(*settings, "method.targets=[query]"), ["no", "yes"])
         flops = ledger(made, 64).flops_per_token
         return flops["base"], flops["active"] - flops["base"]
 

@@ -114,7 +114,10 @@ def test_outputs_of_one_meaning_are_added_up():
         (["run=RUN", "which=first"], "which must be last or best, got first"),
         (["run=RUN", "split=dev"], "split must be train, validation or test, got dev"),
         (["run=RUN", "split=test"], "task.files.test must name a file, got null"),
-        (["run=RUN", "task=glue/stsb"], "task=glue/stsb must be of the kind that the run was trained on, got regress"),
+        (
+            ["run=RUN", "task=glue/stsb"],
+            "task=glue/stsb must be of the kind that the run was trained on, got regr",
+        ),
         (["run=RUN", "task=e2e"], "task=e2e must be answered by a decoder, got the encoder tiny_bert"),
         (["run=RUN", "characters=[1.5]"], "characters must be shares from 0 to 1, got 1.5"),
         (["run=RUN", "noise=[-1]"], "noise must be lengths from 0, got -1.0"),
@@ -243,7 +246,7 @@ def test_choices_in_lines_are_read_as_in_the_official_files(official_data, capsy
 def test_an_evaluation_names_what_scored_it_and_what_to_distrust(trained, capsys):
     folder, record = trained("train.learning_rate=1e-9")
     (result,) = evaluate(capsys, f"run={folder}", "train.max_rows=3")
-    assert result["evaluation"]["protocol"] == "head"
+    assert result["evaluation"]["answer_mode"] == "head"
     assert record["degenerate"] == ["all predictions are the same"]
     assert "all predictions are the same" in result["degenerate"]
     assert main(["eval", f"run={folder}"]) == 0
@@ -277,7 +280,7 @@ def test_a_language_model_answers_lines(official_data, capsys, monkeypatch):
 def test_the_list_of_tasks_tells_sizes_metrics_and_places(official_data, capsys):
     assert main(["list", "tasks", f"data_dir={official_data}"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "classify" in lines["glue/cola"]
+    assert "classification" in lines["glue/cola"]
     assert "matthews, accuracy" in lines["glue/cola"]
     assert "8,551" in lines["glue/cola"]
     assert "1,043" in lines["glue/cola"]
@@ -331,6 +334,6 @@ def test_what_cannot_be_probed_is_said_in_one_line(trained, capsys, official_dat
     folder, _ = trained()
     run = [f"run={folder}", f"data_dir={official_data}"]
     said = refusal(capsys, "probe", *run, "task=commonsense_qa")
-    assert "task=commonsense_qa must have labels or numbers to be probed for, got kind=choose" in said
+    assert "task=commonsense_qa must have labels or numbers to be probed for, got kind=multiple_choice" in said
     assert "token must be one of auto, mean, first, last, got middle" in refusal(capsys, "probe", *run, "token=middle")
     assert "plot must be a file to write" in refusal(capsys, "probe", *run, "plot=layers.doc")

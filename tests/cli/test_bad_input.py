@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.config.task import Files, Quoting, Task
 from molex_cli.data import reading
@@ -44,7 +44,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the adapter file of one good run."""
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -117,7 +117,7 @@ def table(text: str) -> pytest.MarkDecorator:
     method.targets=query | method.targets must be a list of text, got 'query'; write method.targets=[query]
     train.batch_size=0 | train.batch_size must be at least 1, got 0
     seed=-1 | seed must be at least 0, got -1
-    train.warmup=2 | train.warmup must be at least 0 and below 1, got 2
+    train.warmup_ratio=2 | train.warmup_ratio must be at least 0 and below 1, got 2
     method.targets=[] | method.targets must name at least one linear, got []
     train.epochs=nan | train.epochs must | got nan
     train.epochs=inf | train.epochs must | got inf
@@ -184,7 +184,7 @@ def test_settings_of_molex_that_do_not_fit_the_model_fail_the_run_in_one_line(ar
 
 @table("""
     train.epoch=1 train.epochs=many seed=-1 train.batch_size=0 | seed | train.batch_size | train.epoch | train.epochs
-    log.wandb=maybe train.warmup=2 method.rank=0 | log.wandb | method.rank | train.warmup
+    log.wandb=maybe train.warmup_ratio=2 method.rank=0 | log.wandb | method.rank | train.warmup_ratio
     method=loar task=glue/rt model=minilmm | method | model | task
     method=loar train.epochs=many seed=-1 | method | seed | train.epochs
     foo train.epochs=many | an | train.epochs
@@ -284,7 +284,7 @@ def test_a_bad_file_fails_the_run_in_one_line(case, capsys):
     method.targets=[qury] | method.targets must | got qury; did you mean query? | dense, key, query, value
     method.targets=["(["] | method.targets must be names or regular expressions, got ([
     train.max_length=300 | train.max_length must fit tiny_bert, at most 256, got 300
-    train.learning_rate=1e30 train.clip=null | loss must be finite, got nan at step 2; lower train.learning_rate
+    train.learning_rate=1e30 train.max_grad_norm=null | loss must be finite, got nan at step 2; lower train
 """)
 def test_a_run_that_cannot_go_on_fails_in_one_line(arguments, words, capsys):
     rows = () if arguments.startswith("task=") else ROWS
@@ -292,7 +292,7 @@ def test_a_run_that_cannot_go_on_fails_in_one_line(arguments, words, capsys):
 
 
 def test_a_loss_that_is_not_finite_after_the_last_step_is_not_called_finite():
-    main(["train", *SMOKE, *ROWS, "train.learning_rate=1e30", "train.clip=null", "train.max_steps=1"])
+    main(["train", *SMOKE, *ROWS, "train.learning_rate=1e30", "train.max_grad_norm=null", "train.max_steps=1"])
     (path,) = Path("outputs").glob("*/record.json")
     record = json.loads(path.read_text())
     assert record["status"] == "failed" or not record["checks"]["finite"]["passed"]
@@ -374,7 +374,7 @@ def flip(path: Path, start: int) -> None:
 
 
 def rewrite(path: Path, change: Callable[[dict, dict], object]) -> None:
-    """Save an adapter again with changed tensors or settings."""
+    """Save an adapter_file again with changed tensors or settings."""
     tensors, content = load_file(path), path.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     about = json.loads(header["__metadata__"]["molex"])
@@ -404,13 +404,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_adapter_is_refused_in_one_line(damage, adapter, tmp_path):
+def test_a_damaged_adapter_is_refused_in_one_line(damage, adapter_file, tmp_path):
     path = tmp_path / "adapter.safetensors"
-    shutil.copy(adapter, path)
-    checkpoint.load(path)
+    shutil.copy(adapter_file, path)
+    adapter.load(path)
     damaging, words = DAMAGES[damage]
     damaging(path)
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path)
+        adapter.load(path)
     assert "\n" not in str(caught.value)
     assert_says(str(caught.value), [path.name, words])

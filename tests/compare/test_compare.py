@@ -215,11 +215,11 @@ def test_compare_imports_no_torch(tmp_path):
 def test_real_runs_are_compared_example_by_example():
     assert main(["train", "-m", "experiment=smoke", "method=lora,head", "seed=0,1", "isolate=false"]) == 0
     table = table_of(Path("outputs"))
-    pair = [cell.runs[0].outcomes("last") for cell in table.cells.values()]
+    pair = [cell.runs[0].correctness("last") for cell in table.cells.values()]
     assert pair[0][0] == pair[1][0]
     for cell in table.cells.values():
         for run in cell.runs:
-            assert run.outcomes("last")[1].mean() == pytest.approx(run.score("last"))
+            assert run.correctness("last")[1].mean() == pytest.approx(run.score("last"))
 
 
 def test_diff_shows_what_tells_two_runs_apart_and_nothing_else(capsys):

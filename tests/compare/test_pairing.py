@@ -16,7 +16,7 @@ def test_scores_are_paired_only_over_the_same_examples():
     outputs(lora=0.6)
     for seed in (0, 1, 2):
         made = leave(Path(f"outputs/mola-s{seed}"), "mola", seed, 0.9)
-        made.scores["last"]["outcomes"]["ids"] = "others"
+        made.scores["last"]["correctness"]["ids"] = "others"
         records.write_record(Path(f"outputs/mola-s{seed}"), made)
     found = table_of(Path("outputs")).cells["lora", "rte"].difference
     assert (found.over, found.mcnemar) == ("seeds", None)
@@ -31,7 +31,7 @@ def test_scores_that_are_no_means_are_compared_over_examples_too():
             guesses = np.where(stream.random(300) < skill, labels, stream.integers(0, 2, 300))
             rows = [{"id": i, "label": "ny"[labels[i]], "prediction": "ny"[guesses[i]]} for i in range(300)]
             value = {"matthews": METRICS["matthews"].function(guesses.tolist(), labels.tolist())}
-            scores = {"step": 9, "epoch": 1.0, "scores": value, "outcomes": records.outcomes(rows)}
+            scores = {"step": 9, "epoch": 1.0, "scores": value, "correctness": records.correctness(rows)}
             settings = {"task": {"name": "cola", "labels": ["n", "y"]}}
             both = {"metric": "matthews", "last": scores, "best": scores, "selection": ""}
             leave(folder, method, seed, task="cola", settings=settings, scores=both)
@@ -98,7 +98,7 @@ class Fake:
     def score(self, which, metric=None):
         return self.value
 
-    def outcomes(self, which):
+    def correctness(self, which):
         return None
 
     def values(self, which, metric):

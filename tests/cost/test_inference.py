@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig
 
 from molex_cli.cli import main
-from molex_cli.cost import inference as bench_inference
+from molex_cli.cost import inference
 from molex_cli.layers.experts import LowRankExperts
 from molex_cli.methods.mola import MoLA
 from molex_cli.models.loading import load
@@ -20,9 +20,9 @@ THREE_ARMS = ["base", "lora merged", "lora unmerged"]
 def models(experiment, model):
     """Return the model of every arm by name."""
     settings = experiment(f"model={model}")
-    backbone = load(settings.model, None if bench_inference.generates(settings.model) else 2, seed=0)
-    arms = bench_inference.setups(MoLA(), 8, PAIRS, [])
-    return {arm.name: bench_inference.answering_model(arm, backbone) for arm in arms}
+    backbone = load(settings.model, None if inference.generates(settings.model) else 2, seed=0)
+    arms = inference.setups(MoLA(), 8, PAIRS, [])
+    return {arm.name: inference.answering_model(arm, backbone) for arm in arms}
 
 
 def figures(capsys, *arguments):
@@ -54,8 +54,8 @@ def test_arms_share_frozen_weights_and_leave_the_base_as_it_was(experiment):
     settings = experiment("model=tiny_bert")
     backbone = load(settings.model, 2, seed=0)
     before = {name: p.clone() for name, p in backbone.model.named_parameters()}
-    _, merged, *_ = bench_inference.setups(MoLA(), 8, PAIRS, [])
-    model = bench_inference.answering_model(merged, backbone)
+    _, merged, *_ = inference.setups(MoLA(), 8, PAIRS, [])
+    model = inference.answering_model(merged, backbone)
     assert all(torch.equal(p, before[name]) for name, p in backbone.model.named_parameters())
     embedding = model.get_input_embeddings().weight
     assert embedding.data_ptr() == backbone.model.get_input_embeddings().weight.data_ptr()
@@ -64,7 +64,7 @@ def test_arms_share_frozen_weights_and_leave_the_base_as_it_was(experiment):
 def test_every_arm_has_the_experts_and_the_rank_that_its_name_says(experiment):
     arms = models(experiment, "tiny_bert")
     shapes = {
-        name: {(m.num_experts, m.rank, m.together.shape.top_k) for m in model.modules() if hasattr(m, "together")}
+        name: {(m.num_experts, m.rank, m.fused.shape.top_k) for m in model.modules() if hasattr(m, "fused")}
         for name, model in arms.items()
     }
     assert shapes["lora unmerged"] == {(1, 8, 1)}
@@ -78,7 +78,7 @@ def test_the_tokens_that_are_timed_are_those_that_generate_writes(experiment, mo
     settings = GenerationConfig(max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=0)
     for name, arm in models(experiment, model).items():
         written = arm.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)[:, 8:]
-        answer = bench_inference.Answer(arm, ids, writes=True)
+        answer = inference.Answer(arm, ids, writes=True)
         for _ in range(2):  # each round begins anew
             answer.prompt()
             for _ in range(4):

@@ -52,7 +52,7 @@ def test_a_cancelled_job_is_interrupted_and_the_same_command_goes_on_with_it(slu
     assert main(command) == 0
     assert [(status.state, status.ran) for status in statuses()] == [("finished", True), ("finished", False)]
     (went_on,) = [record for record in all_records().values() if record["attempts"]]
-    assert went_on["attempts"][0]["went_on_from_step"] >= 20
+    assert went_on["attempts"][0]["resumed_from_step"] >= 20
 
 
 def test_one_run_may_be_sent_to_slurm_too(slurm):

@@ -16,9 +16,7 @@ from support.sweeps import all_records, expect_one_of_each_kind, folder_of, one_
 
 from molex_cli import records
 from molex_cli.cli import main
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
-from molex_cli.config import run_id as identity
+from molex_cli.config import command_line, overrides, run_id
 from molex_cli.launching import devices, jobs, view
 
 
@@ -57,7 +55,12 @@ TWELVE = [
     "train.batch_size=2",
     "train.evaluate_every=9",
 ]
-TWELVE += ["checkpoint_every=4", "method=lora,mola_inverted,molex", "seed=0,1,2,3", "train.accumulate=2"]
+TWELVE += [
+    "checkpoint_every=4",
+    "method=lora,mola_inverted,molex",
+    "seed=0,1,2,3",
+    "train.gradient_accumulation_steps=2",
+]
 
 
 def test_a_sweep_killed_dead_goes_on_with_exactly_what_is_missing(tmp_path, monkeypatch, capfd):
@@ -86,7 +89,7 @@ def test_a_sweep_killed_dead_goes_on_with_exactly_what_is_missing(tmp_path, monk
             assert after[name] == record
     went_on = [record for record in after.values() if record["attempts"]]
     assert [record["attempts"][0]["status"] for record in went_on] == ["interrupted"]
-    assert went_on[0]["attempts"][0]["went_on_from_step"] > 0
+    assert went_on[0]["attempts"][0]["resumed_from_step"] > 0
 
     monkeypatch.chdir(alone)
     name = next(name for name, record in after.items() if record["attempts"])
@@ -111,7 +114,7 @@ def test_ctrl_c_ends_a_sweep_in_good_order(tmp_path):
     shown, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert [status.state for status in statuses()] == ["finished", "interrupted", "not started"]
-    assert "interrupted; the same command goes on with what is missing" in shown
+    assert "interrupted; the same command resumes with what is missing" in shown
     assert records.read_record(events.parent).status == "interrupted"
 
 
@@ -227,7 +230,7 @@ def test_what_comes_before_a_run_is_told_too(capfd):
     """A file in the way of one run, a record that cannot be read: the others run."""
     folder = Path("outputs")
     for seed in (0, 1):
-        name = identity.run_name(overrides.checked(arguments.parse(["experiment=smoke", f"seed={seed}"])))
+        name = run_id.run_name(overrides.checked(command_line.parse(["experiment=smoke", f"seed={seed}"])))
         path = folder / name.replace("/", "-")
         if seed == 0:
             folder.mkdir()
@@ -253,7 +256,7 @@ def test_a_refusal_to_go_on_leaves_an_interrupted_run_as_it_was(experiment, capf
     assert main([*command, "hardware=auto"]) == 1
     (status,) = statuses()
     assert status.state == "failed"
-    assert "must go on as it began, got hardware.device: cpu -> auto" in status.error
+    assert "must resume as it began, got hardware.device: cpu -> auto" in status.error
     assert path.read_bytes() == before
     assert main([*command, "hardware=cpu"]) == 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.data.batches import shares
 
@@ -60,14 +60,19 @@ def expect_the_same_run(one, other, loss=1e-6):
                 assert other["modules"][name][figure] == pytest.approx(module[figure], abs=1e-4), (layer, name, figure)
     assert shared["checks"]["reload"]["max_difference"] < 1e-5
     assert shared["checks"]["gradient_flow"]["passed"] is True
-    _, made = checkpoint.load(folder / "adapter-last.safetensors")
-    _, whole = checkpoint.load(told(one)[3] / "adapter-last.safetensors")
+    _, made = adapter.load(folder / "adapter-last.safetensors")
+    _, whole = adapter.load(told(one)[3] / "adapter-last.safetensors")
     for name, tensor in whole.trainable().items():
         torch.testing.assert_close(made.trainable()[name], tensor, atol=1e-3, rtol=0, msg=name)
 
 
 def test_two_processes_that_deal_out_whole_parts_do_the_same_to_the_bit():
-    settings = [*SMOKE, "method=mola_inverted", "train.accumulate=2", "train.batch_size=4"]  # dropout is on
+    settings = [
+        *SMOKE,
+        "method=mola_inverted",
+        "train.gradient_accumulation_steps=2",
+        "train.batch_size=4",
+    ]  # dropout is on
     assert main(["train", *settings, "output_dir=one"]) == 0
     assert main(["train", *settings, "hardware=ddp", *TWO, "output_dir=two"]) == 0
     expect_the_same_run("one", "two", loss=0)
@@ -105,7 +110,7 @@ def test_sharded_decoders_generate_the_same_texts(official_data):
 
 def test_torchrun_of_the_users_own_agrees_on_one_folder():
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "molex_cli"]
-    again = [*command, "train", "experiment=smoke", "method=lora", "train.accumulate=2"]
+    again = [*command, "train", "experiment=smoke", "method=lora", "train.gradient_accumulation_steps=2"]
     assert subprocess.run(again, capture_output=True).returncode == 0
     record, *_ = told("outputs")
     assert (record["status"], record["training"]["processes"]) == ("finished", 2)
@@ -115,7 +120,7 @@ def test_torchrun_of_the_users_own_agrees_on_one_folder():
 
 
 def test_a_failure_of_a_shared_run_is_recorded_once_and_said_in_one_line(capfd):
-    settings = ["experiment=smoke", "train.learning_rate=1e30", "train.clip=null", "hardware=ddp", *TWO]
+    settings = ["experiment=smoke", "train.learning_rate=1e30", "train.max_grad_norm=null", "hardware=ddp", *TWO]
     assert main(["train", *settings]) == 2
     (path,) = Path("outputs").glob("*/record.json")
     record = json.loads(path.read_text())

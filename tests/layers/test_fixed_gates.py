@@ -9,10 +9,9 @@ from conftest import batch
 from torch import nn
 
 from molex_cli.cli import main
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
-from molex_cli.layers.experts import LowRankExperts, Together
-from molex_cli.layers.fixed_gates import GivenGates, scrambled
+from molex_cli.config import command_line, overrides
+from molex_cli.layers.experts import FusedLinears, LowRankExperts
+from molex_cli.layers.fixed_gates import FixedGates, scrambled
 from molex_cli.layers.routing_statistics import TokenWeights
 from molex_cli.methods.allocation import Allocation, Shape, experts_per_layer
 from molex_cli.run import run
@@ -24,8 +23,8 @@ def expert_layer(kind, num_experts=4, top_k=2):
     """Return a linear with experts whose B is not zero, and the control's gates."""
     module = LowRankExperts(nn.Linear(12, 7), (12, 7), num_experts, 3, routed=False)
     nn.init.normal_(module.up)
-    given = GivenGates(kind, num_experts, ["a"], top_k=top_k, tokens=TokenWeights(count_padding=False))
-    Together([module], top_k=top_k, scale=2.0, dropout=0.0, given=given)
+    given = FixedGates(kind, num_experts, ["a"], top_k=top_k, tokens=TokenWeights(count_padding=False))
+    FusedLinears([module], top_k=top_k, scale=2.0, dropout=0.0, given=given)
     return module
 
 
@@ -51,7 +50,7 @@ def chosen(ids, *, mask=None, past=None, name="layer.0.query"):
     """Return the experts, of 8, that random gates give each token: [B, T, 2]."""
     tokens = TokenWeights(count_padding=False)
     tokens.before(nn.Identity(), (), {"input_ids": ids, "attention_mask": mask, "past_key_values": past})
-    gates = GivenGates("random", 8, [name], top_k=2, tokens=tokens).gates(ids.shape, ids.device)
+    gates = FixedGates("random", 8, [name], top_k=2, tokens=tokens).gates(ids.shape, ids.device)
     assert gates.sum(-1).eq(1).all()
     assert (gates > 0).sum(-1).eq(2).all()
     return gates[:, 0].topk(2).indices.sort(-1).values.view(*ids.shape, 2)
@@ -163,7 +162,7 @@ def test_every_random_allocation_is_equally_likely():
 
 
 def test_the_ablation_is_a_ready_sweep():
-    line = arguments.parse(["-m", "experiment=ablation/allocation_vs_routing", "model=tiny_bert"])
+    line = command_line.parse(["-m", "experiment=ablation/allocation_vs_routing", "model=tiny_bert"])
     jobs = overrides.jobs(line)
     assert len(jobs) == 4 * 4 * 3
     assert {job.experiment.method.router.name for job in jobs} == {"learned", *CONTROLS}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from molex_cli.layers.experts import LowRankExperts, Together
+from molex_cli.layers.experts import FusedLinears, LowRankExperts
 from molex_cli.layers.fused_lowrank import keep_mask, quantised
 from molex_cli.layers.reference import LoopExperts
 from molex_cli.layers.routing_statistics import LayerRouting, TokenWeights
@@ -38,7 +38,7 @@ def outputs_and_gradients(call, modules: list[LowRankExperts], x: torch.Tensor) 
 @pytest.mark.parametrize(("num_experts", "top_k"), [(5, 2), (4, 4), (2, 2), (3, 1), (1, 1)])
 def test_the_fast_path_equals_the_loop(base, num_linears, num_experts, top_k):
     modules = members(num_linears, num_experts, base)
-    Together(modules, top_k=top_k, scale=2.0, dropout=0.0)
+    FusedLinears(modules, top_k=top_k, scale=2.0, dropout=0.0)
     loops = [LoopExperts(m, top_k=top_k, scale=2.0, dropout=0.0) for m in modules]
     x = torch.randn(4, 7, 12)
     fast = outputs_and_gradients(lambda x: [m(x) for m in modules], modules, x)
@@ -52,7 +52,7 @@ def test_experts_that_nobody_chose_get_a_zero_gradient_and_change_nothing():
     with torch.no_grad():
         module.router[:] = 0.0
         module.router[:2, 0] = 10.0
-    Together([module], top_k=2, scale=1.0, dropout=0.0)
+    FusedLinears([module], top_k=2, scale=1.0, dropout=0.0)
     x = torch.rand(6, 5, 12) + 0.5
     loop = LoopExperts(module, top_k=2, scale=1.0, dropout=0.0)
     fast = outputs_and_gradients(lambda x: [module(x)], [module], x)
@@ -72,7 +72,7 @@ def test_a_base_that_is_no_plain_linear_gets_the_update_added():
     (module,) = members(1, 3)
     doubled = Doubled(12, 10).requires_grad_(False)
     doubled.load_state_dict(module.base.state_dict())
-    Together([module], top_k=2, scale=1.0, dropout=0.0)
+    FusedLinears([module], top_k=2, scale=1.0, dropout=0.0)
     x = torch.randn(2, 5, 12)
     plain = module(x) - module.base(x)
     module.base = doubled
@@ -81,7 +81,7 @@ def test_a_base_that_is_no_plain_linear_gets_the_update_added():
 
 def test_dropout_is_on_the_input_of_the_update_only_and_keeps_its_mean():
     (module,) = members(1, 3)
-    Together([module], top_k=2, scale=1.0, dropout=0.5)
+    FusedLinears([module], top_k=2, scale=1.0, dropout=0.5)
     x = torch.randn(1, 4, 12)
     expected = module.eval()(x)
     module.train()
@@ -94,7 +94,7 @@ def test_dropout_is_on_the_input_of_the_update_only_and_keeps_its_mean():
 
 def test_gradients_under_dropout_are_those_of_the_mask_that_was_drawn():
     (module,) = members(1, 3)
-    Together([module], top_k=2, scale=1.0, dropout=0.25)
+    FusedLinears([module], top_k=2, scale=1.0, dropout=0.25)
     x = torch.randn(3, 4, 12)
 
     def update(x):
@@ -124,7 +124,7 @@ def test_the_mask_drops_the_share_it_says(probability):
 
 def test_linears_that_share_an_input_are_computed_once_and_others_still_right():
     modules = members(3, 4)
-    together = Together(modules, top_k=2, scale=1.0, dropout=0.0)
+    together = FusedLinears(modules, top_k=2, scale=1.0, dropout=0.0)
     calls = []
     compute = together._compute
     together._compute = lambda x: calls.append(x) or compute(x)
@@ -140,14 +140,14 @@ def test_linears_that_share_an_input_are_computed_once_and_others_still_right():
 def test_an_untrained_module_leaves_the_output_unchanged():
     linear = nn.Linear(12, 10)
     module = LowRankExperts(linear, (12, 10), 4, rank=3)
-    Together([module], top_k=2, scale=1.0, dropout=0.0)
+    FusedLinears([module], top_k=2, scale=1.0, dropout=0.0)
     x = torch.randn(2, 3, 12)
     torch.testing.assert_close(module(x), linear(x))
 
 
 def test_autocast_computes_in_bfloat16_and_trains_float32_parameters():
     modules = members(2, 4)
-    Together(modules, top_k=2, scale=1.0, dropout=0.1)
+    FusedLinears(modules, top_k=2, scale=1.0, dropout=0.1)
     x = torch.randn(2, 5, 12, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = [m(x) for m in modules]
@@ -159,7 +159,7 @@ def test_autocast_computes_in_bfloat16_and_trains_float32_parameters():
 
 def test_the_backward_keeps_the_input_once_however_many_linears_share_it():
     modules = members(3, 4)
-    Together(modules, top_k=2, scale=1.0, dropout=0.1)
+    FusedLinears(modules, top_k=2, scale=1.0, dropout=0.1)
     x = torch.randn(16, 64, 12, requires_grad=True)
     saved: dict[int, int] = {}
 
@@ -180,7 +180,7 @@ def test_usage_and_balance_count_real_tokens_only():
     (module,) = members(1, 4)
     weights = TokenWeights(count_padding=False)
     routing = LayerRouting(4, 2, weights)
-    Together([module], top_k=2, scale=1.0, dropout=0.0, routing=routing)
+    FusedLinears([module], top_k=2, scale=1.0, dropout=0.0, routing=routing)
     model = nn.Module()
     model.inner = module
     model.forward = lambda x, attention_mask=None: module(x)

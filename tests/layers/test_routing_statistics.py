@@ -13,8 +13,8 @@ from torch import nn
 from molex_cli.cli import main
 from molex_cli.errors import TrainingError
 from molex_cli.layers import routing
-from molex_cli.layers.experts import LowRankExperts, Together
-from molex_cli.layers.fixed_gates import GivenGates
+from molex_cli.layers.experts import FusedLinears, LowRankExperts
+from molex_cli.layers.fixed_gates import FixedGates
 from molex_cli.layers.routing_statistics import LayerRouting, TokenWeights
 from molex_cli.run import run
 from molex_cli.training.summary import collapsed
@@ -32,7 +32,7 @@ def test_figures_of_a_forced_routing_are_exact():
     entropies = [-sum(p * math.log(p) for p in row) for row in ((0.5, 0.3, 0.1, 0.1), (0.25, 0.5, 0.125, 0.125))]
     assert found["entropy"] == pytest.approx(sum(entropies) / 2)
     assert found["effective"] == pytest.approx(2.0)
-    assert found["freedom"] == pytest.approx(0.0, abs=1e-6)
+    assert found["utilisation"] == pytest.approx(0.0, abs=1e-6)
     assert (found["top1"], found["dead"]) == (0.5, 2)
     logits = probability[:2, 0].log()
     centred = logits - logits.mean(-1, keepdim=True)
@@ -42,14 +42,14 @@ def test_figures_of_a_forced_routing_are_exact():
 def test_an_even_routing_has_all_its_freedom_and_as_few_experts_as_top_k_have_none():
     even = torch.eye(4).repeat(5, 1)[:, None]
     found = routing.figures(routing.tallies(even, routing.top_k_gates(even, 1), torch.ones(20)), top_k=1)
-    assert (found["effective"], found["freedom"], found["dead"]) == (pytest.approx(4), pytest.approx(1), 0)
+    assert (found["effective"], found["utilisation"], found["dead"]) == (pytest.approx(4), pytest.approx(1), 0)
     few = torch.full((20, 1, 2), 0.5)
-    assert routing.figures(routing.tallies(few, few, torch.ones(20)), top_k=2)["freedom"] is None
+    assert routing.figures(routing.tallies(few, few, torch.ones(20)), top_k=2)["utilisation"] is None
 
 
 def test_nothing_counted_is_said_without_numbers_that_mislead():
     nothing = routing.figures(torch.zeros(3, 15), top_k=2)
-    assert (nothing["freedom"], nothing["dead"], nothing["effective"]) == (None, 0, 0.0)
+    assert (nothing["utilisation"], nothing["dead"], nothing["effective"]) == (None, 0, 0.0)
 
 
 def test_every_linear_has_figures_of_its_own_that_add_up_to_the_layers(adapted):
@@ -110,7 +110,7 @@ def test_the_alarm_warns_marks_or_stops(experiment, monkeypatch):
 
 def test_stop_stops_again_when_the_same_command_is_given_again(capsys):
     stop = ["experiment=smoke", "method=mola_inverted", "collapse.below=1.0", "collapse.action=stop"]
-    for start in ("training           4 steps, 1,807 tokens\n", "going on after step 4\n"):
+    for start in ("training           4 steps, 1,807 tokens\n", "resuming after step 4\n"):
         assert main(["train", *stop]) == 2
         out = capsys.readouterr().out
         assert start in out
@@ -124,8 +124,8 @@ def test_figures_are_summed_in_full_precision_under_autocast(kind):
     torch.manual_seed(0)
     module = LowRankExperts(nn.Linear(12, 7), (12, 7), 4, 3, routed=kind == "learned")
     counted = LayerRouting(4, 2, weights, has_routers=kind == "learned")
-    given = None if kind == "learned" else GivenGates(kind, 4, ["a"], top_k=2, tokens=weights)
-    Together([module], top_k=2, scale=1.0, dropout=0.0, routing=counted, given=given)
+    given = None if kind == "learned" else FixedGates(kind, 4, ["a"], top_k=2, tokens=weights)
+    FusedLinears([module], top_k=2, scale=1.0, dropout=0.0, routing=counted, given=given)
     model = nn.Module()
     model.inner = module
     model.forward = lambda x, attention_mask=None: module(x)

@@ -6,9 +6,8 @@ import pytest
 import torch
 from conftest import batch
 
-from molex_cli.checkpoints import adapter as checkpoint
-from molex_cli.config import command_line as arguments
-from molex_cli.config import schema
+from molex_cli.checkpoints import adapter
+from molex_cli.config import command_line, schema
 from molex_cli.errors import MethodError
 from molex_cli.methods.base import METHODS
 from molex_cli.methods.ledger import ledger
@@ -20,7 +19,7 @@ DO_NOT_FIT = {("bitfit", "tiny_llama"), *((f"peft/{kind}", "tiny_gpt2") for kind
 without_peft = pytest.mark.skipif(not find_spec("peft"), reason="PEFT is not installed")
 CASES = [
     pytest.param(method, model, marks=without_peft if method.startswith("peft/") else ())
-    for method in arguments.options("method")
+    for method in command_line.options("method")
     for model in ("tiny_bert", "tiny_gpt2", "tiny_llama")
     if (method, model) not in DO_NOT_FIT
 ]
@@ -44,7 +43,7 @@ def test_an_untrained_method_leaves_the_logits_unchanged(experiment, method, mod
     if not settings.method.starts_at_base:
         pytest.skip("this method changes the base model from the start")
     plain = load(settings.model, 2, settings.seed).model.eval()
-    made = checkpoint.adapt(settings, ["no", "yes"]).model.eval()
+    made = adapter.adapt(settings, ["no", "yes"]).model.eval()
     data = batch()
     torch.testing.assert_close(made(**data).logits, plain(**data).logits, atol=1e-6, rtol=1e-6)
 
@@ -69,7 +68,7 @@ def test_every_trainable_tensor_gets_a_gradient_within_three_steps(adapted, meth
 @every_method
 def test_the_plan_equals_the_built_model(experiment, method, model):
     settings = experiment(f"method={method}", f"model={model}")
-    built = checkpoint.adapt(settings, ["no", "yes"])
+    built = adapter.adapt(settings, ["no", "yes"])
     planned = ledger(settings.method.inject(skeleton(settings.model, 2)), 64)
     assert planned.parameters["trainable"] == sum(p.numel() for p in built.model.parameters() if p.requires_grad)
     assert planned.parameters["total"] == sum(p.numel() for p in built.model.parameters())
@@ -79,13 +78,13 @@ def test_the_plan_equals_the_built_model(experiment, method, model):
 @every_method
 def test_saved_and_loaded_it_gives_identical_logits(experiment, tmp_path, method, model):
     settings = experiment(f"method={method}", f"model={model}")
-    made = checkpoint.adapt(settings, ["no", "yes"])
+    made = adapter.adapt(settings, ["no", "yes"])
     with torch.no_grad():
         for p in made.trainable().values():
             p.add_(0.05 * torch.randn_like(p))
     path = tmp_path / "adapter.safetensors"
-    checkpoint.save(path, made, settings, ["no", "yes"], step=7)
-    saved, loaded = checkpoint.load(path)
+    adapter.save(path, made, settings, ["no", "yes"], step=7)
+    saved, loaded = adapter.load(path)
     assert saved.experiment == settings
     assert (saved.labels, saved.step) == (["no", "yes"], 7)
     data = batch()
@@ -95,7 +94,7 @@ def test_saved_and_loaded_it_gives_identical_logits(experiment, tmp_path, method
 @every_method
 def test_the_same_seed_builds_the_same_and_another_seed_another(experiment, method, model):
     def built(seed):
-        return checkpoint.adapt(
+        return adapter.adapt(
             experiment(f"method={method}", f"model={model}", f"seed={seed}"), ["no", "yes"]
         ).trainable()
 
@@ -106,9 +105,9 @@ def test_the_same_seed_builds_the_same_and_another_seed_another(experiment, meth
 
 def test_every_registered_method_has_a_yaml_and_says_who_it_is(experiment):
     pytest.importorskip("peft")
-    classes = {type(experiment(f"method={name}").method) for name in arguments.options("method")}
+    classes = {type(experiment(f"method={name}").method) for name in command_line.options("method")}
     assert classes == set(METHODS.values())
-    for name in arguments.options("method"):
+    for name in command_line.options("method"):
         method = experiment(f"method={name}").method
         assert method.name == name
         assert method.display_name
@@ -166,7 +165,7 @@ def test_balance_is_averaged_over_layers_and_summed_in_the_published_variant(ada
 
 def test_settings_of_every_yaml_resolve(experiment):
     for group in ("model", "task", "hardware"):
-        for option in arguments.options(group):
+        for option in command_line.options(group):
             extra = ["task.files.train=a.csv", "task.files.validation=b.csv", "task.columns=[a]"]
             made = experiment(f"{group}={option}", *(extra if option == "files" else []))
             assert isinstance(made, schema.Experiment)

@@ -11,15 +11,15 @@ from conftest import batch
 from support.mixing import spread
 from two_processes import SIZE, built, measured
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 
 HERE = Path(__file__).parent.parent
 LOAD = """
 import json, sys, torch
 from pathlib import Path
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 torch.set_num_threads(1)
-saved, made = checkpoint.load(Path(sys.argv[1]))
+saved, made = adapter.load(Path(sys.argv[1]))
 data = torch.load(sys.argv[2])
 print(json.dumps(made.model.eval()(**data).logits.tolist()))
 """
@@ -37,9 +37,9 @@ def test_a_fresh_process_loads_identical_logits_without_any_setting(experiment, 
         "method.alpha_per_layer=true",
         "method.router_gradient=gate",
     )
-    made = spread(checkpoint.adapt(settings, ["no", "yes"]))
+    made = spread(adapter.adapt(settings, ["no", "yes"]))
     data = {name: tensor for name, tensor in batch(num_rows=6).items() if name != "labels"}
-    checkpoint.save(tmp_path / "adapter.safetensors", made, settings, ["no", "yes"], step=1)
+    adapter.save(tmp_path / "adapter.safetensors", made, settings, ["no", "yes"], step=1)
     torch.save(data, tmp_path / "batch.pt")
     command = [sys.executable, "-c", LOAD, str(tmp_path / "adapter.safetensors"), str(tmp_path / "batch.pt")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

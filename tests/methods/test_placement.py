@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from molex_cli.cli import main
-from molex_cli.methods import placement as placing
+from molex_cli.methods import placement
 from molex_cli.runtime import hardware
 from molex_cli.runtime.hardware import Base, Device, Hardware, Precision
 
@@ -22,7 +22,7 @@ def losses(folder):
 
 @pytest.mark.parametrize("method", ["lora", "mola_inverted", "molex"])
 def test_activation_checkpointing_changes_no_loss_with_dropout_on(method):
-    settings = ["train", "experiment=smoke", f"method={method}", "train.accumulate=2"]
+    settings = ["train", "experiment=smoke", f"method={method}", "train.gradient_accumulation_steps=2"]
     assert main([*settings, "output_dir=plain"]) == 0
     assert main([*settings, "output_dir=again", "hardware.activation_checkpointing=true"]) == 0
     assert losses("again") == losses("plain")
@@ -32,7 +32,7 @@ def test_activation_checkpointing_changes_no_loss_with_dropout_on(method):
 def test_a_base_in_bf16_leaves_what_is_trained_in_float32(adapted, method):
     made = adapted(f"method={method}")
     settings = Hardware(device=Device.cpu, precision=Precision.bf16, base=Base.bf16)
-    placing.place(made, settings, hardware.accelerator(settings))
+    placement.place(made, settings, hardware.accelerator(settings))
     trained = {id(parameter) for parameter in made.trainable().values()}
     for name, parameter in made.model.named_parameters():
         expected = torch.float32 if id(parameter) in trained or parameter.ndim == 1 else torch.bfloat16
@@ -67,7 +67,7 @@ def test_four_bits_without_their_library_are_refused_with_the_way_to_get_it(adap
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.nn", None)
     settings = Hardware(device=Device.cpu, precision=Precision.bf16, base=Base.nf4)
     with pytest.raises(Exception, match=r"must have bitsandbytes, got none; pip install 'molex\[quantized\]'"):
-        placing.place(adapted("method=lora"), settings, hardware.accelerator(CPU))
+        placement.place(adapted("method=lora"), settings, hardware.accelerator(CPU))
 
 
 @pytest.mark.slow

@@ -8,13 +8,13 @@ import pytest
 import torch
 from support.runs import only_record
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
-from molex_cli.config.task import Kind, Language, Protocol, Task
+from molex_cli.config.task import AnswerMode, Kind, Language, Task
 from molex_cli.data.prompts import Question, encode_questions, questions
 from molex_cli.data.reading import Split, inputs, read, read_split
 from molex_cli.errors import DataError, TaskError
-from molex_cli.objectives import objective, protocol
+from molex_cli.objectives import answer_mode_of, build_objective
 from molex_cli.objectives.causal_lm import found_answer, generated
 
 ROWS = {"commonsense_qa": (9741, 1221), "openbook_qa": (4957, 500), "science_qa": (611, 346)}
@@ -43,7 +43,7 @@ def test_science_questions_have_two_to_four_choices_and_may_lack_a_hint(experime
     split = read(task, official_data)[0]["train"]
     assert {len(choices) for choices in split.choices} == {2, 3, 4}
     empty = next(i for i, (hint, _) in enumerate(split.texts) if not hint)
-    assert questions(task, split, Protocol.likelihood)[empty].prompt.startswith("Context: N/A\nQuestion: ")
+    assert questions(task, split, AnswerMode.likelihood)[empty].prompt.startswith("Context: N/A\nQuestion: ")
     assert len(read_split(task, "test", official_data, []).ids) == 360
 
 
@@ -64,7 +64,7 @@ def test_e2e_has_a_row_for_each_reference_in_training_and_for_each_meaning_in_va
 
 def made_task(**settings):
     language = Language(prompt="{q}?", instruction="{q} {options}", answer="So: {answer}.", max_new_tokens=6)
-    return Task(name="x", kind=Kind.choose, columns=["q"], choices="choices", language=language, **settings)
+    return Task(name="x", kind=Kind.multiple_choice, columns=["q"], choices="choices", language=language, **settings)
 
 
 def made_split():
@@ -77,16 +77,16 @@ def decoder(experiment):
     def make(*settings, task=None):
         made = experiment("model=tiny_llama", "method=lora", *settings)
         made.task = task or made_task()
-        return checkpoint.adapt(made, []), objective(made.task, checkpoint.asked(made), [])
+        return adapter.adapt(made, []), build_objective(made.task, adapter.answer_mode(made), [])
 
     return make
 
 
 def test_likelihoods_are_those_of_each_answer_computed_alone(decoder, tmp_path):
-    adapted, goal = decoder()
+    adapted, objective = decoder()
     tokenizer = adapted.backbone.tokenizer
-    encoded = goal.encode(made_split(), tokenizer, 64, tmp_path, training=False)
-    values = goal.values(adapted, encoded, 2, CPU)
+    encoded = objective.encode(made_split(), tokenizer, 64, tmp_path, training=False)
+    values = objective.values(adapted, encoded, 2, CPU)
     row = 0
     for (text,), choices in zip(made_split().texts, CHOICES, strict=True):
         for choice in choices:
@@ -101,28 +101,28 @@ def test_likelihoods_are_those_of_each_answer_computed_alone(decoder, tmp_path):
 
 
 def test_the_raw_score_takes_the_sum_and_the_normalised_one_the_mean_over_tokens(decoder, tmp_path):
-    adapted, goal = decoder()
-    encoded = goal.encode(made_split(), adapted.backbone.tokenizer, 64, tmp_path, training=False)
-    answers = goal.answers(adapted, encoded, ["accuracy"], 2, CPU)
+    adapted, objective = decoder()
+    encoded = objective.encode(made_split(), adapted.backbone.tokenizer, 64, tmp_path, training=False)
+    answers = objective.predictions(adapted, encoded, ["accuracy"], 2, CPU)
     for row in answers.rows:
         sums, tokens = row["log_likelihoods"], row["tokens"]
         assert row["prediction"] == "ABCDE"[max(range(len(sums)), key=lambda i: sums[i])]
         means = [s / t for s, t in zip(sums, tokens, strict=True)]
         assert row["prediction_normalised"] == "ABCDE"[max(range(len(means)), key=lambda i: means[i])]
     assert set(answers.scores) == {"accuracy", "accuracy_normalised"}
-    again = goal.answers(adapted, encoded, ["accuracy"], 1, CPU)
+    again = objective.predictions(adapted, encoded, ["accuracy"], 1, CPU)
     assert [row["prediction"] for row in again.rows] == [row["prediction"] for row in answers.rows]
 
 
 @pytest.mark.parametrize("method", ["lora", "molex", "mola_inverted"])
 def test_generation_in_batches_is_generation_one_by_one(decoder, tmp_path, method):
-    task = made_task(protocol=Protocol.generate)
-    adapted, goal = decoder(f"method={method}", task=task)
+    task = made_task(answer_mode=AnswerMode.generate)
+    adapted, objective = decoder(f"method={method}", task=task)
     torch.manual_seed(0)
     with torch.no_grad():
         for p in adapted.trainable().values():
             p.add_(0.3 * torch.randn_like(p))
-    encoded = goal.encode(made_split(), adapted.backbone.tokenizer, 200, tmp_path, training=False)
+    encoded = objective.encode(made_split(), adapted.backbone.tokenizer, 200, tmp_path, training=False)
     together, alone = (generated(adapted, encoded, task, size, CPU) for size in (4, 1))
     assert together == alone
     prompt, _ = encoded.row(2)
@@ -133,11 +133,11 @@ def test_generation_in_batches_is_generation_one_by_one(decoder, tmp_path, metho
 
 def test_training_learns_the_answer_alone_or_everything_and_never_padding(decoder, tmp_path):
     for train_on, everything in (("answer", False), ("all", True)):
-        adapted, goal = decoder(task=made_task(protocol=Protocol.generate))
-        goal.task.language.train_on = type(goal.task.language.train_on)(train_on)
+        adapted, objective = decoder(task=made_task(answer_mode=AnswerMode.generate))
+        objective.task.language.train_on = type(objective.task.language.train_on)(train_on)
         tokenizer = adapted.backbone.tokenizer
-        encoded = goal.encode(made_split(), tokenizer, 200, tmp_path, training=True)
-        made = goal.batch(encoded, [0, 2], tokenizer.pad_token_id, None)
+        encoded = objective.encode(made_split(), tokenizer, 200, tmp_path, training=True)
+        made = objective.batch(encoded, [0, 2], tokenizer.pad_token_id, None)
         learned = made["labels"] != -100
         real = made["attention_mask"].bool()
         assert torch.equal(learned, real if everything else real & ~made["prompt_mask"].bool())
@@ -164,11 +164,11 @@ def test_how_a_prompt_is_cut_says_nothing_of_the_right_answer(experiment, offici
     """Room is kept for the longest answer, or the length of a cut prompt would give the label away."""
     experiment = experiment("task=instruct/rte", "model=tiny_llama", "method=lora")
     split = read_split(experiment.task, "validation", official_data, experiment.task.labels)
-    adapted = checkpoint.adapt(experiment, experiment.task.labels)
-    goal = objective(experiment.task, checkpoint.asked(experiment), experiment.task.labels)
+    adapted = adapter.adapt(experiment, experiment.task.labels)
+    objective = build_objective(experiment.task, adapter.answer_mode(experiment), experiment.task.labels)
     turned = dataclasses.replace(split, labels=[1 - label for label in split.labels])
     rows = [
-        goal.encode(each, adapted.backbone.tokenizer, max_length, tmp_path, training=training)
+        objective.encode(each, adapted.backbone.tokenizer, max_length, tmp_path, training=training)
         for each in (split, turned)
         for training in (True, False)
     ]
@@ -179,17 +179,17 @@ def test_how_a_prompt_is_cut_says_nothing_of_the_right_answer(experiment, offici
 
 
 def test_all_choices_of_a_question_follow_the_same_prompt(decoder, tmp_path):
-    adapted, goal = decoder()
-    encoded = goal.encode(made_split(), adapted.backbone.tokenizer, 14, tmp_path, training=False)
+    adapted, objective = decoder()
+    encoded = objective.encode(made_split(), adapted.backbone.tokenizer, 14, tmp_path, training=False)
     for question in range(4):
         rows = encoded.rows_of([question])
         assert len({tuple(encoded.row(row)[0][: encoded.starts[row]]) for row in rows}) == 1
 
 
 def test_greedy_generation_does_not_take_over_the_models_own_settings(decoder, tmp_path):
-    task = made_task(protocol=Protocol.generate)
-    adapted, goal = decoder(task=task)
-    encoded = goal.encode(made_split(), adapted.backbone.tokenizer, 200, tmp_path, training=False)
+    task = made_task(answer_mode=AnswerMode.generate)
+    adapted, objective = decoder(task=task)
+    encoded = objective.encode(made_split(), adapted.backbone.tokenizer, 200, tmp_path, training=False)
     plain = generated(adapted, encoded, task, 4, CPU)
     for name, value in (("repetition_penalty", 3.0), ("no_repeat_ngram_size", 1), ("do_sample", True)):
         setattr(adapted.model.generation_config, name, value)
@@ -199,25 +199,27 @@ def test_greedy_generation_does_not_take_over_the_models_own_settings(decoder, t
 @pytest.mark.parametrize("value", ["red", 5, ["a"], [], {"label": ["A", "B"], "text": ["x"]}, [{"label": "A"}], None])
 def test_choices_that_are_none_are_refused(value):
     with pytest.raises(DataError, match=r"row 1 must have (2 to 26 )?choices .*in c"):
-        inputs(Task(name="x", kind=Kind.choose, columns=["q"], choices="c"), {"q": "why", "c": value}, [], "row 1")
+        inputs(
+            Task(name="x", kind=Kind.multiple_choice, columns=["q"], choices="c"), {"q": "why", "c": value}, [], "row 1"
+        )
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         (
-            ["task=glue/rte", "task.protocol=generate"],
-            "protocol must be auto, head for kind=classify, got generate",
+            ["task=glue/rte", "task.answer_mode=generate"],
+            "answer_mode must be auto, head for kind=classification, got generate",
         ),
         (
-            ["task=e2e", "task.protocol=likelihood"],
-            "protocol must be auto, generate for kind=write, got likelihood",
+            ["task=e2e", "task.answer_mode=likelihood"],
+            "answer_mode must be auto, generate for kind=generation, got likelihood",
         ),
         (["task=commonsense_qa", "task.language.prompt='{answer}'"], "must use columns of the task, got {answer}"),
         (["task=commonsense_qa", "task.language.prompt='{question:d}'"], "task.language.prompt must be a template"),
         (["task=commonsense_qa", "task.language.prompt='{question'"], "task.language.prompt must be a template"),
         (["task=commonsense_qa", "task.language.pattern=xyz"], "task.language.pattern must have {answer} in it"),
-        (["task=glue/cola", "task.metrics=[bleu]"], "task.metrics must be metrics of kind=classify, got bleu"),
+        (["task=glue/cola", "task.metrics=[bleu]"], "task.metrics must be metrics of kind=classification, got bleu"),
         (
             ["task=e2e", "task.metrics=[meteor,bleu]"],
             "must begin with a score that is computed, got meteor",
@@ -266,7 +268,7 @@ def test_the_longer_of_two_labels_is_looked_for_first():
 
 
 def test_the_effective_batch_counts_tokens_and_not_parts(decoder, tmp_path):
-    """Answers differ in length: cut into parts, the gradient must still be that of the whole batch."""
+    """Predictions differ in length: cut into parts, the gradient must still be that of the whole batch."""
     from molex_cli.config.schema import Train
     from molex_cli.data.batches import Share
     from molex_cli.runtime.hardware import Device, Hardware, accelerator
@@ -274,14 +276,14 @@ def test_the_effective_batch_counts_tokens_and_not_parts(decoder, tmp_path):
 
     found = []
     for cuts in ([[0, 1, 2, 3]], [[0], [1, 2], [3]]):
-        adapted, goal = decoder(task=made_task(protocol=Protocol.generate))
+        adapted, objective = decoder(task=made_task(answer_mode=AnswerMode.generate))
         adapted.model.eval()
-        encoded = goal.encode(made_split(), adapted.backbone.tokenizer, 200, tmp_path, training=True)
+        encoded = objective.encode(made_split(), adapted.backbone.tokenizer, 200, tmp_path, training=True)
         pad_id = adapted.backbone.tokenizer.pad_token_id
         own = [Share(part, len(cuts), cut) for part, cut in enumerate(cuts)]
-        pieces = [Piece(share, goal.batch(encoded, share.rows, pad_id, None)) for share in own]
+        pieces = [Piece(share, objective.batch(encoded, share.rows, pad_id, None)) for share in own]
         training = Training.of(adapted, Train(), learning_rate=1e-3)
-        losses = _backward(training, goal, pieces, accelerator(Hardware(device=Device.cpu)), step_seed=0)
+        losses = _backward(training, objective, pieces, accelerator(Hardware(device=Device.cpu)), step_seed=0)
         found.append((losses.task, [p.grad.clone() for p in adapted.trainable().values()]))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     for one, other in zip(found[0][1], found[1][1], strict=True):
@@ -289,18 +291,18 @@ def test_the_effective_batch_counts_tokens_and_not_parts(decoder, tmp_path):
 
 
 def test_an_encoder_cannot_write_or_rank_by_likelihood_and_says_so():
-    for task in (Task(name="e2e", kind=Kind.write), made_task(protocol=Protocol.likelihood)):
+    for task in (Task(name="e2e", kind=Kind.generation), made_task(answer_mode=AnswerMode.likelihood)):
         with pytest.raises(TaskError, match=f"task={task.name} must be answered by a decoder, got the encoder minilm"):
-            protocol(task, False, "minilm")
-    assert protocol(made_task(), False, "minilm") is Protocol.head
-    assert protocol(made_task(), True, "smollm2_135m") is Protocol.likelihood
+            answer_mode_of(task, False, "minilm")
+    assert answer_mode_of(made_task(), False, "minilm") is AnswerMode.head
+    assert answer_mode_of(made_task(), True, "smollm2_135m") is AnswerMode.likelihood
 
 
 RUNS = [
     ("commonsense_qa", "minilm", ["method=lora"]),
     ("science_qa", "minilm", ["method=molex"]),
     ("openbook_qa", "tiny_llama", ["method=mola_inverted"]),
-    ("commonsense_qa", "tiny_gpt2", ["method=lora", "task.protocol=generate", "task.language.max_new_tokens=4"]),
+    ("commonsense_qa", "tiny_gpt2", ["method=lora", "task.answer_mode=generate", "task.language.max_new_tokens=4"]),
     ("instruct/rte", "tiny_llama", ["method=molex"]),
     ("instruct/cola", "tiny_gpt2", ["method=mola_paper", "task.language.train_on=all"]),
     ("instruct/mrpc", "tiny_llama", ["method=molex", "task.language.train_on=all"]),
@@ -334,9 +336,9 @@ def test_every_task_trains_a_few_steps_on_real_rows(official_data, name, model, 
     metric = "bleu" if name == "e2e" else "accuracy"
     assert 0 <= record["scores"]["last"]["scores"][metric] <= (100 if name == "e2e" else 1)
     expected = {"minilm": "head"}.get(model, "likelihood")
-    if name.startswith("instruct") or "task.protocol=generate" in settings or name == "e2e":
+    if name.startswith("instruct") or "task.answer_mode=generate" in settings or name == "e2e":
         expected = "generate"
-    assert record["evaluation"]["protocol"] == expected
+    assert record["evaluation"]["answer_mode"] == expected
     if name == "e2e":
         assert set(record["evaluation"]["not_computed"]) == {"meteor", "cider"}
         assert set(record["evaluation"]["implementations"]) == {"bleu", "nist", "rouge_l"}
@@ -361,7 +363,7 @@ def test_an_encoder_on_a_writing_task_is_told_in_one_line(official_data, capsys)
 SMOLLM2 = [
     ("commonsense_qa", ["method=lora"]),
     ("openbook_qa", ["method=mola_inverted"]),
-    ("science_qa", ["method=molex", "task.protocol=generate", "task.language.max_new_tokens=8"]),
+    ("science_qa", ["method=molex", "task.answer_mode=generate", "task.language.max_new_tokens=8"]),
     ("instruct/mrpc", ["method=lora"]),
     ("instruct/cola", ["method=mola_paper", "task.language.train_on=all"]),
     ("instruct/rte", ["method=molex"]),

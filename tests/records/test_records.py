@@ -9,8 +9,7 @@ import pytest
 
 from molex_cli import records
 from molex_cli.errors import RecordError
-from molex_cli.records import index
-from molex_cli.records import locks as claims
+from molex_cli.records import index, locks
 from molex_cli.records.locks import Resume, State
 
 
@@ -38,36 +37,36 @@ def left(folder, status):
 )
 def test_what_becomes_of_a_run_that_is_there(tmp_path, status, resume, expected):
     left(tmp_path / "run", status)
-    claim = claims.claim(str(tmp_path), "run", Resume[resume])
+    claim = locks.acquire(str(tmp_path), "run", Resume[resume])
     assert (claim.state, claim.folder) == (State[expected], tmp_path / "run")
     claim.release()
 
 
 def test_starting_over_takes_a_folder_beside_and_the_latest_one_counts(tmp_path):
     left(tmp_path / "run", "finished")
-    claim = claims.claim(str(tmp_path), "run", Resume.never)
+    claim = locks.acquire(str(tmp_path), "run", Resume.never)
     assert claim.folder == tmp_path / "run.2"
     claim.release()
-    assert claims.claim(str(tmp_path), "run", Resume.missing).folder == tmp_path / "run.2"
+    assert locks.acquire(str(tmp_path), "run", Resume.missing).folder == tmp_path / "run.2"
 
 
 def test_a_run_at_work_elsewhere_is_left_alone(tmp_path):
-    first = claims.claim(str(tmp_path), "run", Resume.missing)
-    assert claims.claim(str(tmp_path), "run", Resume.missing, wait=0.1).state is State.elsewhere
+    first = locks.acquire(str(tmp_path), "run", Resume.missing)
+    assert locks.acquire(str(tmp_path), "run", Resume.missing, wait=0.1).state is State.elsewhere
     first.release()
-    assert claims.claim(str(tmp_path), "run", Resume.missing, wait=0.1).state is State.ours
+    assert locks.acquire(str(tmp_path), "run", Resume.missing, wait=0.1).state is State.ours
 
 
 def test_a_broken_record_is_not_written_over(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/record.json").write_text("{")
     with pytest.raises(RecordError, match=r"record\.json must be"):
-        claims.claim(str(tmp_path), "run", Resume.missing)
+        locks.acquire(str(tmp_path), "run", Resume.missing)
     assert (tmp_path / "run/record.json").read_text() == "{"
 
 
 def start(output_dir, resume, box):
-    claim = claims.claim(output_dir, "task/with slash", Resume[resume], wait=0.0)
+    claim = locks.acquire(output_dir, "task/with slash", Resume[resume], wait=0.0)
     box.put((claim.state.name, claim.folder.name))
     if claim.state is State.ours:
         multiprocessing.Event().wait(0.5)  # hold it while the others try

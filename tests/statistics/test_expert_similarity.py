@@ -1,4 +1,4 @@
-"""Redundancy from the factors equals what the dense products say, at any size."""
+"""ExpertSimilarity from the factors equals what the dense products say, at any size."""
 
 import time
 import tracemalloc
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
 
-from molex_cli.statistics import expert_similarity as redundancy
+from molex_cli.statistics import expert_similarity
 
 
 def factors(experts=4, rank=3, num_in=11, num_out=7, seed=0):
@@ -17,7 +17,7 @@ def factors(experts=4, rank=3, num_in=11, num_out=7, seed=0):
 
 def test_the_gram_matrices_say_what_the_dense_products_say():
     down, up = factors()
-    found = redundancy.of_factors(down, up, 2.0, 0, "query")
+    found = expert_similarity.of_factors(down, up, 2.0, 0, "query")
     dense = [2.0 * up[e].T @ down[e] for e in range(4)]
     assert found.norm == pytest.approx([np.linalg.norm(each) for each in dense])
     for a in range(4):
@@ -32,21 +32,23 @@ def test_the_gram_matrices_say_what_the_dense_products_say():
 
 def test_known_experts_have_known_redundancy():
     down, up = factors(experts=2)
-    same = redundancy.of_factors(np.stack([down[0], down[0]]), np.stack([up[0], 3 * up[0]]), 1.0, 0, "a").as_data()
+    same = expert_similarity.of_factors(
+        np.stack([down[0], down[0]]), np.stack([up[0], 3 * up[0]]), 1.0, 0, "a"
+    ).as_data()
     assert same["cosine"] == pytest.approx(1.0)
     assert same["distance"] == pytest.approx(2 * np.linalg.norm(up[0].T @ down[0]))
     assert same["output_overlap"] == pytest.approx(1.0)
     assert same["input_overlap"] == pytest.approx(1.0)
     apart = np.zeros((2, 3, 12))
     apart[0, :, :3] = apart[1, :, 3:6] = np.eye(3)
-    found = redundancy.of_factors(apart, apart, 1.0, 0, "a").as_data()
+    found = expert_similarity.of_factors(apart, apart, 1.0, 0, "a").as_data()
     assert (found["cosine"], found["output_overlap"]) == (0.0, 0.0)
     assert found["distance"] == pytest.approx(np.sqrt(6))
 
 
 def test_experts_that_are_zero_have_a_distance_and_no_direction():
     down, up = factors()
-    found = redundancy.of_factors(down, np.zeros_like(up), 1.0, 0, "a").as_data()
+    found = expert_similarity.of_factors(down, np.zeros_like(up), 1.0, 0, "a").as_data()
     assert found["distance"] == 0.0
     assert np.isnan(found["cosine"])
     assert np.isnan(found["output_overlap"])
@@ -61,10 +63,10 @@ def test_a_seven_billion_parameter_shape_takes_no_dense_product():
     stream = np.random.default_rng(0)
     down = stream.normal(size=(5, 8, 4096)).astype(np.float32)
     up = stream.normal(size=(5, 8, 4096)).astype(np.float32)
-    redundancy.of_factors(down, up, 2.0, 0, "q_proj")
+    expert_similarity.of_factors(down, up, 2.0, 0, "q_proj")
     began = time.perf_counter()
     for layer in range(32):
-        redundancy.of_factors(down, up, 2.0, layer, "q_proj")
+        expert_similarity.of_factors(down, up, 2.0, layer, "q_proj")
     ours = time.perf_counter() - began
     began = time.perf_counter()
     dense = [up[e].T @ down[e] for e in range(5)]
@@ -75,7 +77,7 @@ def test_a_seven_billion_parameter_shape_takes_no_dense_product():
 def test_memory_is_that_of_the_factors_not_of_the_products():
     down, up = factors(experts=5, rank=8, num_in=4096, num_out=4096)
     tracemalloc.start()
-    redundancy.of_factors(down, up, 2.0, 0, "q_proj")
+    expert_similarity.of_factors(down, up, 2.0, 0, "q_proj")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4096 * 4096 * 8 / 16

@@ -17,7 +17,13 @@ def leave(folder, method="lora", seed=0, share=0.6, *, task="rte", status="finis
     easy = stream.random(EXAMPLES)
     rows = [{"id": str(i), "label": "yes", "prediction": "yes" if e < share else "no"} for i, e in enumerate(easy)]
     accuracy = sum(row["prediction"] == "yes" for row in rows) / EXAMPLES
-    scores = {"step": 9, "epoch": 1.0, "loss": 0.5, "scores": {metric: accuracy}, "outcomes": records.outcomes(rows)}
+    scores = {
+        "step": 9,
+        "epoch": 1.0,
+        "loss": 0.5,
+        "scores": {metric: accuracy},
+        "correctness": records.correctness(rows),
+    }
     settings = {
         "method": {"name": method, "published": False, "learning_rate": 1e-3},
         "task": {"name": task},

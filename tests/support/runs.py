@@ -15,7 +15,13 @@ def only_record(folder="outputs") -> tuple[dict, object]:
     return json.loads(path.read_text()), path.parent
 
 
-SMOKE = ["experiment=smoke", "train.max_steps=null", "train.epochs=2", "train.batch_size=2", "train.accumulate=3"]
+SMOKE = [
+    "experiment=smoke",
+    "train.max_steps=null",
+    "train.epochs=2",
+    "train.batch_size=2",
+    "train.gradient_accumulation_steps=3",
+]
 
 
 def outcome(folder):

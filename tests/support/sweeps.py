@@ -9,9 +9,7 @@ from pathlib import Path
 
 from molex_cli import records
 from molex_cli.cli import main
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
-from molex_cli.config import run_id as identity
+from molex_cli.config import command_line, overrides, run_id
 from molex_cli.launching import jobs
 
 PRESET = """\
@@ -28,7 +26,7 @@ KINDS = {
     "settings": {"model": "tiny_llama", "method": "bitfit"},
     "bug": {"train": "max_steps: 5"},
     "memory": {"more": "method: {rank: 1000000000}"},
-    "nan": {"train": "learning_rate: 1.0e+30, clip: null"},
+    "nan": {"train": "learning_rate: 1.0e+30, max_grad_norm: null"},
     "killed": {"train": "max_steps: 100000, epochs: 100000"},
 }
 
@@ -42,11 +40,11 @@ def presets(kinds=KINDS):
 
 
 def experiment_of(*settings):
-    return overrides.checked(arguments.parse(["-cd", "mine", *settings]))
+    return overrides.checked(command_line.parse(["-cd", "mine", *settings]))
 
 
 def folder_of(*settings):
-    return Path("outputs") / identity.run_name(experiment_of(*settings)).replace("/", "-")
+    return Path("outputs") / run_id.run_name(experiment_of(*settings)).replace("/", "-")
 
 
 def statuses():

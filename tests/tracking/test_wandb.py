@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_is_one_run(server, tmp_path, experiment):
     assert max(logged.series("train/loss")) == 5
     run(again)
     record, events, logs = only(tmp_path)
-    assert record["attempts"][0]["went_on_from_step"] == 4  # step 5 is told twice
+    assert record["attempts"][0]["resumed_from_step"] == 4  # step 5 is told twice
     assert len(logs) == 2
     assert len(server.runs) == 1
     require_whole(logged, record, events)

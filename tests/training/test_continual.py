@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.runs import only_record, sequence
 
-from molex_cli.checkpoints import adapter as checkpoint
+from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.data.reading import read
 from molex_cli.metrics.scores import backward_transfer, overall_performance, performance_drop
@@ -81,11 +81,11 @@ def test_any_list_of_tasks_is_a_sequence_of_stages_and_adapters_are_carried_on()
     assert main(sequence("one", "two")) == 0
     record, folder = only_record()
     assert record["scores"]["stages"] == ["one", "two"]
-    _, carried = checkpoint.load(folder / "adapter-last.safetensors")
+    _, carried = adapter.load(folder / "adapter-last.safetensors")
     files = ["task.files.train=two.csv", "task.files.validation=two.csv"]
     assert main(["train", "experiment=smoke", "method=lora", "train.learning_rate=0.02", *PLAIN, *files]) == 0
     alone = next(path.parent for path in Path("outputs").glob("*/record.json") if path.parent != folder)
-    _, fresh = checkpoint.load(alone / "adapter-last.safetensors")
+    _, fresh = adapter.load(alone / "adapter-last.safetensors")
     tensors = zip(carried.trainable().values(), fresh.trainable().values(), strict=True)
     assert any(not torch.equal(one, other) for one, other in tensors)
 
@@ -93,14 +93,14 @@ def test_any_list_of_tasks_is_a_sequence_of_stages_and_adapters_are_carried_on()
 def test_stages_of_unequal_labels_are_refused(capsys):
     assert main(sequence("one", "two", labels=("no yes", "false true"))) == 2
     said = "".join(capsys.readouterr())
-    assert "stages must be of one kind, got classify by head of no, yes, scored by accuracy in one" in said
-    assert "classify by head of false, true, scored by accuracy in two" in said
+    assert "stages must be of one kind, got classification by head of no, yes, scored by accuracy in one" in said
+    assert "classification by head of false, true, scored by accuracy in two" in said
 
 
 def test_a_sequence_whose_task_is_of_another_kind_than_its_stages_is_refused(capsys):
-    assert main([*sequence("one", "two"), "task.kind=regress", "task.metrics=[pearson]"]) == 2
+    assert main([*sequence("one", "two"), "task.kind=regression", "task.metrics=[pearson]"]) == 2
     said = "".join(capsys.readouterr())
-    assert "task must be asked as its stages are, got classify by head and regress by head" in said
+    assert "task must be asked as its stages are, got classification by head and regression by head" in said
 
 
 def test_one_stage_alone_is_refused_before_anything_runs(capsys):

@@ -1,4 +1,4 @@
-"""The loop: its timetable, its gradients, its checks."""
+"""The loop: its schedule, its gradients, its checks."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import batch
 
-from molex_cli.config.schema import Schedule, Train
+from molex_cli.config.schema import LearningRateSchedule, Train
 from molex_cli.data.encoding import encode
 from molex_cli.data.reading import Split
 from molex_cli.errors import TrainingError
@@ -14,7 +14,7 @@ from molex_cli.methods.base import Group
 from molex_cli.models.byte_tokenizer import byte_tokenizer
 from molex_cli.objectives.classification import Labels
 from molex_cli.runtime.hardware import Device, Hardware, accelerator, random_stream, stream_seed
-from molex_cli.training.loop import GradientFlow, Timetable, Training, optimizer, rate_factor, steps
+from molex_cli.training.loop import GradientFlow, Schedule, Training, optimizer, rate_factor, steps
 
 CPU = Hardware(device=Device.cpu)
 
@@ -45,7 +45,7 @@ def loop_of(made, rows, train, seed=0):
 
 def test_accumulated_parts_train_like_the_whole_batch(adapted, tmp_path):
     whole, one = trained(adapted, tmp_path, "method.balance=0", batch_size=8)
-    parts, other = trained(adapted, tmp_path, "method.balance=0", batch_size=2, accumulate=4)
+    parts, other = trained(adapted, tmp_path, "method.balance=0", batch_size=2, gradient_accumulation_steps=4)
     assert [s.tokens for s in one] == [s.tokens for s in other]
     assert [s.loss for s in one] == pytest.approx([s.loss for s in other], abs=1e-5)
     for name, p in whole.trainable().items():
@@ -86,13 +86,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_way_out(adapted, 
 
 
 def test_the_timetable_counts_steps_and_stops_at_max_steps():
-    table = Timetable.of(Train(batch_size=4, accumulate=2, epochs=1.5), 20)
+    table = Schedule.of(Train(batch_size=4, gradient_accumulation_steps=2, epochs=1.5), 20)
     assert (table.effective_batch, table.steps_per_epoch, table.total_steps) == (8, 3, 4)
-    assert Timetable.of(Train(max_steps=2), 1000).total_steps == 2
+    assert Schedule.of(Train(max_steps=2), 1000).total_steps == 2
     assert len(list(table.batches([5] * 20, seed=0))) == 4
 
 
-@pytest.mark.parametrize("schedule", Schedule, ids=lambda schedule: schedule.name)
+@pytest.mark.parametrize("schedule", LearningRateSchedule, ids=lambda schedule: schedule.name)
 def test_the_learning_rate_rises_to_its_peak_and_never_wastes_a_step(schedule):
     factors = [rate_factor(step, 100, 0.1, schedule) for step in range(100)]
     assert all(a < b for a, b in itertools.pairwise(factors[:11]))

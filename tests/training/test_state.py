@@ -12,14 +12,12 @@ from support.runs import SMOKE, StopAt, interrupted, outcome, sequence
 
 from molex_cli import records
 from molex_cli.cli import main
-from molex_cli.config import command_line as arguments
-from molex_cli.config import overrides
-from molex_cli.config import run_id as identity
+from molex_cli.config import command_line, overrides, run_id
 from molex_cli.config.schema import Keep
 from molex_cli.errors import CheckpointError
 from molex_cli.run import run
 from molex_cli.tracking.events import Evaluated
-from molex_cli.training import state as progress
+from molex_cli.training import state
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +72,24 @@ def test_a_run_killed_at_random_steps_ends_bit_for_bit_as_one_left_alone(tmp_pat
     attempts = json.loads(path.read_text())["attempts"]
     assert len(attempts) == died
     assert {attempt["status"] for attempt in attempts} == {"interrupted"}
-    assert attempts[-1]["went_on_from_step"] > 0
-    assert not (path.parent / progress.NAME).exists()
+    assert attempts[-1]["resumed_from_step"] > 0
+    assert not (path.parent / state.NAME).exists()
 
 
 def test_the_state_after_an_evaluation_has_that_evaluation(experiment):
     settings = ["train.max_steps=6", "train.evaluate_every=2", "checkpoint_every=1"]
     record = run(interrupted(experiment, *settings, at=5))
-    folder = Path("outputs") / identity.run_name(experiment(*settings)).replace("/", "-")
+    folder = Path("outputs") / run_id.run_name(experiment(*settings)).replace("/", "-")
     told = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [e["step"] for e in told if e["event"] == "evaluated"] == [2, 4, 6]
     assert [e["step"] for e in told if e["event"] == "step"] == [1, 2, 3, 4, 5, 6]
-    assert record.attempts[0]["went_on_from_step"] == 4
+    assert record.attempts[0]["resumed_from_step"] == 4
 
 
 def test_a_run_without_a_state_starts_over_in_its_folder(experiment):
     record = run(interrupted(experiment, at=1))
     assert record.status == "finished"
-    assert record.attempts[0]["went_on_from_step"] == 0
+    assert record.attempts[0]["resumed_from_step"] == 0
     assert len(list(Path("outputs").glob("*/record.json"))) == 1
 
 
@@ -112,13 +110,13 @@ def test_other_data_under_the_same_name_is_refused(experiment):
     files = ["task=files", "task.files.train=t.csv", "task.files.validation=t.csv", "task.columns=[text]"]
     interrupted(experiment, *files, "task.label=label", "checkpoint_every=1", "train.max_steps=6")
     Path("t.csv").write_text("text,label\n" + "a b c,no\nd e f,yes\n" * 16)
-    with pytest.raises(CheckpointError, match=r"must go on as it began, got data\.train: "):
+    with pytest.raises(CheckpointError, match=r"must resume as it began, got data\.train: "):
         run(experiment(*files, "task.label=label", "checkpoint_every=1", "train.max_steps=6"))
 
 
 def test_a_damaged_state_is_refused_with_the_way_out(experiment):
     again = interrupted(experiment, "checkpoint_every=1", "train.max_steps=6")
-    (path,) = Path("outputs").glob(f"*/{progress.NAME}")
+    (path,) = Path("outputs").glob(f"*/{state.NAME}")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=r"must be the state of a run, got a damaged file .* resume=never"):
         run(again)
@@ -143,7 +141,7 @@ def test_a_finished_run_is_shown_and_not_run_again(capsys):
 
 
 def test_a_failed_run_asked_for_again_is_tried_again():
-    broken = ["train", "experiment=smoke", "train.learning_rate=1e30", "train.clip=null", "method=full"]
+    broken = ["train", "experiment=smoke", "train.learning_rate=1e30", "train.max_grad_norm=null", "method=full"]
     assert main(broken) == 2
     assert main(broken) == 2
     (path,) = Path("outputs").glob("*/record.json")
@@ -162,13 +160,13 @@ def test_stages_go_on_after_the_last_one_learned_whole():
     command = sequence("one", "two")[1:]
 
     def made(*settings):
-        return overrides.checked(arguments.parse([*command, *settings]))
+        return overrides.checked(command_line.parse([*command, *settings]))
 
     whole = run(made("output_dir=whole"))
     stage = whole.training["steps"] // 2
     with pytest.raises(KeyboardInterrupt):
         run(made(), extra_sinks=(StopAt(Evaluated, 2 * stage),))  # while the second stage is scored
     record = run(made())
-    assert record.attempts[0]["went_on_from_step"] == stage
+    assert record.attempts[0]["resumed_from_step"] == stage
     assert record.scores == whole.scores
     assert record.training["mean_loss"] == whole.training["mean_loss"]

@@ -1,0 +1,78 @@
+"""Settings and keys that once had other names: files of before are read by them, and ids stay what they were."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TRAIN = {"accumulate": "gradient_accumulation_steps", "warmup": "warmup_ratio", "clip": "max_grad_norm"}
+TASK = {"protocol": "answer_mode"}
+KINDS = {
+    "choose": "multiple_choice",
+    "write": "generation",
+    "regress": "regression",
+    "classify": "classification",
+}
+ROUTING = {"freedom": "utilisation"}
+ATTEMPT = {"went_on_from_step": "resumed_from_step"}
+SCORE = {"correctness": "correctness"}
+
+
+def settings_of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file with today's names and values; what has them already stays as it is."""
+    return _settings(settings, TRAIN, TASK, KINDS)
+
+
+def first_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings under the names that they had first: ids are hashes of these."""
+    return _settings(settings, _turned(TRAIN), _turned(TASK), _turned(KINDS))
+
+
+def record_of_today(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a record with today's names; raise TypeError or AttributeError where it is none."""
+    found = dict(content)
+    found["settings"] = settings_of_today(content["settings"])
+    found["attempts"] = [_keys(each, ATTEMPT) for each in content.get("attempts", [])]
+    found["evaluation"] = _keys(content.get("evaluation", {}), TASK)
+    found["scores"] = {
+        which: _keys(score, SCORE) if isinstance(score, dict) else score
+        for which, score in content.get("scores", {}).items()
+    }
+    found["routing"] = routing_of_today(content.get("routing", {}))
+    return found
+
+
+def routing_of_today(routing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says of each layer's routing, with today's names."""
+    return {layer: _routing(statistics) for layer, statistics in routing.items()}
+
+
+def _routing(statistics: Mapping[str, Any]) -> dict[str, Any]:
+    found = _keys(statistics, ROUTING)
+    if "modules" in found:
+        found["modules"] = {name: _keys(each, ROUTING) for name, each in found["modules"].items()}
+    return found
+
+
+def _settings(
+    settings: Mapping[str, Any], train: Mapping[str, str], task: Mapping[str, str], kinds: Mapping[str, str]
+) -> dict[str, Any]:
+    found = dict(settings)
+    if isinstance(found.get("train"), Mapping):
+        found["train"] = _keys(found["train"], train)
+    if isinstance(found.get("task"), Mapping):
+        found["task"] = _task(found["task"], task, kinds)
+    if isinstance(found.get("stages"), Mapping):
+        found["stages"] = {name: _task(stage, task, kinds) for name, stage in found["stages"].items()}
+    return found
+
+
+def _task(task: Mapping[str, Any], names: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, Any]:
+    found = _keys(task, names)
+    return found | ({"kind": kinds.get(found["kind"], found["kind"])} if "kind" in found else {})
+
+
+def _keys(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in content.items()}
+
+
+def _turned(names: Mapping[str, str]) -> dict[str, str]:
+    return {new: old for old, new in names.items()}
