@@ -205,7 +205,7 @@ def test_a_bug_keeps_its_traceback_and_the_record_has_it(monkeypatch, capsys):
     def broken(*arguments, **named):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("molex_cli.run.steps", broken)
+    monkeypatch.setattr("molex_cli.training.stage.steps", broken)
     assert training.steps is not broken
     assert main(["train", *SMOKE]) == 1
     assert "Traceback" in capsys.readouterr().err

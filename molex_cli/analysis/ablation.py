@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from molex_cli.checkpoints.adapter import adapt
-from molex_cli.checkpoints.saved_run import Question, SavedRun, answers, prepared
+from molex_cli.checkpoints.saved_run import EvaluationRequest, SavedRun, predictions, prepared
 from molex_cli.errors import ConfigError
 from molex_cli.layers.experts import LowRankExperts
 from molex_cli.layers.guest_vote import GuestChoice
@@ -33,15 +33,15 @@ class Loss:
     of: int
 
 
-def ablated(run: SavedRun, question: Question, *, each_expert: bool) -> tuple[float, list[Loss]]:
+def ablated(run: SavedRun, question: EvaluationRequest, *, each_expert: bool) -> tuple[float, list[Loss]]:
     """Return the score of the whole run, and what it loses without each part."""
     split, objective = prepared(run, question)
-    whole = answers(run, question, split, objective)
+    whole = predictions(run, question, split, objective)
     metric = question.task.metrics[0]
     found = []
     for layer, expert in parts(run.adapted, each_expert=each_expert):
         with without(run.adapted, layer, expert):
-            rest = answers(run, question, split, objective)
+            rest = predictions(run, question, split, objective)
         values = [pseudo_values.of_rows(each.rows, metric, run.labels) for each in (rest, whole)]
         interval = paired.Interval(rest.scores[metric] - whole.scores[metric], np.nan, np.nan)
         if values[0] is not None and values[1] is not None:

@@ -15,14 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from molex_cli.config import schema
-from molex_cli.config.task import AnswerMode, Kind
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import CheckpointError, ConfigError
 from molex_cli.methods.base import Adapted, registered_name
-from molex_cli.models.loading import family
 from molex_cli.models.loading import load as load_backbone
-from molex_cli.models.structure import is_decoder
-from molex_cli.objectives import Objective, answer_mode_of, head_outputs
+from molex_cli.objectives import Objective, head_outputs
 from molex_cli.runtime.hardware import random_stream
 
 FORMAT = 1
@@ -40,18 +37,10 @@ class Saved:
     """Over names and bytes of the tensors."""
 
 
-def answer_mode(experiment: schema.Experiment) -> AnswerMode:
-    """Return how the model is asked; raise TaskError where its family cannot answer."""
-    task = experiment.task
-    if task.kind in (Kind.classification, Kind.regression):
-        return AnswerMode.head
-    return answer_mode_of(task, is_decoder(family(experiment.model)), experiment.model.name)
-
-
 def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
     """Load the backbone with the head that the task needs and put the method into it, from the seed's own streams."""
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
-    outputs = head_outputs(experiment.task, answer_mode(experiment), labels)
+    outputs = head_outputs(experiment.task, experiment.model, labels)
     backbone = load_backbone(experiment.model, outputs, experiment.seed, cache_dir)
     with random_stream(experiment.seed, "adapters"):
         return experiment.method.inject(backbone)
@@ -116,24 +105,24 @@ def load(path: Path) -> tuple[Saved, Adapted]:
 
 def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
     """Fill the trained tensors from a file; names and shapes must fit both ways."""
-    places = adapted.trainable()
+    parameters = adapted.trainable()
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
-        if names != set(places):
-            missing, extra = sorted(set(places) - names), sorted(names - set(places))
+        if names != set(parameters):
+            missing, extra = sorted(set(parameters) - names), sorted(names - set(parameters))
             raise CheckpointError(
                 f"{path} must hold exactly the trained tensors, got {len(missing)} missing and {len(extra)} unknown: "
                 f"{', '.join((missing + extra)[:3])}"
             )
-        tensors = {name: file.get_tensor(name) for name in places}
+        tensors = {name: file.get_tensor(name) for name in parameters}
         if _digest(tensors) != sha256:
             raise CheckpointError(f"{path} must hold the tensors that were saved, got other bytes; it is damaged")
         with torch.no_grad():
-            for name, place in places.items():
+            for name, parameter in parameters.items():
                 tensor = tensors[name]
-                if tensor.shape != place.shape:
-                    raise CheckpointError(f"{path}: {name} must be {list(place.shape)}, got {list(tensor.shape)}")
-                place.copy_(tensor)
+                if tensor.shape != parameter.shape:
+                    raise CheckpointError(f"{path}: {name} must be {list(parameter.shape)}, got {list(tensor.shape)}")
+                parameter.copy_(tensor)
 
 
 def reload_check(

@@ -11,7 +11,7 @@ from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
 from molex_cli.checkpoints.folders import new_folder, require_new
 from molex_cli.checkpoints.saved_run import adapter_file
-from molex_cli.config.task import AnswerMode, Kind
+from molex_cli.config.task import Kind
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.layers.experts import LowRankExperts
 from molex_cli.methods.base import Adapted
@@ -26,7 +26,7 @@ def merge(run: Path, which: str, output: Path) -> Saved:
     saved, adapted = adapter.load(file)
     merge_updates(adapted)
     config = adapted.model.config
-    if saved.experiment.task.kind is Kind.classification and adapter.answer_mode(saved.experiment) is AnswerMode.head:
+    if saved.experiment.task.kind is Kind.classification:
         config.id2label = dict(enumerate(saved.labels))
         config.label2id = {label: number for number, label in enumerate(saved.labels)}
     if adapted.backbone.is_language_model:

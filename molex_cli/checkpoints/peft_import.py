@@ -86,7 +86,7 @@ def import_adapter(theirs: Adapter, given: schema.Experiment, output: Path) -> s
     """Write a saved run that answers as the adapter does, and return its experiment."""
     require_new(output)
     labels = list(given.task.labels or ()) or reading.read(given.task, given.data_dir, given.train.max_rows)[1]
-    backbone = skeleton(given.model, head_outputs(given.task, adapter.answer_mode(given), labels))
+    backbone = skeleton(given.model, head_outputs(given.task, given.model, labels))
     method = dataclasses.replace(theirs.settings, targets=_shortest(backbone, theirs))
     experiment = dataclasses.replace(given, method=method)
     adapted = adapter.adapt(experiment, labels)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from molex_cli import objectives, records
+from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode, Kind, Task
@@ -24,8 +24,9 @@ from molex_cli.errors import CheckpointError, ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
-from molex_cli.objectives import Objective, Predictions
-from molex_cli.objectives.classification import Labels
+from molex_cli.objectives import Objective, Predictions, build_objective
+from molex_cli.objectives.answer_mode import answer_mode
+from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
 from molex_cli.runtime import hardware
 
@@ -46,23 +47,24 @@ class SavedRun:
     def objective(self, task: Task, labels: Sequence[str], mapping: Mapping[str, str]) -> Objective:
         """Return how this model is asked a task's questions; raise TaskError where it cannot be."""
         own = self.experiment.task
-        chosen = objectives.answer_mode_of(task, self.adapted.backbone.is_decoder, self.experiment.model.name)
-        trained = adapter.answer_mode(self.experiment)
+        model = self.experiment.model
+        chosen, trained = answer_mode(task, model), answer_mode(own, model)
         same_head = (chosen is AnswerMode.head) == (trained is AnswerMode.head)
         if not same_head or (chosen is AnswerMode.head and task.kind is not own.kind):
             raise TaskError(
                 f"task={task.name} must be of the kind that the run was trained on, got {task.kind.name} for a run on "
                 f"{own.name} ({own.kind.name})"
             )
-        if task.kind is Kind.classification:
-            return Labels(labels, _places(self.labels, labels, mapping))
-        if mapping:
+        found = build_objective(task, model, labels)
+        if task.kind is Kind.classification and isinstance(found, Classification):
+            found.label_of_output = _label_of_output(self.labels, labels, mapping)
+        elif mapping:
             raise ConfigError(f"map must be left out where no labels are predicted, got {dict(mapping)}")
-        return objectives.build_objective(task, chosen, labels)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class EvaluationRequest:
     """What a saved run is scored on."""
 
     task: Task
@@ -98,22 +100,22 @@ def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
     return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
 
 
-def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | None = None) -> dict[str, Any]:
+def scored(run: SavedRun, request: EvaluationRequest, perturbation: tuple[str, float] | None = None) -> dict[str, Any]:
     """Score the run, write scores and predictions into its folder, and return the scores."""
-    task = question.task
-    split, objective = prepared(run, question)
-    batch_size = question.batch_size or run.experiment.train.eval_batch_size
-    found = _answers(run, objective, split, question, batch_size, perturbation)
+    task = request.task
+    split, objective = prepared(run, request)
+    batch_size = request.batch_size or run.experiment.train.eval_batch_size
+    found = _answers(run, objective, split, request, batch_size, perturbation)
     result = {
         "task": task.name,
         "where": dict(task.where),
-        "split": question.split,
+        "split": request.split,
         "adapter": run.file.name,
         "step": run.step,
         "perturbation": {"kind": perturbation[0], "strength": perturbation[1]} if perturbation else None,
-        "seed": question.seed,
-        "mapping": dict(question.mapping),
-        "max_length": question.max_length or run.experiment.train.max_length,
+        "seed": request.seed,
+        "mapping": dict(request.mapping),
+        "max_length": request.max_length or run.experiment.train.max_length,
         "scores": found.scores,
         "loss": found.loss,
         "degenerate": found.doubts(),
@@ -125,31 +127,31 @@ def scored(run: SavedRun, question: Question, perturbation: tuple[str, float] | 
         "environment": records.environment(),
         "command": sys.argv[1:],
     }
-    asked_for = [task.name, dict(task.where), question.split, run.file.name, perturbation, question.seed]
-    asked_for += [dict(question.mapping), question.max_rows, question.max_length, batch_size, objective.answer_mode]
-    name = f"{task.name.replace('/', '-')}-{question.split}-{digest(asked_for)}"
+    identity = [task.name, dict(task.where), request.split, run.file.name, perturbation, request.seed]
+    identity += [dict(request.mapping), request.max_rows, request.max_length, batch_size, objective.answer_mode]
+    name = f"{task.name.replace('/', '-')}-{request.split}-{digest(identity)}"
     folder = subfolder(run.folder, "evaluations")
     records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
     records.write_rows(folder / f"{name}-predictions.jsonl", found.rows)
     return result
 
 
-def prepared(run: SavedRun, question: Question) -> tuple[Split, Objective]:
-    """Return the rows of a question and how the run is asked it."""
-    task = question.task
+def prepared(run: SavedRun, request: EvaluationRequest) -> tuple[Split, Objective]:
+    """Return the rows of a request and how the run is asked."""
+    task = request.task
     own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}
     labels = task.labels or (run.labels if own else [])
-    split = read_split(task, question.split, question.data_dir, labels, question.max_rows)
-    return split, run.objective(task, labels, question.mapping)
+    split = read_split(task, request.split, request.data_dir, labels, request.max_rows)
+    return split, run.objective(task, labels, request.mapping)
 
 
-def answers(run: SavedRun, question: Question, split: Split, objective: Objective) -> Predictions:
+def predictions(run: SavedRun, request: EvaluationRequest, split: Split, objective: Objective) -> Predictions:
     """Return what the run says of these rows, and write nothing."""
-    return _answers(run, objective, split, question, question.batch_size or run.experiment.train.eval_batch_size, None)
+    return _answers(run, objective, split, request, request.batch_size or run.experiment.train.eval_batch_size, None)
 
 
 def digest(content: Any) -> str:
-    """Return eight letters that tell one question from another in a file's name."""
+    """Return eight letters that tell one request from another in a file's name."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
@@ -174,7 +176,7 @@ def predict(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     split = Split([str(i) for i in range(len(texts))], texts, [dummy] * len(texts), choices if any(choices) else [])
     objective = run.objective(task, run.labels, {})
     size = run.experiment.train.eval_batch_size
-    found = _answers(run, objective, split, Question(task=task), size, None, scored_by=())
+    found = _answers(run, objective, split, EvaluationRequest(task=task), size, None, scored_by=())
     return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in found.rows]
 
 
@@ -182,13 +184,13 @@ def _answers(
     run: SavedRun,
     objective: Objective,
     split: Split,
-    question: Question,
+    request: EvaluationRequest,
     batch_size: int,
     perturbation: tuple[str, float] | None,
     *,
     scored_by: Sequence[str] | None = None,
 ) -> Predictions:
-    tokenizer, seed = run.adapted.backbone.tokenizer, question.seed
+    tokenizer, seed = run.adapted.backbone.tokenizer, request.seed
     noise: Any = contextlib.nullcontext()
     if perturbation is not None and perturbation[0] in KINDS:
         split = perturbed(split, *perturbation, seed)
@@ -196,17 +198,17 @@ def _answers(
         if not 0 <= perturbation[1] < math.inf:
             raise ConfigError(f"noise must be lengths from 0, got {perturbation[1]}")
         noise = embedding_noise(run.adapted.model, perturbation[1], seed, tokenizer.pad_token_id)
-    changed: Any = {"max_length": question.max_length} if question.max_length else {}
+    changed: Any = {"max_length": request.max_length} if request.max_length else {}
     train = dataclasses.replace(run.experiment.train, **changed)
-    experiment = dataclasses.replace(run.experiment, task=question.task, train=train)
+    experiment = dataclasses.replace(run.experiment, task=request.task, train=train)
     encoded = encoded_splits(experiment, run.adapted, objective, {"validation": split})["validation"]
-    names = question.task.metrics if scored_by is None else scored_by
+    names = request.task.metrics if scored_by is None else scored_by
     with noise:
         return objective.predictions(run.adapted, encoded, names, batch_size, run.device)
 
 
-def _places(trained: Sequence[str], labels: Sequence[str], mapping: Mapping[str, str]) -> list[int] | None:
-    """Return for each label of the run the place of the task's label that it stands for; None where they are equal."""
+def _label_of_output(trained: Sequence[str], labels: Sequence[str], mapping: Mapping[str, str]) -> list[int] | None:
+    """Return for each label of the run the index of the task's label that it means; None where they are equal."""
     if list(trained) == list(labels) and not mapping:
         return None
     meant = {label: mapping.get(label, label if not mapping else "") for label in trained}

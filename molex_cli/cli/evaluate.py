@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     results = [
         saved_run.scored(
             run,
-            saved_run.Question(
+            saved_run.EvaluationRequest(
                 task=task,
                 split=settings.split,
                 data_dir=saved.data_dir(run.experiment, experiment, given),

@@ -137,7 +137,7 @@ def _ablated(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     if run.experiment.stages:
         raise ConfigError(f"--ablate must have a run on one task, got stages in {folder.name}")
     data_dir = options.data_dir or default_data_dir() or run.experiment.data_dir
-    question = saved.Question(
+    question = saved.EvaluationRequest(
         task=run.experiment.task, data_dir=data_dir, max_rows=options.max_rows or run.experiment.train.max_rows
     )
     score, losses = ablation.ablated(run, question, each_expert=options.ablate == "experts")

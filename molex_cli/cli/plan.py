@@ -53,12 +53,11 @@ def main(argv: list[str]) -> int:
 
 def plan_of(experiment: "Experiment") -> "Plan":
     """Return what an experiment's method costs on its model."""
-    from molex_cli.checkpoints.adapter import answer_mode
     from molex_cli.methods.ledger import ledger
     from molex_cli.models.loading import skeleton
     from molex_cli.objectives import head_outputs
 
-    outputs = head_outputs(experiment.task, answer_mode(experiment), experiment.task.labels or ("", ""))
+    outputs = head_outputs(experiment.task, experiment.model, experiment.task.labels or ("", ""))
     adapted = experiment.method.inject(skeleton(experiment.model, outputs))
     return ledger(adapted, experiment.train.max_length)
 

@@ -124,6 +124,8 @@ class Task:
     """Keep only rows with these values in these columns."""
     answer_mode: AnswerMode = AnswerMode.auto
     """How a choice is asked for."""
+    objective: str | None = None
+    """An objective by its name (objectives/); null takes the standard one of the kind and answer mode."""
     language: Language = field(default_factory=Language)
 
     def problems(self) -> Iterator[str]:

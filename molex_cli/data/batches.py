@@ -1,4 +1,8 @@
-"""Rows to batches: an order drawn from its own random stream, rows of like length together."""
+"""Rows to batches: an order drawn from its own random stream, rows of like length together.
+
+The order is ours and not a DataLoader's: it depends on lengths, seed and epoch alone, so that all
+arms see the same batches.
+"""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -33,43 +37,50 @@ def scoring_order(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
 
 
-def parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Yield the rows of an effective batch in parts of at most `size`."""
+def slices(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Yield the rows in runs of at most `size`."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one process computes of one part of an effective batch."""
+class Microbatch:
+    """What one process computes of an effective batch in one forward pass.
 
-    part: int
-    parts: int
-    """Number of the part, and of all parts."""
-    rows: Sequence[int]
-    stand_in: bool = False
-    """Whether the rows only keep this process in step with the others and count for nothing."""
-    split: bool = False
-    """Whether other processes have the part's other rows."""
-
-
-def shares(rows: Sequence[int], size: int, rank: int, world: int) -> list[Share]:
-    """Return the shares of one process: whole parts where they can be dealt out evenly, else its rows of every part.
-
-    All processes get as many shares, so that those that wait for each other in a forward pass stay in step.
+    Ten rows at a batch size of 4 are three microbatches: 0 to 3, 4 to 7, 8 and 9. Two processes cannot take three
+    whole ones evenly, so they split each: the first process has the rows [0, 2], [4, 6], [8], the second [1, 3],
+    [5, 7], [9]. Eight rows are two microbatches, and each process takes one whole. Nine rows leave the second process
+    without a row of the last: it computes row 8 as a dummy, whose loss counts for nothing.
     """
-    whole = list(parts(rows, size))
+
+    index: int
+    """Which microbatch of the effective batch."""
+    count: int
+    """How many the effective batch has."""
+    rows: Sequence[int]
+    is_dummy: bool = False
+    """Whether the rows only keep this process in step with the others."""
+    is_split: bool = False
+    """Whether other processes have its other rows."""
+
+
+def microbatches(rows: Sequence[int], size: int, rank: int, world: int) -> list[Microbatch]:
+    """Return what one process computes of an effective batch: whole microbatches where they come out even.
+
+    All processes get as many, so that those that wait for each other in a forward pass stay in step.
+    """
+    whole = list(slices(rows, size))
     count = len(whole)
     if count % world == 0:
-        return [Share(number, count, whole[number]) for number in range(rank, count, world)]
-    own = [part[rank::world] for part in whole]
-    return [Share(i, count, mine or whole[i][:1], stand_in=not mine, split=True) for i, mine in enumerate(own)]
+        return [Microbatch(index, count, whole[index]) for index in range(rank, count, world)]
+    own = [each[rank::world] for each in whole]
+    return [Microbatch(i, count, mine or whole[i][:1], not mine, is_split=True) for i, mine in enumerate(own)]
 
 
 def collate(encoded: Encoded, rows: Sequence[int], pad_id: int, pad_to: int | None = None) -> dict[str, Tensor]:
     """Return rows of tokens as tensors: input_ids, attention_mask, ... [B, T], T the longest or at least `pad_to`."""
-    pieces = [encoded.row(row) for row in rows]
-    width = max(pad_to or 0, *(len(tokens) for tokens, _ in pieces))
+    encoded_rows = [encoded.row(row) for row in rows]
+    width = max(pad_to or 0, *(len(tokens) for tokens, _ in encoded_rows))
     shape = (len(rows), width)
     batch = {
         "input_ids": torch.full(shape, pad_id, dtype=torch.long),
@@ -77,7 +88,7 @@ def collate(encoded: Encoded, rows: Sequence[int], pad_id: int, pad_to: int | No
     }
     if encoded.types.size:
         batch["token_type_ids"] = torch.zeros(shape, dtype=torch.long)
-    for i, (tokens, types) in enumerate(pieces):
+    for i, (tokens, types) in enumerate(encoded_rows):
         batch["input_ids"][i, : len(tokens)] = torch.from_numpy(tokens)
         batch["attention_mask"][i, : len(tokens)] = 1
         if encoded.types.size:

@@ -90,7 +90,7 @@ def perform(job: Path) -> Status:
     try:
         experiment = run_id.load_settings(job)
         with lease(experiment.hardware.devices, experiment.hardware.jobs_per_device) as device:
-            status = Status("not started", error=STOPPED) if _is_stopped(job) else _claimed(job, experiment, device)
+            status = Status("not started", error=STOPPED) if _is_stopped(job) else _locked(job, experiment, device)
     except Exception as error:
         traceback.print_exception(error)
         status = Status("failed", error=str(error) or type(error).__name__, ran=True)
@@ -111,29 +111,29 @@ def _is_stopped(job: Path) -> bool:
     return (job.parent.parent / STOP).exists()
 
 
-def _claimed(job: Path, experiment: schema.Experiment, device: str | None) -> Status:
+def _locked(job: Path, experiment: schema.Experiment, device: str | None) -> Status:
     before = read_status(job)
     queued_again = before.ran and before.folder is not None
-    claim = locks.acquire_again(Path(before.folder or "")) if queued_again else run_id.acquired(experiment)
+    lock = locks.acquire_again(Path(before.folder or "")) if queued_again else run_id.acquired(experiment)
     try:
-        return _performed(job, experiment, claim, device)
+        return _performed(job, experiment, lock, device)
     finally:
-        claim.release()
+        lock.release()
 
 
-def _performed(job: Path, experiment: schema.Experiment, claim: RunLock, device: str | None) -> Status:
-    if claim.state is not State.ours:
-        return _of_record(claim.folder, claim.record, claim.state.name)
-    write_status(job, Status("running", str(claim.folder), ran=True))
+def _performed(job: Path, experiment: schema.Experiment, lock: RunLock, device: str | None) -> Status:
+    if lock.state is not State.ours:
+        return _of_record(lock.folder, lock.record, lock.state.name)
+    write_status(job, Status("running", str(lock.folder), ran=True))
     started = time.monotonic()
     try:
-        (_isolated if experiment.isolate else _inline)(job, experiment, claim, device)
+        (_isolated if experiment.isolate else _inline)(job, experiment, lock, device)
     except BaseException:
-        status = _of_record(claim.folder, locks.record_of(claim.folder), "interrupted")
+        status = _of_record(lock.folder, locks.record_of(lock.folder), "interrupted")
         write_status(job, replace(status, ran=True, seconds=time.monotonic() - started))
         raise
-    record = locks.record_of(claim.folder)
-    status = _of_record(claim.folder, record, record.status if record else "failed")
+    record = locks.record_of(lock.folder)
+    status = _of_record(lock.folder, record, record.status if record else "failed")
     told = read_status(job)
     if told.state == "failed":
         status.state, status.error = "failed", told.error
@@ -143,34 +143,34 @@ def _performed(job: Path, experiment: schema.Experiment, claim: RunLock, device:
     return status
 
 
-def _inline(job: Path, experiment: schema.Experiment, claim: RunLock, device: str | None) -> None:
+def _inline(job: Path, experiment: schema.Experiment, lock: RunLock, device: str | None) -> None:
     """Run in this process: for debuggers, which cannot follow into another."""
     from molex_cli.launching.torchrun import run_here
 
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     try:
-        run_here(experiment, claim)
+        run_here(experiment, lock)
     except Exception as error:
-        _tell_failure(job, claim.folder, error)
+        _tell_failure(job, lock.folder, error)
 
 
-def _isolated(job: Path, experiment: schema.Experiment, claim: RunLock, device: str | None) -> None:
+def _isolated(job: Path, experiment: schema.Experiment, lock: RunLock, device: str | None) -> None:
     """Run in a fresh process, forked from a clean one that has only imported what a run needs."""
     context = _server()
     environment = {**os.environ, **({} if device is None else {"CUDA_VISIBLE_DEVICES": device})}
-    process = context.Process(target=_child, args=(job, str(claim.folder), environment), name=f"molex {job.stem}")
+    process = context.Process(target=_child, args=(job, str(lock.folder), environment), name=f"molex {job.stem}")
     process.start()
     try:
         with terminated_as_interrupt():
             process.join()
     except BaseException:  # Ctrl-C, or a scheduler that takes the machine back
         _end(process)
-        locks.settle(claim.folder, process.exitcode, before=claim.record, status="interrupted")
+        locks.settle(lock.folder, process.exitcode, before=lock.record, status="interrupted")
         raise
-    console = claim.folder / CONSOLE
+    console = lock.folder / CONSOLE
     said = console.read_text(encoding="utf-8", errors="replace")[-4000:] if console.exists() else ""
-    locks.settle(claim.folder, process.exitcode, before=claim.record, status="failed", said=said)
+    locks.settle(lock.folder, process.exitcode, before=lock.record, status="failed", said=said)
 
 
 def _server() -> ForkServerContext:

@@ -24,24 +24,24 @@ LAUNCHER = "MOLEX_LAUNCHER"  # the process that holds the run's folder
 WATCH_SECONDS = 0.2
 
 
-def run_here(experiment: Experiment, claim: RunLock | None = None) -> records.Record:
+def run_here(experiment: Experiment, lock: RunLock | None = None) -> records.Record:
     """Run an experiment and return its record, or the record of the run that there is; a failure raises."""
     started_by_others = int(os.environ.get("WORLD_SIZE", 0))
     count = started_by_others or hardware.process_count(experiment.hardware)
     if experiment.hardware.shard and count == 1:
         raise ConfigError("hardware.shard must have several processes to divide weights among, got 1")
     if started_by_others or count == 1:
-        return run(experiment, claim=claim)
-    own = claim or run_id.acquired(experiment)
+        return run(experiment, lock=lock)
+    own = lock or run_id.acquired(experiment)
     try:
-        return _shared(experiment, own, count) if own.state is State.ours else run(experiment, claim=own)
+        return _shared(experiment, own, count) if own.state is State.ours else run(experiment, lock=own)
     finally:
         own.release()
 
 
-def _shared(experiment: Experiment, claim: RunLock, count: int) -> records.Record:
+def _shared(experiment: Experiment, lock: RunLock, count: int) -> records.Record:
     """Let several processes do a run together; the first one writes."""
-    folder = claim.folder
+    folder = lock.folder
     run_id.save_settings(folder / JOB, experiment)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     environment = {**os.environ, LAUNCHER: str(os.getpid())}
@@ -55,7 +55,7 @@ def _shared(experiment: Experiment, claim: RunLock, count: int) -> records.Recor
             process.wait(SHUTDOWN_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-        locks.settle(folder, process.returncode, before=claim.record, status="interrupted")
+        locks.settle(folder, process.returncode, before=lock.record, status="interrupted")
         raise
     finally:
         (folder / JOB).unlink(missing_ok=True)
@@ -63,7 +63,7 @@ def _shared(experiment: Experiment, claim: RunLock, count: int) -> records.Recor
     # torchrun ends the others when one process dies, which the first one takes for an interruption.
     over = ("running", "interrupted", "failed") if first else ("running", "interrupted")
     if code:
-        locks.settle(folder, code, before=claim.record, status="failed", over=over, error=first)
+        locks.settle(folder, code, before=lock.record, status="failed", over=over, error=first)
     record = locks.record_of(folder)
     if code or record is None or record.status != "finished":
         message = first["message"] if first else f"the processes of a run must end well, got exit code {code}"
@@ -85,7 +85,7 @@ def main(job: Path) -> int:
     """Be one of the processes of a run."""
     threading.Thread(target=_end_with_launcher, args=(int(os.environ[LAUNCHER]), os.getppid()), daemon=True).start()
     try:
-        run(run_id.load_settings(job), claim=RunLock(job.parent, State.ours, locks.record_of(job.parent)))
+        run(run_id.load_settings(job), lock=RunLock(job.parent, State.ours, locks.record_of(job.parent)))
     except KeyboardInterrupt:
         return 130
     except Exception as error:

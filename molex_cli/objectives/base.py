@@ -1,15 +1,16 @@
 """What an objective is: from rows to batches, from batches to a loss, from a model to scores."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from molex_cli.data.batches import collate, parts, scoring_order
+from molex_cli.config.task import AnswerMode, Kind, Task
+from molex_cli.data.batches import collate, scoring_order, slices
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
@@ -67,14 +68,53 @@ class Objective(Protocol):
         """Return the scores of always giving the answer that is most frequent in training."""
 
 
+@dataclass(frozen=True)
+class Registered:
+    """An objective that tasks can be trained on."""
+
+    name: str
+    build: Callable[[Task, AnswerMode, Sequence[str]], Objective]
+    kinds: tuple[Kind, ...]
+    answer_modes: tuple[AnswerMode, ...]
+    head_outputs: Callable[[Task, Sequence[str]], int | None]
+    """Outputs of the head, from a task and its labels; None for a language model."""
+    is_standard: bool
+    """Whether it is taken where task.objective names none."""
+
+    def serves(self, kind: Kind, mode: AnswerMode) -> bool:
+        """Return whether it trains on tasks of this kind in this answer mode."""
+        return kind in self.kinds and mode in self.answer_modes
+
+
+OBJECTIVES: dict[str, Registered] = {}
+C = TypeVar("C", bound=Callable[[Task, AnswerMode, Sequence[str]], Objective])
+
+
+def objective(
+    name: str,
+    *,
+    kinds: tuple[Kind, ...],
+    answer_modes: tuple[AnswerMode, ...],
+    head_outputs: Callable[[Task, Sequence[str]], int | None],
+    is_standard: bool = False,
+) -> Callable[[C], C]:
+    """Register a class as an objective, to be chosen with task.objective=NAME."""
+
+    def register(cls: C) -> C:
+        OBJECTIVES[name] = Registered(name, cls, kinds, answer_modes, head_outputs, is_standard)
+        return cls
+
+    return register
+
+
 def scoring_batches(adapted: Adapted, encoded: Encoded, batch_size: int) -> list[Sequence[int]]:
     """Return examples in batches: of like length, or in order where the batch decides what is predicted."""
     if adapted.batch_dependent:
-        return list(parts(range(len(encoded.ids)), batch_size))
+        return list(slices(range(len(encoded.ids)), batch_size))
     return list(scoring_order(encoded.lengths, batch_size))
 
 
-def dealt(adapted: Adapted, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
+def sharded(adapted: Adapted, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
     """Yield this process's batches; one that has fewer than others takes one twice, to stay in step with them."""
     rank, world = distributed.rank(), distributed.world_size()
     yield from batches[rank::world]
@@ -84,12 +124,12 @@ def dealt(adapted: Adapted, batches: Sequence[Sequence[int]]) -> Iterator[Sequen
 
 
 @torch.no_grad()
-def head_outputs(adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device) -> Tensor:
-    """Return what the head says of every row of tokens: [rows, outputs], float32, on the CPU."""
+def head_logits(adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device) -> Tensor:
+    """Return the head's output for every row of tokens: [rows, outputs], float32, on the CPU."""
     adapted.model.eval()
     rows: list[int] = []
     found: list[Tensor] = []
-    for examples in dealt(adapted, scoring_batches(adapted, encoded, batch_size)):
+    for examples in sharded(adapted, scoring_batches(adapted, encoded, batch_size)):
         part = encoded.rows_of(examples)
         batch = collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to)
         found.append(adapted.model(**on(device, batch)).logits.float().cpu())
@@ -100,10 +140,10 @@ def head_outputs(adapted: Adapted, encoded: Encoded, batch_size: int, device: to
 def in_order(found: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
     """Return lines that all processes together computed for all rows, in the order of the rows."""
     lines = torch.cat(distributed.all_gather([torch.cat(list(found))]))
-    place: dict[int, int] = {}
+    position_of: dict[int, int] = {}
     for position, row in enumerate(distributed.all_gather(rows)):
-        place.setdefault(row, position)  # a batch that only kept a process in step comes after the real one
-    return lines[torch.tensor([place[row] for row in range(len(place))])]
+        position_of.setdefault(row, position)  # a batch that only kept a process in step comes after the real one
+    return lines[torch.tensor([position_of[row] for row in range(len(position_of))])]
 
 
 def on(device: torch.device, batch: Batch) -> Batch:

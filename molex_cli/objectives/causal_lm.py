@@ -14,24 +14,31 @@ from torch.nn import functional
 from transformers import GenerationConfig
 
 from molex_cli.config.task import AnswerMode, Kind, Scored, Task
-from molex_cli.data.batches import collate, parts
+from molex_cli.data.batches import collate, slices
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.prompts import encode_questions, letter, questions
 from molex_cli.data.reading import Split, spoken
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics import scores as metrics
-from molex_cli.objectives.base import Batch, Predictions, dealt, for_model, in_order, on, scoring_batches
+from molex_cli.objectives.base import Batch, Predictions, for_model, in_order, objective, on, scoring_batches, sharded
 from molex_cli.objectives.multiple_choice import by_question, sizes_of
 from molex_cli.runtime import distributed
 
 IGNORED = -100
 
 
-class Language:
+@objective(
+    "causal_lm",
+    kinds=(Kind.multiple_choice, Kind.generation),
+    answer_modes=(AnswerMode.likelihood, AnswerMode.generate),
+    head_outputs=lambda task, labels: None,
+    is_standard=True,
+)
+class CausalLM:
     """Cross-entropy of the answer's tokens, or of all of them."""
 
-    def __init__(self, task: Task, answer_mode: AnswerMode, labels: Sequence[str]) -> None:
-        self.task, self.labels, self.answer_mode = task, list(labels), answer_mode.name
+    def __init__(self, task: Task, mode: AnswerMode, labels: Sequence[str]) -> None:
+        self.task, self.labels, self.answer_mode = task, list(labels), mode.name
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
         """Return a row of prompt and right answer for each example; for likelihoods, of every answer."""
@@ -65,7 +72,7 @@ class Language:
         found: list[Tensor] = []
         batches = (encoded.rows_of(examples) for examples in scoring_batches(adapted, encoded, batch_size))
         # A question has a row for each choice, and a row of logits is as wide as the vocabulary.
-        for part in dealt(adapted, [part for rows_of_batch in batches for part in parts(rows_of_batch, batch_size)]):
+        for part in sharded(adapted, [part for rows_of_batch in batches for part in slices(rows_of_batch, batch_size)]):
             pad_id = adapted.backbone.tokenizer.pad_token_id
             batch = on(device, _collated(encoded, part, pad_id, adapted.pad_to, Scored.answer))
             labels_BT = batch["labels"][:, 1:]
@@ -176,7 +183,7 @@ def generated(adapted: Adapted, encoded: Encoded, task: Task, batch_size: int, d
         use_cache=True,
     )
     texts: dict[int, str] = {}
-    for examples in dealt(adapted, scoring_batches(adapted, encoded, batch_size)):
+    for examples in sharded(adapted, scoring_batches(adapted, encoded, batch_size)):
         prompts = [encoded.row(row)[0][: encoded.starts[row]] for row in encoded.rows_of(examples)]
         width = max(len(prompt) for prompt in prompts)
         ids = torch.full((len(prompts), width), tokenizer.pad_token_id)

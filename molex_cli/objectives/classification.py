@@ -8,23 +8,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics import scores as metrics
-from molex_cli.objectives.base import Batch, Predictions, head_outputs
+from molex_cli.objectives.base import Batch, Predictions, head_logits, objective
 
 
-class Labels:
+def outputs(task: Task, labels: Sequence[str]) -> int:
+    """Return one output for each label, or one for a number."""
+    return len(labels) if task.kind is Kind.classification else 1
+
+
+@objective(
+    "classification",
+    kinds=(Kind.classification, Kind.regression),
+    answer_modes=(AnswerMode.head,),
+    head_outputs=outputs,
+    is_standard=True,
+)
+class Classification:
     """Cross-entropy over labels, or squared error where there are none."""
 
     answer_mode = "head"
 
-    def __init__(self, labels: Sequence[str], places: Sequence[int] | None = None) -> None:
-        """Take the labels and, for a model trained on others, the place of the label that each of its outputs means."""
+    def __init__(self, task: Task, mode: AnswerMode, labels: Sequence[str]) -> None:
         self.labels = list(labels)
-        self.places = None if places is None else list(places)
+        self.label_of_output: list[int] | None = None
+        """For a model trained on other labels: the index of the label that each of its outputs means."""
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
         """Return a row of tokens for each example."""
@@ -45,7 +58,7 @@ class Labels:
 
     def values(self, adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device) -> Tensor:
         """Return the logits of every row: [rows, labels], float32."""
-        return head_outputs(adapted, encoded, batch_size, device)
+        return head_logits(adapted, encoded, batch_size, device)
 
     def predictions(
         self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
@@ -73,10 +86,11 @@ class Labels:
 
     def _merged(self, logits: Tensor) -> Tensor:
         """Return log-probabilities of our labels: outputs of one meaning are added up."""
-        if self.places is None:
+        if self.label_of_output is None:
             return logits
         known = logits.log_softmax(-1)
-        groups = [[i for i, place in enumerate(self.places) if place == label] for label in range(len(self.labels))]
+        meant = list(enumerate(self.label_of_output))
+        groups = [[output for output, label in meant if label == each] for each in range(len(self.labels))]
         lowest = known.new_full((len(known),), float("-inf"))
         return torch.stack([known[:, group].logsumexp(-1) if group else lowest for group in groups], dim=1)
 

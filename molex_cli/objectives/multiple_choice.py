@@ -8,19 +8,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode_pairs
 from molex_cli.data.prompts import letter
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics import scores as metrics
-from molex_cli.objectives.base import Batch, Predictions, head_outputs
+from molex_cli.objectives.base import Batch, Predictions, head_logits, objective
 
 
-class Choices:
+@objective(
+    "multiple_choice",
+    kinds=(Kind.multiple_choice,),
+    answer_modes=(AnswerMode.head,),
+    head_outputs=lambda task, labels: 1,
+    is_standard=True,
+)
+class MultipleChoice:
     """Cross-entropy over the choices of each question, of which there may be any number."""
 
     answer_mode = "head"
+
+    def __init__(self, task: Task, mode: AnswerMode, labels: Sequence[str]) -> None:
+        pass
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
         """Return a row of tokens for each question and choice."""
@@ -46,7 +57,7 @@ class Choices:
 
     def values(self, adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device) -> Tensor:
         """Return the output of every pair of question and choice: [rows, 1], float32."""
-        return head_outputs(adapted, encoded, batch_size, device)
+        return head_logits(adapted, encoded, batch_size, device)
 
     def predictions(
         self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device

@@ -1,10 +1,12 @@
 """Settings and keys that once had other names: files of before are read by them, and ids stay what they were."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 TRAIN = {"accumulate": "gradient_accumulation_steps", "warmup": "warmup_ratio", "clip": "max_grad_norm"}
 TASK = {"protocol": "answer_mode"}
+ADDED = {"objective": None}
+"""Settings of a task that came later, each with the value that means the behaviour of before."""
 KINDS = {
     "choose": "multiple_choice",
     "write": "generation",
@@ -18,12 +20,12 @@ SCORE = {"correctness": "correctness"}
 
 def settings_of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a file with today's names and values; what has them already stays as it is."""
-    return _settings(settings, TRAIN, TASK, KINDS)
+    return _settings(settings, TRAIN, TASK, KINDS, lambda task: ADDED | task)
 
 
 def first_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings under the names that they had first: ids are hashes of these."""
-    return _settings(settings, _turned(TRAIN), _turned(TASK), _turned(KINDS))
+    return _settings(settings, _turned(TRAIN), _turned(TASK), _turned(KINDS), _without_added)
 
 
 def record_of_today(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,21 +55,29 @@ def _routing(statistics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(
-    settings: Mapping[str, Any], train: Mapping[str, str], task: Mapping[str, str], kinds: Mapping[str, str]
+    settings: Mapping[str, Any],
+    train: Mapping[str, str],
+    task: Mapping[str, str],
+    kinds: Mapping[str, str],
+    completed: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
     found = dict(settings)
     if isinstance(found.get("train"), Mapping):
         found["train"] = _keys(found["train"], train)
     if isinstance(found.get("task"), Mapping):
-        found["task"] = _task(found["task"], task, kinds)
+        found["task"] = completed(_task(found["task"], task, kinds))
     if isinstance(found.get("stages"), Mapping):
-        found["stages"] = {name: _task(stage, task, kinds) for name, stage in found["stages"].items()}
+        found["stages"] = {name: completed(_task(stage, task, kinds)) for name, stage in found["stages"].items()}
     return found
 
 
 def _task(task: Mapping[str, Any], names: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, Any]:
     found = _keys(task, names)
     return found | ({"kind": kinds.get(found["kind"], found["kind"])} if "kind" in found else {})
+
+
+def _without_added(task: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in task.items() if name not in ADDED or value != ADDED[name]}
 
 
 def _keys(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

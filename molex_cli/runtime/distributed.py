@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+BUCKET_BYTES = 25 * 2**20  # as torch's own data parallel
 
 
 def rank() -> int:
@@ -58,18 +59,38 @@ def broadcast(value: T) -> T:
 
 
 def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
-    """Add up the gradients of all processes; a parameter that got none anywhere keeps none."""
+    """Add up the gradients of all processes; a parameter that got none anywhere keeps none.
+
+    Sums and not DistributedDataParallel's means, after the last backward pass: what each microbatch weighs is in its
+    loss already, and a process without rows needs no flags.
+    """
     if world_size() == 1 or not parameters:
         return
     found = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
     used = [p for p, count in zip(parameters, all_reduce(found).tolist(), strict=True) if count]
-    waiting = []
     for parameter in used:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        waiting.append(dist.all_reduce(parameter.grad, async_op=True))
-    for work in waiting:
+    buckets = [(bucket, torch.cat([grad.flatten() for grad in bucket])) for bucket in _buckets(used)]
+    waiting = [dist.all_reduce(flat, async_op=True) for _, flat in buckets]
+    for work, (bucket, flat) in zip(waiting, buckets, strict=True):
         work.wait()
+        for grad, part in zip(bucket, flat.split([grad.numel() for grad in bucket]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+
+def _buckets(parameters: Sequence[torch.nn.Parameter]) -> list[list[Tensor]]:
+    """Return the gradients in groups of one type and at most BUCKET_BYTES: one message each instead of one a tensor."""
+    buckets: list[list[Tensor]] = []
+    room = 0
+    for grad in (p.grad for p in parameters if p.grad is not None):
+        size = grad.numel() * grad.element_size()
+        if not buckets or size > room or grad.dtype is not buckets[-1][0].dtype:
+            buckets.append([])
+            room = BUCKET_BYTES
+        buckets[-1].append(grad)
+        room -= size
+    return buckets
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a run says on its way, as frozen dataclasses; sinks receive them, nothing answers."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -14,8 +15,9 @@ class Event:
         return type(self).__name__.lower()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the event as plain data."""
-        return {"event": self.kind, **asdict(self)}
+        """Return what is written of the event, as plain data."""
+        written = [each.name for each in fields(self) if each.metadata.get("written", True)]
+        return {"event": self.kind, **{name: getattr(self, name) for name in written}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,8 @@ class Evaluated(Event):
     where the method does."""
     training_routing: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The same for the training steps since the evaluation before."""
+    rows: Sequence[Mapping[str, Any]] = field(default=(), metadata={"written": False})
+    """A prediction for each example, for who keeps them; too long to be written with the event."""
 
 
 @dataclass(frozen=True, kw_only=True)

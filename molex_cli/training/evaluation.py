@@ -2,19 +2,17 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.config.schema import Train
-from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics import scores as metrics
-from molex_cli.objectives.base import Objective, Predictions
+from molex_cli.objectives.base import Predictions
 from molex_cli.records import correctness
 from molex_cli.tracking.events import Evaluated, Event, Step
-from molex_cli.training.loop import Schedule
+from molex_cli.training.stage import Stage
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,40 +46,23 @@ class Scoring:
 
     selection = "the best is the highest {metric} on validation, the split that is reported; the first of equals"
 
-    def __init__(
-        self,
-        adapted: Adapted,
-        objective: Objective,
-        encoded: Encoded,
-        names: Sequence[str],
-        *,
-        settings: Train,
-        schedule: Schedule,
-        accelerator: "Accelerator",
-    ) -> None:
-        self.adapted, self.objective, self.encoded, self.names = adapted, objective, encoded, list(names)
-        self.batch_size, self.device = settings.eval_batch_size, accelerator.device
+    def __init__(self, adapted: Adapted, stage: Stage, accelerator: "Accelerator") -> None:
+        self.adapted, self.objective = adapted, stage.objective
+        self.encoded, self.names = stage.encoded["validation"], list(stage.experiment.task.metrics)
+        self.settings, self.schedule, self.device = stage.experiment.train, stage.schedule, accelerator.device
         self.first: ScoredPredictions | None = None
         """Before the first step, if that was scored."""
         self.last: ScoredPredictions | None = None
         self.best: ScoredPredictions | None = None
         self.routing: dict[str, dict[str, Any]] = {}
-        self.schedule, self.settings = schedule, settings
-
-    def is_due(self, step: int) -> bool:
-        """Return whether the split is scored after this step: after every so many, each epoch, and the last."""
-        if step == 0:
-            return self.settings.evaluate_at_start
-        every = self.settings.evaluate_every or self.schedule.steps_per_epoch
-        return step % every == 0 or step == self.schedule.total_steps
 
     def after_each(self, steps: Iterator[Step]) -> Iterator[Event]:
         """Pass on each step, and an `Evaluated` after those where it is due."""
-        if self.is_due(0) and self.last is None:
+        if self.settings.evaluate_at_start and self.last is None:
             yield self.evaluated(0, 0.0)
         for step in steps:
             yield step
-            if self.is_due(step.step):
+            if self.schedule.evaluates_after(step.step):
                 yield self.evaluated(step.step, step.epoch)
 
     def as_state(self) -> dict[str, Any]:
@@ -97,22 +78,24 @@ class Scoring:
         self.routing = state["routing"]
         for name in {"first", "last", "best"} & set(state):
             kept = state[name]
-            answers = Predictions(rows.get(name, []), kept["scores"], kept["loss"], tuple(kept["reasons"]))
-            setattr(self, name, ScoredPredictions(kept["step"], kept["epoch"], answers))
+            predictions = Predictions(rows.get(name, []), kept["scores"], kept["loss"], tuple(kept["reasons"]))
+            setattr(self, name, ScoredPredictions(kept["step"], kept["epoch"], predictions))
 
     def evaluated(self, step: int, epoch: float) -> Evaluated:
         """Score the split now; what was scored before the first step is no candidate for the best."""
         started = time.perf_counter()
         during = self.adapted.take_routing()
-        answers = self.objective.predictions(self.adapted, self.encoded, self.names, self.batch_size, self.device)
-        self.last = ScoredPredictions(step, epoch, answers)
-        if not math.isfinite(answers.loss):
+        predictions = self.objective.predictions(
+            self.adapted, self.encoded, self.names, self.settings.eval_batch_size, self.device
+        )
+        self.last = ScoredPredictions(step, epoch, predictions)
+        if not math.isfinite(predictions.loss):
             way_out = "lower train.learning_rate"
-            raise TrainingError(f"validation loss must be finite, got {answers.loss} at step {step}; {way_out}")
+            raise TrainingError(f"validation loss must be finite, got {predictions.loss} at step {step}; {way_out}")
         self.routing = self.adapted.take_routing()
         chosen = metrics.METRICS[self.names[0]]
         before = self.best.predictions.scores[chosen.name] if self.best else None
-        is_best = step > 0 and (self.best is None or chosen.better(answers.scores[chosen.name], before))
+        is_best = step > 0 and (self.best is None or chosen.better(predictions.scores[chosen.name], before))
         if step == 0:
             self.first = self.last
         if is_best:
@@ -121,12 +104,13 @@ class Scoring:
             step=step,
             epoch=epoch,
             split="validation",
-            loss=answers.loss,
-            scores=answers.scores,
+            loss=predictions.loss,
+            scores=predictions.scores,
             seconds=time.perf_counter() - started,
             best=is_best,
             routing=self.routing,
             training_routing=during if step > 0 else {},
+            rows=predictions.rows,
         )
 
     def summary(self, majority: dict[str, float]) -> dict[str, Any]:

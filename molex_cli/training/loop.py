@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from molex_cli.config.schema import LearningRateSchedule, Train
-from molex_cli.data.batches import Share, epoch_order, shares
+from molex_cli.data.batches import Microbatch, epoch_order, microbatches
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
@@ -29,11 +29,13 @@ FLOW_STEPS = 20  # steps within which every trainable tensor should have receive
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many optimizer steps a run takes."""
+    """How many optimizer steps a run takes, and after which of them it is scored."""
 
     rows: int
     effective_batch: int
     total_steps: int
+    evaluate_every: int
+    """Steps between two evaluations."""
 
     @classmethod
     def of(cls, settings: Train, num_rows: int) -> "Schedule":
@@ -41,12 +43,17 @@ class Schedule:
         effective = settings.batch_size * settings.gradient_accumulation_steps
         per_epoch = math.ceil(num_rows / effective)
         total = max(1, round(settings.epochs * per_epoch))
-        return cls(num_rows, effective, min(total, settings.max_steps or total))
+        every = settings.evaluate_every or per_epoch
+        return cls(num_rows, effective, min(total, settings.max_steps or total), every)
 
     @property
     def steps_per_epoch(self) -> int:
         """Return the optimizer steps of one epoch."""
         return math.ceil(self.rows / self.effective_batch)
+
+    def evaluates_after(self, step: int) -> bool:
+        """Return whether the run is scored after this step: after every so many, and after the last."""
+        return step % self.evaluate_every == 0 or step == self.total_steps
 
     def batches(self, lengths: Sequence[int], seed: int) -> Iterator[list[int]]:
         """Yield the rows of each optimizer step."""
@@ -157,9 +164,10 @@ def steps(
         for group in adam.param_groups:
             group["lr"] = group["peak"] * factor
         adapted.model.train()
-        own = shares(rows, settings.batch_size, distributed.rank(), distributed.world_size())
-        pieces = [Piece(each, objective.batch(encoded, each.rows, pad_id, adapted.pad_to)) for each in own]
-        losses = _backward(training, objective, pieces, accelerator, stream_seed(seed, f"dropout/{training.step}"))
+        own = microbatches(rows, settings.batch_size, distributed.rank(), distributed.world_size())
+        batches = [objective.batch(encoded, each.rows, pad_id, adapted.pad_to) for each in own]
+        step_seed = stream_seed(seed, f"dropout/{training.step}")
+        losses = _backward(training, objective, own, batches, step_seed, accelerator)
         distributed.all_reduce_gradients(trainable)
         training.flow.observe()
         norm = torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm or math.inf)
@@ -180,44 +188,37 @@ def steps(
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A share of an effective batch, as tensors."""
-
-    share: Share
-    batch: Batch
-
-    def seed(self, step_seed: int) -> int:
-        """Return the seed of its dropout: whoever computes a whole part drops the same."""
-        return stream_seed(step_seed, f"{self.share.part}/{distributed.rank() if self.share.split else 0}")
-
-
-@dataclass(frozen=True)
 class _Losses:
     task: float
     balance: float | None
 
 
 def _backward(
-    training: Training, objective: Objective, pieces: Sequence[Piece], accelerator: "Accelerator", step_seed: int
+    training: Training,
+    objective: Objective,
+    own: Sequence[Microbatch],
+    batches: Sequence[Batch],
+    step_seed: int,
+    accelerator: "Accelerator",
 ) -> _Losses:
     """Add up the gradients of one effective batch, so that it does not matter how it is cut and who computes it.
 
-    Each piece's loss counts by its weight in the whole effective batch; the balance loss of a part that all
-    processes share is that of the part as a whole.
+    A microbatch's loss counts by its weight in the whole effective batch; the balance loss of a microbatch that
+    processes split is that of the microbatch as a whole.
     """
     adapted = training.adapted
-    weights = [0 if piece.share.stand_in else objective.weight(piece.batch) for piece in pieces]
-    part_weights = _part_weights(pieces, weights, accelerator.device)
-    total = max(1.0, sum(part_weights))
+    weights = [0 if each.is_dummy else objective.weight(batch) for each, batch in zip(own, batches, strict=True)]
+    whole_weights = _whole_weights(own, weights, accelerator.device)
+    total = max(1.0, sum(whole_weights))
     task_total, balance_total = 0.0, 0.0
-    for piece, weight in zip(pieces, weights, strict=True):
-        torch.manual_seed(piece.seed(step_seed))
-        with adapted.uncounted() if piece.share.stand_in else nullcontext():
-            task = objective.loss(adapted.model, for_model(adapted, on(accelerator.device, piece.batch)))
+    for microbatch, batch, weight in zip(own, batches, weights, strict=True):
+        torch.manual_seed(_dropout_seed(microbatch, step_seed))
+        with adapted.uncounted() if microbatch.is_dummy else nullcontext():
+            task = objective.loss(adapted.model, for_model(adapted, on(accelerator.device, batch)))
         loss = task * (weight / total)
-        balance = adapted.auxiliary_loss(split=piece.share.split)
+        balance = adapted.auxiliary_loss(split=microbatch.is_split)
         if balance is not None:
-            balance = balance * (part_weights[piece.share.part] / total)
+            balance = balance * (whole_weights[microbatch.index] / total)
             balance_total += float(balance.detach())
             loss = loss + adapted.balance * balance if adapted.balance else loss
         accelerator.backward(loss)
@@ -226,11 +227,16 @@ def _backward(
     return _Losses(task_total, balance_total if adapted.routers else None)
 
 
-def _part_weights(pieces: Sequence[Piece], weights: Sequence[int], device: torch.device) -> list[float]:
-    """Return the weight of every part of the effective batch, over all processes."""
-    found = [0.0] * pieces[0].share.parts
-    for piece, weight in zip(pieces, weights, strict=True):
-        found[piece.share.part] = float(weight)
+def _dropout_seed(microbatch: Microbatch, step_seed: int) -> int:
+    """Return the seed of a microbatch's dropout: whoever computes a whole one drops the same."""
+    return stream_seed(step_seed, f"{microbatch.index}/{distributed.rank() if microbatch.is_split else 0}")
+
+
+def _whole_weights(own: Sequence[Microbatch], weights: Sequence[int], device: torch.device) -> list[float]:
+    """Return the weight of every microbatch of the effective batch, over all processes."""
+    found = [0.0] * own[0].count
+    for microbatch, weight in zip(own, weights, strict=True):
+        found[microbatch.index] = float(weight)
     return distributed.all_reduce_floats(found, device)
 
 

@@ -1,7 +1,7 @@
-"""What a run writes on its way: adapters and predictions at each evaluation, and the state it resumes from.
+"""What a run writes before its end: adapters and predictions at each evaluation, and the state it resumes from.
 
 The state is a safetensors file of the trained tensors and the optimizer's moments, with all else as JSON
-beside them. Random streams and the place in the data follow from the seed and the step, so they need no place in it.
+beside them. Random streams and the next rows follow from the seed and the step, so they are not stored.
 """
 
 import json
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,8 +21,7 @@ from molex_cli.errors import CheckpointError
 from molex_cli.records.renamed import routing_of_today, settings_of_today
 from molex_cli.runtime import distributed
 from molex_cli.tracking.events import Evaluated, Event, Step
-from molex_cli.training.evaluation import Scoring
-from molex_cli.training.loop import Training
+from molex_cli.training.loop import Schedule, Training
 
 NAME = "progress.safetensors"
 FORMAT = 1
@@ -39,19 +38,26 @@ class TrainingState:
     about: dict[str, Any]
 
 
+class Resumable(Protocol):
+    """What a resumed run takes up where it was."""
+
+    def as_state(self) -> dict[str, Any]:
+        """Return what to store, as plain data."""
+
+
 @dataclass
 class CheckpointWriter:
-    """Writes what a run has reached into its folder."""
+    """Writes what a run has reached into its folder, as its events tell of it."""
 
     folder: Path
     experiment: schema.Experiment
     labels: list[str]
     training: Training
-    scoring: Scoring
-    about: dict[str, Any]
+    schedule: Schedule
+    conditions: dict[str, Any]
     """What must be the same when the run resumes."""
-    history: Any
-    """Has `as_state()`: what the record will say of the steps."""
+    resumable: Mapping[str, Resumable]
+    """What else the state holds, by its key there."""
     saved_at: float = field(default_factory=time.monotonic)
 
     def along(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -71,27 +77,26 @@ class CheckpointWriter:
         for which in ("last", "best") if event.best else ("last",):
             path = self.folder / f"adapter-{which}.safetensors"
             adapter.save(path, self.training.adapted, self.experiment, self.labels, event.step)
-            outcome = getattr(self.scoring, which)
-            records.write_rows(self.folder / f"predictions-{which}.jsonl", outcome.predictions.rows)
+            records.write_rows(self.folder / f"predictions-{which}.jsonl", event.rows)
 
     def _is_due(self, step: int) -> bool:
-        if self.scoring.is_due(step):  # the evaluation comes next, and the state after it
+        if self.schedule.evaluates_after(step):  # the evaluation comes next, and the state after it
             return False
         every = self.experiment.checkpoint_every
         return step % every == 0 if every else time.monotonic() - self.saved_at > SECONDS
 
     def _save(self) -> None:
-        state = {**self.about, "scoring": self.scoring.as_state(), "history": self.history.as_state()}
-        save(self.folder, self.training, state)
+        states = {name: each.as_state() for name, each in self.resumable.items()}
+        save(self.folder, self.training, {**self.conditions, **states})
         self.saved_at = time.monotonic()
 
 
 def save(folder: Path, training: Training, about: Mapping[str, Any]) -> None:
     """Write the state of a training; of two states only the last stays."""
-    places = training.adapted.trainable()
-    tensors: dict[str, torch.Tensor] = {f"parameter/{name}": p for name, p in places.items()}
-    for name, place in places.items():
-        moments = training.adam.state.get(place, {})
+    parameters = training.adapted.trainable()
+    tensors: dict[str, torch.Tensor] = {f"parameter/{name}": p for name, p in parameters.items()}
+    for name, parameter in parameters.items():
+        moments = training.adam.state.get(parameter, {})
         tensors |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS if moment in moments}
     for layer, router in training.adapted.routers.items():
         if (sums := router.sums()) is not None:
@@ -128,20 +133,20 @@ def _of_today(about: dict[str, Any]) -> dict[str, Any]:
 
 def restore(folder: Path, training: Training, progress: TrainingState) -> None:
     """Put a training where the state left it."""
-    places = training.adapted.trainable()
+    parameters = training.adapted.trainable()
     with safe_open(folder / NAME, framework="pt") as file, torch.no_grad():
         stored = set(file.keys())
-        for name, place in places.items():
-            place.copy_(file.get_tensor(f"parameter/{name}"))
+        for name, parameter in parameters.items():
+            parameter.copy_(file.get_tensor(f"parameter/{name}"))
             moments = {m: file.get_tensor(f"{m}/{name}") for m in MOMENTS if f"{m}/{name}" in stored}
             if moments:
-                training.adam.state[place] = {m: tensor.to(place.device) for m, tensor in moments.items()}
+                training.adam.state[parameter] = {m: tensor.to(parameter.device) for m, tensor in moments.items()}
         for layer, router in training.adapted.routers.items():
             if f"routing/{layer}" in stored:
                 router.restore(file.get_tensor(f"routing/{layer}"))
     training.step = progress.step
     training.flow.steps = progress.about["flow"]["steps"]
-    training.flow.waiting = {name: places[name] for name in progress.about["flow"]["waiting"]}
+    training.flow.waiting = {name: parameters[name] for name in progress.about["flow"]["waiting"]}
 
 
 def conditions(

@@ -1,19 +1,29 @@
-"""What a run puts into its record: data, cost, how it was scored, what the training did, what failed a check."""
+"""What a record says of a training: how it was scored, sums over the steps, collapsed routers, failed checks."""
 
+import dataclasses
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from molex_cli.checkpoints import adapter
 from molex_cli.config import schema
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
+from molex_cli.methods.placement import place
 from molex_cli.objectives import Objective
 from molex_cli.objectives.splits import how_scored
+from molex_cli.records import Record
 from molex_cli.runtime import distributed
 from molex_cli.tracking.events import Evaluated, Event, Noted, Step
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training.loop import Schedule
+from molex_cli.training.stage import Stage
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def evaluation(experiment: schema.Experiment, adapted: Adapted, objective: Objective, sinks: Sinks) -> dict[str, Any]:
@@ -60,7 +70,7 @@ class Summary:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what was added up before."""
+        """Continue from what was added up before."""
         self._losses, self._tokens, self._seconds = (list(state[name]) for name in ("losses", "tokens", "seconds"))
         self._before = state["wall"]
 
@@ -89,10 +99,9 @@ class Summary:
 class CollapseAlarm:
     """Looks at the routing of every evaluation and says when routers use few of their experts."""
 
-    def __init__(self, settings: schema.Collapse, routing: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, settings: schema.Collapse) -> None:
         self._settings = settings
         self._found = ""
-        list(self.look(routing))  # of a resumed run: what was found before
 
     @property
     def reasons(self) -> list[str]:
@@ -110,30 +119,44 @@ class CollapseAlarm:
         """Pass on each event and a note after an evaluation that found a collapse; raise if the run is to stop."""
         for event in events:
             yield event
-            if isinstance(event, Evaluated):
-                yield from self.look(event.routing)
+            if isinstance(event, Evaluated) and (note := self.look(event.routing)):
+                yield note
 
-    def look(self, routing: dict[str, dict[str, Any]]) -> Iterator[Noted]:
-        """Yield a note if routers are newly found to have collapsed; raise if the run is to stop."""
+    def look(self, routing: dict[str, dict[str, Any]]) -> Noted | None:
+        """Return a note if routers are newly found to have collapsed; raise if the run is to stop."""
         before, self._found = self._found, collapsed(routing, self._settings.below)
         if self._found and self._settings.action is schema.Alarm.stop:
             raise TrainingError(f"{self._found}; raise method.balance, or set collapse.action=mark")
-        if self._found and not before:
-            yield Noted(message=self._found)
+        return Noted(message=self._found) if self._found and not before else None
 
 
 def collapsed(routing: dict[str, dict[str, Any]], below: float) -> str:
     """Return which layers' routers leave most experts out, in words; empty where none do.
 
-    A layer is judged by the mean freedom of its routers. Where no more experts are there than each token takes there
-    is nothing to collapse.
+    A layer is judged by the mean utilisation of its routers. Where each token takes all experts nothing can collapse.
     """
     few = [
-        f"{figures['effective']:.1f} of {len(figures['usage'])} in layer {layer}"
-        for layer, figures in routing.items()
-        if figures.get("utilisation") is not None and figures["utilisation"] < below
+        f"{statistics['effective']:.1f} of {len(statistics['usage'])} in layer {layer}"
+        for layer, statistics in routing.items()
+        if statistics.get("utilisation") is not None and statistics["utilisation"] < below
     ]
     return f"routers collapsed onto few experts: {', '.join(few)}" if few else ""
+
+
+def checked(
+    stage: Stage, adapted: Adapted, losses: Sequence[float], folder: Path, accelerator: "Accelerator"
+) -> dict[str, Any]:
+    """Return whether the adapter on disk predicts what the trained model does, and whether all losses are finite."""
+    hardware = dataclasses.replace(stage.experiment.hardware, shard=False)
+    reload = adapter.reload_check(
+        folder / "adapter-last.safetensors",
+        adapted,
+        stage.objective,
+        stage.encoded["validation"],
+        stage.experiment.train.eval_batch_size,
+        lambda fresh: place(fresh, hardware, accelerator),
+    )
+    return {"reload": reload, "finite": {"passed": all(map(math.isfinite, losses))}}
 
 
 def failed_checks(checks: dict[str, Any]) -> list[str]:
@@ -145,3 +168,10 @@ def failed_checks(checks: dict[str, Any]) -> list[str]:
     if not checks["reload"]["passed"]:
         reasons.append(f"the saved adapter scores differently ({json.dumps(checks['reload']['max_difference'])})")
     return reasons
+
+
+def mark(record: Record, reasons: Sequence[str], sinks: Sinks) -> None:
+    """Mark a record as degenerate for these reasons and those of its failed checks, and tell of each."""
+    record.degenerate = [*reasons, *failed_checks(record.checks)]
+    for reason in record.degenerate:
+        sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))

@@ -98,9 +98,12 @@ def test_another_task_needs_to_be_told_what_the_labels_mean(trained, capsys):
 
 
 def test_outputs_of_one_meaning_are_added_up():
-    from molex_cli.objectives.classification import Labels
+    from molex_cli.config.task import AnswerMode, Task
+    from molex_cli.objectives.classification import Classification
 
-    merged = Labels(["follows", "does not"], [0, 1, 1])._merged(torch.tensor([[1.0, 0.7, 0.6]])).exp()
+    objective = Classification(Task(name="rows"), AnswerMode.head, ["follows", "does not"])
+    objective.label_of_output = [0, 1, 1]
+    merged = objective._merged(torch.tensor([[1.0, 0.7, 0.6]])).exp()
     probability = torch.tensor([1.0, 0.7, 0.6]).softmax(0)
     torch.testing.assert_close(merged[0], torch.stack([probability[0], probability[1] + probability[2]]))
     assert int(merged.argmax()) == 1

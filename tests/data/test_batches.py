@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molex_cli.data import encoding
-from molex_cli.data.batches import collate, epoch_order, parts, scoring_order
+from molex_cli.data.batches import collate, epoch_order, scoring_order, slices
 from molex_cli.data.reading import Split
 from molex_cli.models.byte_tokenizer import byte_tokenizer
 
@@ -43,7 +43,7 @@ def test_scoring_reads_every_row_once(rows, size):
 
 
 def test_parts_of_an_effective_batch_keep_its_order():
-    assert [list(part) for part in parts([5, 3, 8, 1, 9], 2)] == [[5, 3], [8, 1], [9]]
+    assert [list(part) for part in slices([5, 3, 8, 1, 9], 2)] == [[5, 3], [8, 1], [9]]
 
 
 def split(texts) -> Split:

@@ -11,7 +11,7 @@ import torch
 
 from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
-from molex_cli.data.batches import shares
+from molex_cli.data.batches import microbatches
 
 STILL = ["model.config.attention_probs_dropout_prob=0", "model.config.hidden_dropout_prob=0"]
 SMOKE = ["experiment=smoke", "train.max_steps=9", "train.max_rows=61", "train.evaluate_every=3", "data_dir=null"]
@@ -21,13 +21,13 @@ TWO = ["hardware.device=cpu", "hardware.processes=2", "hardware.threads=1"]
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize(("rows", "size"), [(16, 4), (16, 3), (1, 4), (5, 2), (12, 12)])
 def test_every_row_of_an_effective_batch_is_counted_once(rows, size, world):
-    dealt = [shares(range(rows), size, rank, world) for rank in range(world)]
-    assert len({len(own) for own in dealt}) == 1
-    counted = [row for own in dealt for share in own if not share.stand_in for row in share.rows]
+    sharded = [microbatches(range(rows), size, rank, world) for rank in range(world)]
+    assert len({len(own) for own in sharded}) == 1
+    counted = [row for own in sharded for each in own if not each.is_dummy for row in each.rows]
     assert sorted(counted) == list(range(rows))
-    assert all(share.rows for own in dealt for share in own)
-    whole = [share for own in dealt for share in own if not share.split]
-    assert all(list(share.rows) == list(range(rows))[share.part * size :][:size] for share in whole)
+    assert all(each.rows for own in sharded for each in own)
+    whole = [each for own in sharded for each in own if not each.is_split]
+    assert all(list(each.rows) == list(range(rows))[each.index * size :][:size] for each in whole)
 
 
 def told(folder):

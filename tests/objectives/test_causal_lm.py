@@ -14,7 +14,8 @@ from molex_cli.config.task import AnswerMode, Kind, Language, Task
 from molex_cli.data.prompts import Question, encode_questions, questions
 from molex_cli.data.reading import Split, inputs, read, read_split
 from molex_cli.errors import DataError, TaskError
-from molex_cli.objectives import answer_mode_of, build_objective
+from molex_cli.objectives import build_objective
+from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.objectives.causal_lm import found_answer, generated
 
 ROWS = {"commonsense_qa": (9741, 1221), "openbook_qa": (4957, 500), "science_qa": (611, 346)}
@@ -77,7 +78,7 @@ def decoder(experiment):
     def make(*settings, task=None):
         made = experiment("model=tiny_llama", "method=lora", *settings)
         made.task = task or made_task()
-        return adapter.adapt(made, []), build_objective(made.task, adapter.answer_mode(made), [])
+        return adapter.adapt(made, []), build_objective(made.task, made.model, [])
 
     return make
 
@@ -165,7 +166,7 @@ def test_how_a_prompt_is_cut_says_nothing_of_the_right_answer(experiment, offici
     experiment = experiment("task=instruct/rte", "model=tiny_llama", "method=lora")
     split = read_split(experiment.task, "validation", official_data, experiment.task.labels)
     adapted = adapter.adapt(experiment, experiment.task.labels)
-    objective = build_objective(experiment.task, adapter.answer_mode(experiment), experiment.task.labels)
+    objective = build_objective(experiment.task, experiment.model, experiment.task.labels)
     turned = dataclasses.replace(split, labels=[1 - label for label in split.labels])
     rows = [
         objective.encode(each, adapted.backbone.tokenizer, max_length, tmp_path, training=training)
@@ -270,9 +271,9 @@ def test_the_longer_of_two_labels_is_looked_for_first():
 def test_the_effective_batch_counts_tokens_and_not_parts(decoder, tmp_path):
     """Predictions differ in length: cut into parts, the gradient must still be that of the whole batch."""
     from molex_cli.config.schema import Train
-    from molex_cli.data.batches import Share
+    from molex_cli.data.batches import Microbatch
     from molex_cli.runtime.hardware import Device, Hardware, accelerator
-    from molex_cli.training.loop import Piece, Training, _backward
+    from molex_cli.training.loop import Training, _backward
 
     found = []
     for cuts in ([[0, 1, 2, 3]], [[0], [1, 2], [3]]):
@@ -280,22 +281,23 @@ def test_the_effective_batch_counts_tokens_and_not_parts(decoder, tmp_path):
         adapted.model.eval()
         encoded = objective.encode(made_split(), adapted.backbone.tokenizer, 200, tmp_path, training=True)
         pad_id = adapted.backbone.tokenizer.pad_token_id
-        own = [Share(part, len(cuts), cut) for part, cut in enumerate(cuts)]
-        pieces = [Piece(share, objective.batch(encoded, share.rows, pad_id, None)) for share in own]
+        own = [Microbatch(index, len(cuts), cut) for index, cut in enumerate(cuts)]
+        batches = [objective.batch(encoded, each.rows, pad_id, None) for each in own]
         training = Training.of(adapted, Train(), learning_rate=1e-3)
-        losses = _backward(training, objective, pieces, accelerator(Hardware(device=Device.cpu)), step_seed=0)
+        losses = _backward(training, objective, own, batches, 0, accelerator(Hardware(device=Device.cpu)))
         found.append((losses.task, [p.grad.clone() for p in adapted.trainable().values()]))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     for one, other in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
-def test_an_encoder_cannot_write_or_rank_by_likelihood_and_says_so():
+def test_an_encoder_cannot_write_or_rank_by_likelihood_and_says_so(experiment):
+    minilm = experiment("model=minilm", "method=lora").model
     for task in (Task(name="e2e", kind=Kind.generation), made_task(answer_mode=AnswerMode.likelihood)):
         with pytest.raises(TaskError, match=f"task={task.name} must be answered by a decoder, got the encoder minilm"):
-            answer_mode_of(task, False, "minilm")
-    assert answer_mode_of(made_task(), False, "minilm") is AnswerMode.head
-    assert answer_mode_of(made_task(), True, "smollm2_135m") is AnswerMode.likelihood
+            answer_mode(task, minilm)
+    assert answer_mode(made_task(), minilm) is AnswerMode.head
+    assert answer_mode(made_task(), experiment("model=smollm2_135m", "method=lora").model) is AnswerMode.likelihood
 
 
 RUNS = [

@@ -7,12 +7,13 @@ import torch
 from conftest import batch
 
 from molex_cli.config.schema import LearningRateSchedule, Train
+from molex_cli.config.task import AnswerMode, Task
 from molex_cli.data.encoding import encode
 from molex_cli.data.reading import Split
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Group
 from molex_cli.models.byte_tokenizer import byte_tokenizer
-from molex_cli.objectives.classification import Labels
+from molex_cli.objectives.classification import Classification
 from molex_cli.runtime.hardware import Device, Hardware, accelerator, random_stream, stream_seed
 from molex_cli.training.loop import GradientFlow, Schedule, Training, optimizer, rate_factor, steps
 
@@ -40,7 +41,14 @@ def trained(adapted, tmp_path, *arguments, seed=0, **settings):
 
 def loop_of(made, rows, train, seed=0):
     training = Training.of(made, train, learning_rate=1e-3)
-    return steps(training, Labels(["no", "yes"]), rows, train, seed=seed, accelerator=accelerator(CPU))
+    return steps(
+        training,
+        Classification(Task(name="rows"), AnswerMode.head, ["no", "yes"]),
+        rows,
+        train,
+        seed=seed,
+        accelerator=accelerator(CPU),
+    )
 
 
 def test_accumulated_parts_train_like_the_whole_batch(adapted, tmp_path):

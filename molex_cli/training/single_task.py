@@ -1,0 +1,119 @@
+"""Training on one task: build, restore, fit, finish."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molex_cli.checkpoints import adapter
+from molex_cli.config.schema import Experiment
+from molex_cli.data import reading
+from molex_cli.methods.base import Adapted
+from molex_cli.methods.ledger import plan_into
+from molex_cli.methods.placement import place
+from molex_cli.records import Record, read_rows
+from molex_cli.runtime import hardware
+from molex_cli.tracking.sinks import Sinks
+from molex_cli.training import state
+from molex_cli.training.evaluation import Scoring
+from molex_cli.training.loop import Training
+from molex_cli.training.stage import Stage, started
+from molex_cli.training.state import CheckpointWriter, Resumable, TrainingState
+from molex_cli.training.summary import CollapseAlarm, Summary, checked, evaluation, mark
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass
+class Run:
+    """A run on one task while it is under way."""
+
+    experiment: Experiment
+    folder: Path
+    record: Record
+    accelerator: "Accelerator"
+    adapted: Adapted
+    labels: list[str]
+    stage: Stage
+    majority: dict[str, float]
+    training: Training
+    scoring: Scoring
+    summary: Summary
+    alarm: CollapseAlarm
+    conditions: dict[str, Any]
+    """What must be the same when the run resumes."""
+
+
+def train(experiment: Experiment, folder: Path, record: Record, sinks: Sinks, earlier: TrainingState | None) -> None:
+    """Train and score the experiment and fill its record."""
+    run = _build(experiment, folder, record)
+    if earlier is not None:
+        _restore(run, earlier)
+    sinks.write(started(record, folder, [run.stage], run.training.step, run.majority))
+    record.evaluation = evaluation(experiment, run.adapted, run.stage.objective, sinks)
+    _fit(run, sinks)
+    _finish(run, sinks)
+
+
+def _build(experiment: Experiment, folder: Path, record: Record) -> Run:
+    """Read the rows, put the method into the model and the model onto its device."""
+    accelerator = hardware.accelerator(experiment.hardware)
+    record.environment["hardware"] = hardware.description()
+    splits, labels = reading.read(experiment.task, experiment.data_dir, experiment.train.max_rows)
+    adapted = adapter.adapt(experiment, labels)
+    stage = Stage.of("", experiment, adapted, splits, labels)
+    record.data = stage.data
+    plan_into(record, adapted, experiment.train.max_length)
+    majority = stage.majority(experiment.task.metrics)
+    place(adapted, experiment.hardware, accelerator)
+    return Run(
+        experiment=experiment,
+        folder=folder,
+        record=record,
+        accelerator=accelerator,
+        adapted=adapted,
+        labels=labels,
+        stage=stage,
+        majority=majority,
+        training=Training.of(adapted, experiment.train, experiment.learning_rate),
+        scoring=Scoring(adapted, stage, accelerator),
+        summary=Summary(stage.schedule, experiment),
+        alarm=CollapseAlarm(experiment.collapse),
+        conditions=state.conditions(experiment, record.environment, record.data),
+    )
+
+
+def _restore(run: Run, earlier: TrainingState) -> None:
+    """Put the run where an earlier try left it."""
+    state.require_same(run.folder, earlier.about, run.conditions)
+    state.restore(run.folder, run.training, earlier)
+    paths = {which: run.folder / f"predictions-{which}.jsonl" for which in ("last", "best")}
+    rows = {which: read_rows(path) for which, path in paths.items() if path.exists()}
+    run.scoring.restore(earlier.about["scoring"], rows)
+    run.summary.restore(earlier.about["history"])
+
+
+def _fit(run: Run, sinks: Sinks) -> None:
+    """Train to the end: each step's events pass scoring, sums, alarm, sinks and the writer, in this order."""
+    run.alarm.look(run.scoring.routing)  # of a resumed run: what was found before
+    resumable: dict[str, Resumable] = {"scoring": run.scoring, "history": run.summary}
+    writer = CheckpointWriter(
+        run.folder, run.experiment, run.labels, run.training, run.stage.schedule, run.conditions, resumable
+    )
+    scored = run.scoring.after_each(run.stage.steps(run.training, run.accelerator))
+    for _ in writer.along(sinks.told(run.alarm.along(run.summary.along(scored)))):
+        pass
+
+
+def _finish(run: Run, sinks: Sinks) -> None:
+    """Check what was trained and fill the record."""
+    record, last = run.record, run.scoring.last
+    assert last is not None
+    record.training = run.summary.as_data()
+    record.scores = run.scoring.summary(run.majority)
+    record.routing = run.scoring.routing
+    record.memory_bytes = hardware.peak_memory_bytes()
+    losses = (record.training["mean_loss"], last.predictions.loss)
+    found = checked(run.stage, run.adapted, losses, run.folder, run.accelerator)
+    record.checks = {"gradient_flow": run.training.flow.report(), **found}
+    mark(record, run.scoring.degenerate() + run.alarm.reasons, sinks)

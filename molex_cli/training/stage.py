@@ -1,0 +1,81 @@
+"""One task, ready to be learned and scored; a run learns one, or several in turn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molex_cli.config.schema import Experiment
+from molex_cli.data.encoding import Encoded
+from molex_cli.data.reading import Split
+from molex_cli.methods.base import Adapted
+from molex_cli.objectives import Objective, build_objective
+from molex_cli.objectives.splits import about, encoded_splits
+from molex_cli.records import Record
+from molex_cli.tracking.events import Started, Step
+from molex_cli.training.loop import Schedule, Training, steps
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A task with its rows as tokens and the steps that learn it."""
+
+    name: str
+    """Empty where a run has no stages."""
+    experiment: Experiment
+    """The run's, with this stage's task."""
+    objective: Objective
+    encoded: dict[str, Encoded]
+    schedule: Schedule
+    data: dict[str, Any]
+    """What the record says of each split."""
+
+    @classmethod
+    def of(
+        cls, name: str, experiment: Experiment, adapted: Adapted, splits: dict[str, Split], labels: Sequence[str]
+    ) -> "Stage":
+        """Encode the splits of an experiment's task for its model."""
+        objective = build_objective(experiment.task, experiment.model, labels)
+        encoded = encoded_splits(experiment, adapted, objective, splits)
+        schedule = Schedule.of(experiment.train, len(splits["train"].ids))
+        prefix = f"{name}/" if name else ""
+        data = {f"{prefix}{split}": about(rows, encoded[split]) for split, rows in splits.items()}
+        return cls(name, experiment, objective, encoded, schedule, data)
+
+    def steps(self, training: Training, accelerator: "Accelerator") -> Iterator[Step]:
+        """Train on the stage's rows and yield each step."""
+        settings, seed = self.experiment.train, self.experiment.seed
+        return steps(training, self.objective, self.encoded["train"], settings, seed=seed, accelerator=accelerator)
+
+    def majority(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the scores of always predicting what is most frequent in training."""
+        return self.objective.baseline(names, self.encoded["train"], self.encoded["validation"])
+
+    def tokens(self) -> int:
+        """Return the tokens of all steps."""
+        lengths = self.encoded["train"].lengths
+        return sum(lengths[row] for rows in self.schedule.batches(lengths, self.experiment.seed) for row in rows)
+
+
+def started(
+    record: Record, folder: Path, stages: Sequence[Stage], first_step: int, majority: dict[str, float]
+) -> Started:
+    """Return what is told when training begins."""
+    return Started(
+        name=record.name,
+        variant=record.variant,
+        seed=record.seed,
+        folder=str(folder),
+        total_steps=sum(stage.schedule.total_steps for stage in stages),
+        total_tokens=sum(stage.tokens() for stage in stages),
+        parameters=record.parameters,
+        experts_per_layer=record.experts_per_layer,
+        majority=majority,
+        flops_per_token=record.flops_per_token,
+        data=record.data,
+        settings=record.settings,
+        first_step=first_step,
+    )
