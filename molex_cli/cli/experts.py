@@ -74,13 +74,15 @@ def _found(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return all that is known of a run's experts."""
+    from molex_cli.methods.base import low_rank_scale
     from molex_cli.records import read_record
     from molex_cli.statistics import expert_similarity
 
     record = read_record(folder)
-    # MoLEx has a guest in the place of experts, and a knock-out also works for LoRA's only one.
-    has_none = "gate" in record.settings["method"] or (options.ablate and record.experts_per_layer is None)
-    experts = [] if has_none else expert_similarity.of_run(folder / f"adapter-{options.which}.safetensors")
+    # Routers without experts choose guests, and an ablation also works for LoRA's only expert.
+    has_none = record.experts_per_layer is None and (record.routing or options.ablate)
+    file = folder / f"adapter-{options.which}.safetensors"
+    experts = [] if has_none else expert_similarity.of_run(file, low_rank_scale)
     routing, scores = record.routing, record.scores
     if options.which == "best" and "best" in scores and scores["best"]["step"] != scores["last"]["step"]:
         print(

@@ -4,13 +4,15 @@ Dimensions: B sequences, T tokens, E layers that may be guests, U units that cho
 sequences (B) or its tokens (B*T).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from molex_cli.errors import ConfigError
 from molex_cli.layers.routing import balance_loss, ballots, entropy, majority, vote_margin
 from molex_cli.layers.routing_statistics import TokenWeights
 from molex_cli.runtime import distributed
@@ -48,6 +50,19 @@ class GuestChoice:
     def __getstate__(self) -> dict[str, Any]:
         """Leave the last forward pass out of copies: it hangs on the graph of the original."""
         return {**self.__dict__, "_last": None}
+
+    def numbers(self) -> Sequence[int]:
+        """Refuse: a guest is another layer, not an expert of this one."""
+        raise ConfigError("--ablate must be layers for MoLEx, whose guests are layers, got experts")
+
+    @contextmanager
+    def without(self, expert: int | None = None) -> Iterator[None]:
+        """Let the layer mix with itself instead of a guest."""
+        self.pinned = self.layer
+        try:
+            yield
+        finally:
+            self.pinned = None
 
     def choose(self, logits_BTL: Tensor) -> Choice:
         """Return the guests that the gate's logits choose; the probability carries the gradient."""

@@ -1,5 +1,6 @@
 """How MoLEx is put into a backbone: which layers mix with which, their gates, and the handles to them."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,6 +44,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
         )
     tokens.watch(backbone.model, list(choices.values()))
     adapted.routers, adapted.tokens = dict(choices), tokens
+    adapted.shard_parts = functools.partial(_shard_parts, backbone)
     _complete(settings, adapted, parts, choices)
     return adapted
 
@@ -113,6 +115,16 @@ def _parts(settings: MoLEx, backbone: Any, layers: list[int], tokens: PromptToke
         )
         for layer in layers
     }
+
+
+def _shard_parts(backbone: Any) -> list[nn.Module]:
+    """Return the blocks without what mixes them, and let all processes call the same guests from now on."""
+    parts = []
+    for block in backbone.blocks:
+        if isinstance(block, MixedBlock):
+            block.in_step = True
+        parts.append(block.host if isinstance(block, MixedBlock) else block)
+    return parts
 
 
 def _complete(settings: MoLEx, adapted: Adapted, parts: Parts, choices: dict[int, GuestChoice]) -> None:
