@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from molex_cli.layers.fixed_gates import FixedGates
-from molex_cli.layers.fused_lowrank import RoutedLowRank, Shape, keep_mask, quantised
+from molex_cli.layers.fused_lowrank import RoutedLowRank, Shape, drop_probability, keep_mask
 from molex_cli.layers.routing_statistics import LayerRouting
 
 
@@ -119,7 +119,7 @@ class FusedLinears:
         fused = all(_is_plain(member.base) for member in members)
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         flat = x.reshape(-1, x.shape[-1]).to(dtype)
-        dropout = quantised(self.dropout) if members[0].training else 0.0
+        dropout = drop_probability(self.dropout, x.device) if members[0].training else 0.0
         keep = keep_mask(flat, dropout) if dropout else None
         tensors = [
             *(_weight(member.base) if fused else None for member in members),

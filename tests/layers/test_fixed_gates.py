@@ -24,7 +24,7 @@ def expert_layer(kind, num_experts=4, top_k=2):
     module = LowRankExperts(nn.Linear(12, 7), (12, 7), num_experts, 3, routed=False)
     nn.init.normal_(module.up)
     given = FixedGates(kind, num_experts, ["a"], top_k=top_k, tokens=TokenWeights(count_padding=False))
-    FusedLinears([module], top_k=top_k, scale=2.0, dropout=0.0, given=given)
+    FusedLinears([module], top_k=top_k, scale=2.0, dropout=0.0, fixed_gates=given)
     return module
 
 

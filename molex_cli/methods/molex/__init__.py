@@ -169,8 +169,8 @@ class MoLEx(Method):
 
     def experts(self, adapted: Adapted) -> Mapping[int, LayerExperts]:
         """Return the guests of each layer that mixes."""
-        choices: Any = adapted.routers
-        return choices
+        votes: Any = adapted.routers
+        return votes
 
     def low_rank(self) -> Update | None:
         """Return the settings of inner=lora."""
@@ -198,9 +198,9 @@ class MoLEx(Method):
     def _inject_pinned(self, backbone: "Backbone") -> Adapted:
         """Put in everything, with every choice pinned to the layer itself: the gate and the vote are left."""
         adapted = self.inject(backbone)
-        choices: Any = adapted.routers
-        for layer, choice in choices.items():
-            choice.pinned = layer
+        votes: Any = adapted.routers
+        for layer, vote in votes.items():
+            vote.pinned = layer
         return adapted
 
 
