@@ -136,9 +136,9 @@ def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
         for column in ("ms", "tokens/s", *(f"x {other}" for other in others)):
             table.add_column(column, justify="right")
         for arm in arms:
-            if figures := arm.measures.get(measure):
-                ratios = (f"{figures.ratio[other]:.2f}" for other in others)
-                table.add_row(arm.name, f"{figures.milliseconds:.1f}", f"{figures.tokens_per_second:.0f}", *ratios)
+            if found := arm.measures.get(measure):
+                ratios = (f"{found.ratio[other]:.2f}" for other in others)
+                table.add_row(arm.name, f"{found.milliseconds:.1f}", f"{found.tokens_per_second:.0f}", *ratios)
         terminal.print(table)
     if not work.new_tokens:
         terminal.print(f"{model} is an encoder: it generates no tokens, so nothing is measured of them")

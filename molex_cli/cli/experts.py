@@ -86,7 +86,8 @@ def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     routing, scores = record.routing, record.scores
     if options.which == "best" and "best" in scores and scores["best"]["step"] != scores["last"]["step"]:
         print(
-            f"{folder.name}: the record has the routing of the last evaluation only: no figures of use", file=sys.stderr
+            f"{folder.name}: the record has the routing of the last evaluation only: no statistics of use",
+            file=sys.stderr,
         )
         routing = {}
     found: dict[str, Any] = {
@@ -240,7 +241,7 @@ def _print_together(found: list[dict[str, Any]]) -> None:
 
 
 def _draw(found: dict[str, Any], folder: Path) -> None:
-    """Write a heat map of redundancy by layer and linear and one of the use of the experts."""
+    """Write a heat map of similarity by layer and linear and one of the use of the experts."""
     from molex_cli.compare.plots import heat_map
     from molex_cli.records import unwritable
     from molex_cli.statistics.expert_similarity import table
@@ -253,7 +254,7 @@ def _draw(found: dict[str, Any], folder: Path) -> None:
             drawn[name] = heat_map(title, rows, values.tolist(), columns="linear", names=columns)
     if found["routing"]:
         rows = [f"layer {layer}" for layer in found["routing"]]
-        usage = [figures["usage"] for figures in found["routing"].values()]
+        usage = [statistics["usage"] for statistics in found["routing"].values()]
         drawn["usage"] = heat_map(f"{found['name']}: share of the routing", rows, usage)
     for name, figure in drawn.items():
         for ending in ("png", "svg"):

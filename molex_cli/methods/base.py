@@ -42,6 +42,8 @@ class Method:
     """Whether an untrained model says what the base model says."""
     yardsticks: ClassVar[tuple[str, ...]] = ()
     """Those of `bench_arms` that all arms are held against."""
+    solvable: ClassVar[Mapping[str, str]] = {}
+    """The setting for each of rank, total and mean (of experts) in which `molex plan --match` can solve a budget."""
     name: str
     display_name: str
     """Name in tables and plots."""

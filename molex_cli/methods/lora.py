@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from molex_cli.methods.base import Adapted, Group, LayerExperts, Method, freeze, method
 from molex_cli.methods.peft import PREFIX
@@ -49,6 +49,8 @@ class Update:
 @dataclass(kw_only=True)
 class LowRank(Update, Method):
     """Settings of every method that adds low-rank updates to the base's own linears."""
+
+    solvable: ClassVar[Mapping[str, str]] = {"rank": "rank"}
 
     def merge(self, adapted: Adapted) -> None:
         """Add every update to its linear's weight and put the linear back."""

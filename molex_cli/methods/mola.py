@@ -5,7 +5,7 @@ Where we differ from the published code, which `mola_paper` reproduces: the bala
 padding out and is averaged over layers, so that its coefficient does not scale with the depth.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
@@ -38,6 +38,7 @@ class MoLA(LowRank):
     """LoRA experts, allocated layer by layer, behind a top-k router for each linear."""
 
     yardsticks: ClassVar[tuple[str, ...]] = (LOOP,)
+    solvable: ClassVar[Mapping[str, str]] = {"rank": "rank", "total": "allocation.total", "mean": "allocation.mean"}
     name: str = "mola"
     display_name: str = "MoLA"
     learning_rate: float = 5e-4

@@ -64,7 +64,7 @@ class ExpertSimilarity:
 
 
 def of_factors(down_ERI: NDArray[Any], up_ERO: NDArray[Any], scale: float, layer: int, module: str) -> ExpertSimilarity:
-    """Return the redundancy of a linear's experts, in memory of (E R)^2 beside the factors."""
+    """Return the similarity of a linear's experts, in memory of (E R)^2 beside the factors."""
     experts, rank = down_ERI.shape[:2]
     read = _gram(down_ERI)
     written = _gram(up_ERO)

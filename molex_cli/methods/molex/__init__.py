@@ -77,6 +77,7 @@ class MoLEx(Method):
 
     starts_at_base: ClassVar[bool] = False
     yardsticks: ClassVar[tuple[str, ...]] = (INNER,)
+    solvable: ClassVar[Mapping[str, str]] = {"rank": "lora.rank"}
     name: str = "molex"
     display_name: str = "MoLEx"
     learning_rate: float = 5e-4
