@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from molex_cli.config.schema import Experiment
 from molex_cli.cost import training_step
 from molex_cli.errors import ConfigError, MethodError
-from molex_cli.methods.base import Adapted, Method
+from molex_cli.methods.base import ADAPTERS, Adapted, Method
 from molex_cli.methods.bitfit import BitFit
 from molex_cli.methods.head import Head
 from molex_cli.methods.lora import LoRA
@@ -207,7 +207,7 @@ def _medians(phases: Sequence[Phase], rounds: int) -> dict[tuple[str, str], floa
 
 def _move_from_start(adapted: Adapted) -> None:
     """Give values to what starts at zero, as every B does: it would hide whether an update is there at all."""
-    for parameter in (p for group in adapted.groups if group.name == "adapters" for p in group.parameters.values()):
+    for parameter in (p for group in adapted.groups if group.name == ADAPTERS for p in group.parameters.values()):
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
 

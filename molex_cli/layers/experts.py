@@ -99,17 +99,17 @@ class FusedLinears:
             routed=first.router is not None,
         )
         self._input: Tensor | None = None
-        self._waiting: dict[int, Tensor] = {}
+        self._waiting: dict[LowRankExperts, Tensor] = {}
         for member in self.members:
             member.fused = self
 
     def output(self, member: LowRankExperts, x: Tensor) -> Tensor:
         """Return the member's output for x, computing all members' if x is new."""
-        if x is not self._input or id(member) not in self._waiting:
+        if x is not self._input or member not in self._waiting:
             outputs = self._compute(x)
             self._input = x
-            self._waiting = {id(m): y for m, y in zip(self.members, outputs, strict=True)}
-        y = self._waiting.pop(id(member))
+            self._waiting = dict(zip(self.members, outputs, strict=True))
+        y = self._waiting.pop(member)
         if not self._waiting:
             self._input = None
         return y

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from molex_cli.methods.lora import Update
     from molex_cli.models.structure import Backbone
 
+ADAPTERS = "adapters"
 Inject = Callable[["Backbone"], "Adapted"]
 
 
@@ -160,7 +161,9 @@ class Group:
     """Parameters that the optimizer treats alike, and that the ledger counts as one part."""
 
     name: str
+    """`adapters` for what is added to the base: its linears are no part of the base's FLOPs."""
     parameters: "dict[str, nn.Parameter]"
+    """By full name."""
     learning_rate: float | None = None
     """Peak learning rate; None takes the run's."""
     weight_decay: float | None = None

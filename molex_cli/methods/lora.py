@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from molex_cli.methods.base import Adapted, Group, LayerExperts, Method, freeze, method
+from molex_cli.methods.base import ADAPTERS, Adapted, Group, LayerExperts, Method, freeze, method
 from molex_cli.methods.peft import PREFIX
 from molex_cli.statistics.expert_similarity import layer_and_module
 
@@ -61,9 +61,9 @@ class LowRank(Update, Method):
         """Return A [r, in] and B [out, r] of every adapted linear by PEFT's names, and PEFT's config of them."""
         from peft import LoraConfig
 
-        if adapted.routers:
-            return super().export(adapted)
         modules = low_rank_modules(adapted)
+        if any(module.num_experts > 1 for module in modules.values()):
+            return super().export(adapted)
         # Named by hand: get_peft_model_state_dict names the modules of a model that PEFT has wrapped.
         tensors = {f"{PREFIX}{name}.lora_A.weight": module.down[0] for name, module in modules.items()}
         tensors |= {f"{PREFIX}{name}.lora_B.weight": module.up[0].t() for name, module in modules.items()}
@@ -165,7 +165,7 @@ def inject_experts(
             modules[linear.name] = member
     adapters = {f"{n}.{part}": getattr(m, part) for n, m in modules.items() for part in ("down", "up")}
     routers = {f"{n}.router": m.router for n, m in modules.items() if m.router is not None}
-    groups = freeze(backbone, Group(name="adapters", parameters=adapters), Group(name="routers", parameters=routers))
+    groups = freeze(backbone, Group(name=ADAPTERS, parameters=adapters), Group(name="routers", parameters=routers))
 
     def added_flops(base: float, active: bool) -> float:
         return sum(m.flops_per_token(top_k if active else None) for m in modules.values())

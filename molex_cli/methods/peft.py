@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import MethodError, nearest
-from molex_cli.methods.base import Adapted, Group, LayerExperts, Method, freeze, method
+from molex_cli.methods.base import ADAPTERS, Adapted, Group, LayerExperts, Method, freeze, method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,7 +68,7 @@ class Peft(Method):
         except (TypeError, ValueError) as error:
             raise MethodError(f"{self.name} and method.config must fit {backbone.name}, got: {_line(error)}") from error
         adapters = {n: p for n, p in backbone.model.named_parameters() if p.requires_grad and n not in head}
-        groups = freeze(backbone, Group(name="adapters", parameters=adapters))
+        groups = freeze(backbone, Group(name=ADAPTERS, parameters=adapters))
         modules = [backbone.model.get_submodule(linear.name) for linear in targets]
         widths = [features(linear.module)[0] for linear in targets]
 

@@ -56,11 +56,11 @@ def _to_nf4(adapted: Adapted) -> None:
         raise ConfigError(
             "hardware.base=nf4 must have bitsandbytes, got none; pip install 'molex[quantized]'"
         ) from None
-    frozen = {id(parameter) for parameter in _frozen(adapted)}
+    frozen = set(_frozen(adapted))
     for block in adapted.backbone.blocks:
         for module in list(block.modules()):
             for name, child in module.named_children():
-                if type(child) is nn.Linear and id(child.weight) in frozen:
+                if type(child) is nn.Linear and child.weight in frozen:
                     has_bias = child.bias is not None
                     small = Linear4bit(
                         child.in_features, child.out_features, has_bias, torch.bfloat16, quant_type="nf4"
