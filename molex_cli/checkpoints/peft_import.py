@@ -18,13 +18,14 @@ from torch import Tensor
 from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.folders import new_folder, require_new
-from molex_cli.checkpoints.peft_export import CONFIG, FILE, PREFIX
+from molex_cli.checkpoints.peft_export import CONFIG, FILE
 from molex_cli.config import schema
 from molex_cli.data import reading
 from molex_cli.errors import CheckpointError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.lora import LoRA
+from molex_cli.methods.peft import PREFIX
 from molex_cli.models.loading import skeleton
 from molex_cli.models.structure import ALL_LINEAR, Backbone
 from molex_cli.objectives import head_outputs
@@ -135,9 +136,9 @@ def _shortest(backbone: Backbone, theirs: Adapter) -> list[str]:
 
 
 def _fill(adapted: Adapted, theirs: Adapter) -> None:
-    """Put PEFT's tensors into the places of ours; every tensor must have one, and every place a tensor."""
+    """Copy PEFT's tensors into our parameters; each tensor must have its parameter, and each parameter its tensor."""
     left = dict(theirs.tensors)
-    for name, place in adapted.trainable().items():
+    for name, parameter in adapted.trainable().items():
         linear, _, part = name.rpartition(".")
         name_there = PREFIX + {"down": f"{linear}.lora_A.weight", "up": f"{linear}.lora_B.weight"}.get(part, name)
         if name_there not in left:
@@ -147,13 +148,13 @@ def _fill(adapted: Adapted, theirs: Adapter) -> None:
             )
         tensor = left.pop(name_there)
         shaped = {"down": lambda a: a[None], "up": lambda b: b.t()[None]}.get(part, lambda same: same)(tensor)
-        if shaped.shape != place.shape:
+        if shaped.shape != parameter.shape:
             raise CheckpointError(
-                f"{theirs.folder}: {name_there} must fit {list(place.shape)}, got {list(shaped.shape)}; it was "
+                f"{theirs.folder}: {name_there} must fit {list(parameter.shape)}, got {list(shaped.shape)}; it was "
                 "trained on another model or another number of labels"
             )
         with torch.no_grad():
-            place.copy_(shaped)
+            parameter.copy_(shaped)
     if left:
         raise CheckpointError(
             f"{theirs.folder} must hold low-rank updates and the head alone, got {min(left)} too, which LoRA "

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from molex_cli.cli import bench_inference
 from molex_cli.config import command_line, overrides
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--tokens", type=int, default=64, help="tokens of a row (default 64)")
     parser.add_argument("--rounds", type=int, default=15, help="steps of each arm (default 15)")
     parser.add_argument("--no-memory", action="store_true", help="leave out memory, which takes a process an arm")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the measures as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     bench_inference.add_arguments(parser)
     parser.error = command_line.refuse  # type: ignore[method-assign]
@@ -77,12 +77,9 @@ def _experiments(options: argparse.Namespace) -> "list[Experiment]":
 
 def _with_dropout(experiment: "Experiment", dropout: float | None) -> "Experiment":
     """Return the experiment with this dropout in its adapters, where it has any."""
-    method: Any = experiment.method
-    if dropout is not None and hasattr(method, "dropout"):
-        method = dataclasses.replace(method, dropout=dropout)
-    elif dropout is not None and hasattr(method, "lora"):
-        method = dataclasses.replace(method, lora=dataclasses.replace(method.lora, dropout=dropout))
-    return dataclasses.replace(experiment, method=method)
+    if dropout is None:
+        return experiment
+    return dataclasses.replace(experiment, method=experiment.method.with_dropout(dropout))
 
 
 def _memory(name: str, argv: list[str], dropout: float | None) -> int:

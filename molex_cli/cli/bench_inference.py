@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.errors import ConfigError
-from molex_cli.methods.mola import MoLA
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -55,7 +54,8 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
     """Measure the first experiment's MoLA by experts and top k, the others as they are, the base and LoRA."""
     first = experiments[0]
     pairs = _checked(options, first)
-    assert isinstance(first.method, MoLA)
+    update = first.method.low_rank()
+    assert update is not None, "a method with a number of experts has low-rank ones"
 
     from molex_cli.cost import inference
 
@@ -74,12 +74,12 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
         new_tokens=new_tokens,
         training=options.training,
     )
-    rank = options.lora_rank or first.method.rank
+    rank = options.lora_rank or update.rank
     arms = inference.setups(first.method, rank, pairs, [experiment.method for experiment in experiments[1:]])
     found = inference.measured(arms, first, work)
-    title = f"{first.model.name}, {work.rows} x {work.tokens} tokens, experts of rank {first.method.rank}, LoRA {rank}"
+    title = f"{first.model.name}, {work.rows} x {work.tokens} tokens, experts of rank {update.rank}, LoRA {rank}"
     if options.json:
-        conditions = {"model": first.model.name, "rank": first.method.rank, "lora_rank": rank}
+        conditions = {"model": first.model.name, "rank": update.rank, "lora_rank": rank}
         measures = list(found[0].measures)
         table = conditions | dataclasses.asdict(work) | {"measures": measures}
         print(json.dumps([table | {"arms": [dataclasses.asdict(arm) for arm in found]}]))
@@ -99,7 +99,7 @@ def _checked(options: argparse.Namespace, experiment: "Experiment") -> list[tupl
     for name in ("lora_rank", "new_tokens"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if not isinstance(experiment.method, MoLA):
+    if experiment.method.with_experts(1.0, 1) is None:
         name = experiment.method.name
         raise ConfigError(
             f"method must be one of MoLA's with --inference, got {name}; measure it beside MoLA with --methods {name}"
@@ -136,9 +136,9 @@ def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
         for column in ("ms", "tokens/s", *(f"x {other}" for other in others)):
             table.add_column(column, justify="right")
         for arm in arms:
-            if figures := arm.measures.get(measure):
-                ratios = (f"{figures.ratio[other]:.2f}" for other in others)
-                table.add_row(arm.name, f"{figures.milliseconds:.1f}", f"{figures.tokens_per_second:.0f}", *ratios)
+            if found := arm.measures.get(measure):
+                ratios = (f"{found.ratio[other]:.2f}" for other in others)
+                table.add_row(arm.name, f"{found.milliseconds:.1f}", f"{found.tokens_per_second:.0f}", *ratios)
         terminal.print(table)
     if not work.new_tokens:
         terminal.print(f"{model} is an encoder: it generates no tokens, so nothing is measured of them")

@@ -74,17 +74,20 @@ def _found(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return all that is known of a run's experts."""
+    from molex_cli.methods.base import low_rank_scale
     from molex_cli.records import read_record
     from molex_cli.statistics import expert_similarity
 
     record = read_record(folder)
-    # MoLEx has a guest in the place of experts, and a knock-out also works for LoRA's only one.
-    has_none = "gate" in record.settings["method"] or (options.ablate and record.experts_per_layer is None)
-    experts = [] if has_none else expert_similarity.of_run(folder / f"adapter-{options.which}.safetensors")
+    # Routers without experts choose guests, and an ablation also works for LoRA's only expert.
+    has_none = record.experts_per_layer is None and (record.routing or options.ablate)
+    file = folder / f"adapter-{options.which}.safetensors"
+    experts = [] if has_none else expert_similarity.of_run(file, low_rank_scale)
     routing, scores = record.routing, record.scores
     if options.which == "best" and "best" in scores and scores["best"]["step"] != scores["last"]["step"]:
         print(
-            f"{folder.name}: the record has the routing of the last evaluation only: no figures of use", file=sys.stderr
+            f"{folder.name}: the record has the routing of the last evaluation only: no statistics of use",
+            file=sys.stderr,
         )
         routing = {}
     found: dict[str, Any] = {
@@ -238,7 +241,7 @@ def _print_together(found: list[dict[str, Any]]) -> None:
 
 
 def _draw(found: dict[str, Any], folder: Path) -> None:
-    """Write a heat map of redundancy by layer and linear and one of the use of the experts."""
+    """Write a heat map of similarity by layer and linear and one of the use of the experts."""
     from molex_cli.compare.plots import heat_map
     from molex_cli.records import unwritable
     from molex_cli.statistics.expert_similarity import table
@@ -251,7 +254,7 @@ def _draw(found: dict[str, Any], folder: Path) -> None:
             drawn[name] = heat_map(title, rows, values.tolist(), columns="linear", names=columns)
     if found["routing"]:
         rows = [f"layer {layer}" for layer in found["routing"]]
-        usage = [figures["usage"] for figures in found["routing"].values()]
+        usage = [statistics["usage"] for statistics in found["routing"].values()]
         drawn["usage"] = heat_map(f"{found['name']}: share of the routing", rows, usage)
     for name, figure in drawn.items():
         for ending in ("png", "svg"):

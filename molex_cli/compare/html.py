@@ -13,6 +13,7 @@ from molex_cli.compare import charts, formats
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
 from molex_cli.errors import MolexError, RecordError
+from molex_cli.methods.base import low_rank_scale
 from molex_cli.records import lines_of, read_record
 from molex_cli.statistics import expert_similarity
 
@@ -140,7 +141,7 @@ def _experts(table: Comparison, row: str) -> str:
 def _redundancy(run: Run, which: str, arm: str) -> str:
     """Return how far apart the experts of each layer and linear are; empty for a run without an adapter of experts."""
     try:
-        experts = expert_similarity.of_run(run.folder / f"adapter-{which}.safetensors")
+        experts = expert_similarity.of_run(run.folder / f"adapter-{which}.safetensors", low_rank_scale)
     except MolexError:
         return ""
     layers, linears, values = expert_similarity.table(experts, "distance")

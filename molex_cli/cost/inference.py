@@ -8,7 +8,6 @@ Dimensions: B rows, T tokens, O output features, I input features.
 """
 
 import copy
-import dataclasses
 import random
 import statistics
 import time
@@ -21,17 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from molex_cli.checkpoints.merge import merge_updates
 from molex_cli.config.schema import Experiment
 from molex_cli.cost import training_step
 from molex_cli.errors import ConfigError, MethodError
-from molex_cli.layers.experts import LowRankExperts
-from molex_cli.methods.allocation import Allocation
-from molex_cli.methods.base import Adapted, Method
+from molex_cli.methods.base import ADAPTERS, Adapted, Method
 from molex_cli.methods.bitfit import BitFit
 from molex_cli.methods.head import Head
 from molex_cli.methods.lora import LoRA
-from molex_cli.methods.mola import MoLA
 from molex_cli.models.loading import family, load, longest_input
 from molex_cli.models.settings import Model
 from molex_cli.models.structure import Backbone, is_decoder
@@ -78,7 +73,7 @@ class Measure:
 
 @dataclass(kw_only=True)
 class Arm:
-    """The figures of one arm."""
+    """What was measured of one arm."""
 
     name: str
     experts: float | None
@@ -136,14 +131,15 @@ def generates(model: Model) -> bool:
     return is_decoder(family(model))
 
 
-def setups(mola: MoLA, lora_rank: int, pairs: Sequence[tuple[float, int]], others: Sequence[Method]) -> list[Setup]:
+def setups(mola: Method, lora_rank: int, pairs: Sequence[tuple[float, int]], others: Sequence[Method]) -> list[Setup]:
     """Return the arms: the base, LoRA merged and unmerged, MoLA at each (mean experts, top k), other methods."""
-    scale = mola.alpha / mola.rank
-    lora = LoRA(rank=lora_rank, alpha=scale * lora_rank, dropout=mola.dropout, targets=mola.targets)
+    update = mola.low_rank()
+    assert update is not None, "a method with a number of experts has low-rank ones"
+    lora = LoRA(rank=lora_rank, alpha=update.scale * lora_rank, dropout=update.dropout, targets=update.targets)
     grid = [
         Setup(
             name=f"{experts:g} expert{'' if experts == 1 else 's'}, top {top_k}",
-            method=dataclasses.replace(mola, allocation=Allocation(mean=experts), top_k=top_k),
+            method=mola.with_experts(experts, top_k),
             experts=experts,
             top_k=top_k,
         )
@@ -185,13 +181,11 @@ def answering_model(arm: Setup, backbone: Backbone) -> Any:
     if arm.method is not None:
         with random_stream(0, "adapters"):
             adapted = arm.method.inject(own)
-            for module in _low_rank(own.model).values():
-                # B starts at zero, which would hide whether an update is there at all.
-                nn.init.normal_(module.up, std=0.02)
+            _move_from_start(adapted)
         if adapted.tokens is not None:
-            adapted.tokens.silent = True  # figures of the routing are no part of an answer
+            adapted.tokens.silent = True  # statistics of the routing are no part of an answer
         if arm.name == MERGED:
-            merge_updates(adapted)
+            arm.method.merge(adapted)
     return own.model.eval()
 
 
@@ -211,8 +205,11 @@ def _medians(phases: Sequence[Phase], rounds: int) -> dict[tuple[str, str], floa
     return {key: statistics.median(seconds[key]) for key in keys}
 
 
-def _low_rank(model: nn.Module) -> dict[str, LowRankExperts]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, LowRankExperts)}
+def _move_from_start(adapted: Adapted) -> None:
+    """Give values to what starts at zero, as every B does: it would hide whether an update is there at all."""
+    for parameter in (p for group in adapted.groups if group.name == ADAPTERS for p in group.parameters.values()):
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
 
 
 def _answering(arms: Sequence[Setup], experiment: Experiment, work: Load) -> Iterator[Phase]:

@@ -86,11 +86,6 @@ def budget(plan: "Plan", by: str) -> float:
 
 def _key(experiment: "Experiment", solve: str) -> str:
     method = experiment.method
-    if solve == "rank":
-        if hasattr(method, "rank"):
-            return "method.rank"
-        if hasattr(method, "lora"):
-            return "method.lora.rank"
-    elif hasattr(method, "allocation"):
-        return f"method.allocation.{solve}"
-    raise ConfigError(f"--solve must be a setting of method={method.name}, got {solve}")
+    if solve not in method.solvable:
+        raise ConfigError(f"--solve must be a setting of method={method.name}, got {solve}")
+    return f"method.{method.solvable[solve]}"

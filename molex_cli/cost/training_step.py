@@ -8,29 +8,22 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from molex_cli.config import schema
-from molex_cli.layers.experts import LowRankExperts
-from molex_cli.layers.guest_vote import GuestChoice
-from molex_cli.layers.reference import LoopExperts
-from molex_cli.methods.base import Adapted, Group, Method
+from molex_cli.methods.base import Adapted, Group, Inject
 from molex_cli.methods.bitfit import BitFit
-from molex_cli.methods.lora import LowRank, Update
-from molex_cli.methods.mola import MoLA, Router
-from molex_cli.methods.molex import Inner, MoLEx
 from molex_cli.models.loading import load
 from molex_cli.models.structure import Backbone
 from molex_cli.runtime import hardware
 from molex_cli.runtime.hardware import random_stream
 from molex_cli.training.loop import optimizer
 
-FLOOR, PEFT, LOOP = "bitfit (floor)", "peft lora", "loop"
-INNER, SELF = "inner of molex", " (all choose self)"
+FLOOR, PEFT = "bitfit (floor)", "peft lora"
 WARM_UP_ROUNDS = 3
 
 
@@ -45,38 +38,41 @@ class Load:
 
 @dataclass(kw_only=True)
 class Arm:
-    """The figures of one method."""
+    """What was measured of one arm."""
 
     name: str
     milliseconds: float
     """Median over the rounds."""
     tokens_per_second: float
     time_ratio: dict[str, float] = field(default_factory=dict)
-    """To the floor, to PEFT, to the loop, to MoLEx's inner method alone."""
+    """To the floor, to PEFT and to the yardsticks of the methods."""
     memory_bytes: int | None = None
     """Peak of a process of its own over what it held before the model was loaded."""
     memory_ratio: dict[str, float] = field(default_factory=dict)
 
 
-def arm_names(experiments: Sequence[schema.Experiment]) -> list[str]:
-    """Return the arms of a bench: the floor, PEFT where installed, each method, and what these are held against.
+def arms_of(experiments: Sequence[schema.Experiment]) -> dict[str, Inject]:
+    """Return the arms of a bench: the floor, PEFT where installed, each method, and what these are held against."""
+    first = experiments[0]
+    arms: dict[str, Inject] = {FLOOR: BitFit().inject}
+    if find_spec("peft") and first.method.low_rank():
+        arms[PEFT] = partial(_peft, experiment=first)
+    for experiment in experiments:
+        for name, inject in experiment.method.bench_arms().items():
+            arms.setdefault(name, inject)  # two methods of MoLA share one loop
+    return arms
 
-    A routed method comes with the loop over experts; MoLEx with its inner method alone, and with all
-    gates pinned to their own layers.
-    """
-    names = [FLOOR]
-    if find_spec("peft") and _update(experiments[0].method):
-        names.append(PEFT)
-    mixing = _mixing(experiments)
-    names += [INNER] if mixing else []
-    names += [experiment.method.name for experiment in experiments]
-    names += [f"{e.method.name}{SELF}" for e in mixing if not getattr(e.method, "compute_self", True)]
-    return [*names, *([LOOP] if _routed(experiments) else [])]
+
+def yardsticks(experiments: Sequence[schema.Experiment]) -> list[str]:
+    """Return the arms that all are held against, as far as they are measured."""
+    arms = arms_of(experiments)
+    known = [FLOOR, PEFT, *(name for experiment in experiments for name in experiment.method.yardsticks)]
+    return [name for name in dict.fromkeys(known) if name in arms]
 
 
 def measured(experiments: Sequence[schema.Experiment], work: Load) -> list[Arm]:
-    """Return the median step time of each arm, in the order of `arm_names`."""
-    steppers = {name: stepper(name, experiments, work) for name in arm_names(experiments)}
+    """Return the median step time of each arm, in the order of `arms_of`."""
+    steppers = {name: stepper(name, experiments, work) for name in arms_of(experiments)}
     seconds: dict[str, list[float]] = {name: [] for name in steppers}
     for _ in range(WARM_UP_ROUNDS + work.rounds):
         for name, step in steppers.items():
@@ -89,7 +85,7 @@ def measured(experiments: Sequence[schema.Experiment], work: Load) -> list[Arm]:
             name=name,
             milliseconds=median * 1000,
             tokens_per_second=work.rows * work.tokens / median,
-            time_ratio={other: median / medians[other] for other in (FLOOR, PEFT, LOOP, INNER) if other in medians},
+            time_ratio={other: median / medians[other] for other in yardsticks(experiments)},
         )
         for name, median in medians.items()
     ]
@@ -99,9 +95,7 @@ def with_memory(arms: Sequence[Arm], bytes_of: dict[str, int]) -> None:
     """Fill in memory and its ratios."""
     for arm in arms:
         arm.memory_bytes = bytes_of[arm.name]
-        arm.memory_ratio = {
-            other: arm.memory_bytes / bytes_of[other] for other in (FLOOR, PEFT, LOOP, INNER) if other in bytes_of
-        }
+        arm.memory_ratio = {other: arm.memory_bytes / bytes_of[other] for other in arm.time_ratio}
 
 
 def peak_memory(name: str, experiments: Sequence[schema.Experiment], work: Load) -> int:
@@ -146,64 +140,21 @@ def training_step(adapted: Adapted, work: Load) -> Callable[[], None]:
 def _adapted(name: str, experiments: Sequence[schema.Experiment]) -> Adapted:
     first = experiments[0]
     backbone = load(first.model, 2, seed=0, cache_dir=Path(first.cache_dir) if first.cache_dir else None)
-    if name == FLOOR:
-        return BitFit().inject(backbone)
-    if name == PEFT:
-        return _peft(backbone, first)
-    if name == LOOP:
-        return _looped(backbone, _routed(experiments)[0])
-    if name == INNER:
-        return _mixing(experiments)[0].method.inject_inner(backbone)
-    adapted = next(e for e in experiments if e.method.name == name.removesuffix(SELF)).method.inject(backbone)
-    if name.endswith(SELF):
-        for layer, choice in adapted.routers.items():
-            assert isinstance(choice, GuestChoice)
-            choice.pinned = layer
-    return adapted
-
-
-def _mixing(experiments: Sequence[schema.Experiment]) -> list[Any]:
-    return [e for e in experiments if isinstance(e.method, MoLEx)]
-
-
-def _update(method: Method) -> Update | None:
-    """Return the settings of the low-rank updates that a method trains."""
-    if isinstance(method, MoLEx):
-        return method.lora if method.inner is Inner.lora else None
-    return method if isinstance(method, LowRank) else None
-
-
-def _routed(experiments: Sequence[schema.Experiment]) -> list[schema.Experiment]:
-    return [e for e in experiments if isinstance(e.method, MoLA) and e.method.router is Router.learned]
-
-
-def _looped(backbone: Backbone, experiment: schema.Experiment) -> Adapted:
-    method: Any = experiment.method
-    adapted = method.inject(backbone)
-    for name, module in list(backbone.model.named_modules()):
-        if isinstance(module, LowRankExperts):
-            looped = LoopExperts(module, top_k=method.top_k, scale=method.alpha / method.rank, dropout=method.dropout)
-            parent, _, last = name.rpartition(".")
-            setattr(backbone.model.get_submodule(parent), last, looped)
-    adapted.routers = {}
-    return adapted
+    return arms_of(experiments)[name](backbone)
 
 
 def _peft(backbone: Backbone, experiment: schema.Experiment) -> Adapted:
     """Give the backbone PEFT's LoRA, at the total rank of the experiment's mean layer."""
     from peft import LoraConfig, get_peft_model
 
-    update = _update(experiment.method)
+    update = experiment.method.low_rank()
     assert update is not None
     rank = update.rank
-    if allocation := getattr(experiment.method, "allocation", None):
-        from molex_cli.methods.allocation import experts_per_layer
-
-        experts = experts_per_layer(allocation, backbone.num_layers)
+    if experts := experiment.method.experts_per_layer(backbone.num_layers):
         rank = round(rank * sum(experts) / len(experts))
     config = LoraConfig(
         r=rank,
-        lora_alpha=update.alpha / update.rank * rank,
+        lora_alpha=update.scale * rank,
         lora_dropout=update.dropout,
         target_modules=[linear.name for linear in backbone.targets(update.targets)],
         task_type="SEQ_CLS",

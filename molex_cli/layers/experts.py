@@ -1,12 +1,14 @@
 """Frozen linears with low-rank experts, as modules; linears that share an input are computed together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from molex_cli.layers.fixed_gates import FixedGates
-from molex_cli.layers.fused_lowrank import RoutedLowRank, Shape, keep_mask, quantised
+from molex_cli.layers.fused_lowrank import RoutedLowRank, Shape, drop_probability, keep_mask
 from molex_cli.layers.routing_statistics import LayerRouting
 
 
@@ -41,6 +43,21 @@ class LowRankExperts(nn.Module):
         assert self.fused is not None, "a LowRankExperts module belongs to a FusedLinears"
         return self.fused.output(self, x)
 
+    @property
+    def is_transposed(self) -> bool:
+        """Return whether the base keeps its weight as [in, out], as GPT-2's linears do."""
+        return isinstance(self.base, Conv1D)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Module:
+        """Return the base linear with W + scale x sum over experts of B A, both of [out, in]."""
+        assert isinstance(self.base, nn.Linear | Conv1D)
+        assert self.fused is not None
+        update_io = torch.einsum("eri,ero->io", self.down, self.up) * self.fused.shape.scale
+        # A new tensor: copies of a model may share the old one.
+        self.base.weight = nn.Parameter(self.base.weight + (update_io if self.is_transposed else update_io.t()))
+        return self.base
+
     def flops_per_token(self, top_k: int | None) -> float:
         """Return the forward FLOPs of the update; with `top_k`, of the chosen experts only."""
         num_in, num_out = self.down.shape[-1], self.up.shape[-1]
@@ -65,13 +82,13 @@ class FusedLinears:
         dropout: float,
         routing: LayerRouting | None = None,
         names: Sequence[str] = (),
-        given: FixedGates | None = None,
+        fixed_gates: FixedGates | None = None,
     ) -> None:
         self.members = list(members)
         self.dropout = dropout
         self.routing = routing
-        self.given = given
-        self.place = routing.join(names or [str(i) for i in range(len(members))]) if routing else 0
+        self.fixed_gates = fixed_gates
+        self.index = routing.join(names or [str(i) for i in range(len(members))]) if routing else 0
         first = self.members[0]
         self.shape = Shape(
             num_linears=len(self.members),
@@ -82,17 +99,17 @@ class FusedLinears:
             routed=first.router is not None,
         )
         self._input: Tensor | None = None
-        self._waiting: dict[int, Tensor] = {}
+        self._waiting: dict[LowRankExperts, Tensor] = {}
         for member in self.members:
             member.fused = self
 
     def output(self, member: LowRankExperts, x: Tensor) -> Tensor:
         """Return the member's output for x, computing all members' if x is new."""
-        if x is not self._input or id(member) not in self._waiting:
+        if x is not self._input or member not in self._waiting:
             outputs = self._compute(x)
             self._input = x
-            self._waiting = {id(m): y for m, y in zip(self.members, outputs, strict=True)}
-        y = self._waiting.pop(id(member))
+            self._waiting = dict(zip(self.members, outputs, strict=True))
+        y = self._waiting.pop(member)
         if not self._waiting:
             self._input = None
         return y
@@ -102,7 +119,7 @@ class FusedLinears:
         fused = all(_is_plain(member.base) for member in members)
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         flat = x.reshape(-1, x.shape[-1]).to(dtype)
-        dropout = quantised(self.dropout) if members[0].training else 0.0
+        dropout = drop_probability(self.dropout, x.device) if members[0].training else 0.0
         keep = keep_mask(flat, dropout) if dropout else None
         tensors = [
             *(_weight(member.base) if fused else None for member in members),
@@ -111,20 +128,20 @@ class FusedLinears:
             *(member.up.flatten(0, 1) for member in members),
             *(member.router for member in members),
         ]
-        given = None if self.given is None else self.given.gates(x.shape[:-1], x.device)
+        fixed = None if self.fixed_gates is None else self.fixed_gates.gates(x.shape[:-1], x.device)
         # The function below casts nothing itself, so that the backward sees what the forward saw.
         with torch.autocast(x.device.type, enabled=False):
             *outputs, probability, gates = RoutedLowRank.apply(
                 flat,
                 keep,
-                given,
+                fixed,
                 self._scaled_shape(dropout),
                 *(None if tensor is None else tensor.to(dtype) for tensor in tensors),
             )
-            if given is not None:
-                probability = gates = given
+            if fixed is not None:
+                probability = gates = fixed
             if self.routing is not None and probability is not None:
-                self.routing.observe(self.place, probability, gates, x.shape[:-1])
+                self.routing.observe(self.index, probability, gates, x.shape[:-1])
         shaped = [y.view(*x.shape[:-1], -1) for y in outputs]
         return shaped if fused else [member.base(x) + y for member, y in zip(members, shaped, strict=True)]
 
@@ -132,6 +149,31 @@ class FusedLinears:
         if not dropout:
             return self.shape
         return Shape(**{**vars(self.shape), "scale": self.shape.scale / (1 - dropout)})
+
+
+class LowRankLayer:
+    """The experts of one layer: those of equal number in all its linears are left out together."""
+
+    def __init__(self, modules: Sequence[LowRankExperts]) -> None:
+        self.modules = list(modules)
+
+    def numbers(self) -> range:
+        """Return the experts that can be left out one by one."""
+        return range(self.modules[0].num_experts)
+
+    @contextmanager
+    def without(self, expert: int | None) -> Iterator[None]:
+        """Leave out one expert, or all; router and gates stay, so that what is lost is the expert's alone."""
+        kept = [module.up.detach().clone() for module in self.modules]
+        try:
+            with torch.no_grad():
+                for module in self.modules:
+                    module.up[slice(None) if expert is None else expert] = 0
+            yield
+        finally:
+            with torch.no_grad():
+                for module, up in zip(self.modules, kept, strict=True):
+                    module.up.copy_(up)
 
 
 def _is_plain(base: nn.Module) -> bool:

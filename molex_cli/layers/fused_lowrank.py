@@ -42,19 +42,29 @@ class Shape:
         return self.num_experts * self.rank
 
 
-def quantised(probability: float) -> float:
-    """Return the dropout probability that `keep_mask` really has: the nearest multiple of 1/65536."""
-    return round(probability * LANES) / LANES
+def drop_probability(probability: float, device: torch.device) -> float:
+    """Return the dropout probability that `keep_mask` really has: on CPUs the nearest multiple of 1/65536."""
+    return round(probability * LANES) / LANES if device.type == "cpu" else probability
 
 
 def keep_mask(like: Tensor, probability: float) -> Tensor:
-    """Return a mask that is False with the given probability, drawn 16 bits an element.
+    """Return a mask that is False with the given probability."""
+    # A CPU may draw random numbers in sequence, so 16 bits an element save time (docs/performance.md); GPUs draw in
+    # parallel, and there torch's own mask is one kernel.
+    draw = _mask_of_16_bits if like.device.type == "cpu" else _mask_of_torch
+    return draw(like, probability)
 
-    torch's own dropout draws one number an element, in sequence on many CPUs; this takes four from each.
-    """
+
+def _mask_of_16_bits(like: Tensor, probability: float) -> Tensor:
+    """Draw one number for four elements of the mask."""
     words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
     lanes = words.view(torch.int16)[: like.numel()]
     return (lanes >= round(probability * LANES) - LANES // 2).view(like.shape)
+
+
+def _mask_of_torch(like: Tensor, probability: float) -> Tensor:
+    """Draw the mask as torch's dropout does."""
+    return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - probability)
 
 
 def stacked(*rows: Tensor) -> Tensor:
@@ -76,7 +86,7 @@ class RoutedLowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, keep: Tensor | None, given: Tensor | None, shape: Shape, *tensors: Tensor | None
+        ctx: Any, x: Tensor, keep: Tensor | None, fixed_gates: Tensor | None, shape: Shape, *tensors: Tensor | None
     ) -> tuple:
         """Return the outputs, probabilities and gates, and keep what the backward needs."""
         weights, biases, downs, ups, routers = _split(tensors, shape.num_linears)
@@ -92,7 +102,7 @@ class RoutedLowRank(torch.autograd.Function):
             logits = logits[:, : shape.num_linears * shape.num_experts]
             probability = probabilities(logits.view(-1, shape.num_linears, shape.num_experts))
             gates = top_k_gates(probability, shape.top_k)
-        used = gates if given is None else given
+        used = gates if fixed_gates is None else fixed_gates
         spread: Tensor | float = shape.scale if used is None else _spread(used, shape, inner.dtype)
         hidden = inner[:, :num_rows] * spread
         outputs = []

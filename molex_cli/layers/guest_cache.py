@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from molex_cli.errors import MethodError
-from molex_cli.layers.guest_vote import Choice
+from molex_cli.layers.guest_vote import ChosenGuests
 
 
 class GuestLayer(CacheLayerMixin):
@@ -25,7 +25,7 @@ class GuestLayer(CacheLayerMixin):
     def __init__(self, empty: CacheLayerMixin) -> None:
         super().__init__()
         self.is_initialized = True
-        self.choice: Choice | None = None
+        self.choice: ChosenGuests | None = None
         """[B, 1] each, or None until the prompt has chosen."""
         self._empty = empty
         self._parts: dict[int, CacheLayerMixin] = {}
@@ -75,13 +75,13 @@ class GuestLayer(CacheLayerMixin):
         source = beam_idx.to(self.choice.guest.device)
         before, after = self.choice.guest[:, 0], self.choice.guest[source, 0]
         for guest in list(self._parts):
-            place = (before == guest).cumsum(0) - 1  # of a row among those that chose this guest
-            rows = place[source[after == guest]]
+            index = (before == guest).cumsum(0) - 1  # of a row among those that chose this guest
+            rows = index[source[after == guest]]
             if rows.numel():
                 _select(self._parts[guest], rows)
             else:
                 del self._parts[guest]
-        self.choice = Choice(after[:, None], self.choice.probability[source])
+        self.choice = ChosenGuests(after[:, None], self.choice.probability[source])
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""
@@ -111,15 +111,15 @@ class GuestCache(Cache):
         return self.layers[0].get_seq_length()
 
 
-def guest_layer(cache: Cache, layer: int, place: int, num_layers: int) -> GuestLayer:
+def guest_layer(cache: Cache, layer: int, mixing_index: int, num_layers: int) -> GuestLayer:
     """Return the cache's layer for the guests of a host, made before the host's first use.
 
-    `place` counts the mixing layers; their guests' keys lie behind those of the `num_layers` hosts.
+    `mixing_index` counts the mixing layers; their guests' keys lie behind those of the `num_layers` hosts.
     """
     if cache.layer_class_to_replicate is not None:
         while len(cache.layers) < num_layers:
             cache.layers.append(cache.layer_class_to_replicate())
-    index = num_layers + place
+    index = num_layers + mixing_index
     while len(cache.layers) <= index:
         host = cache.layers[layer]
         if host.is_initialized or host.is_compileable:

@@ -4,13 +4,15 @@ Dimensions: B sequences, T tokens, E layers that may be guests, U units that cho
 sequences (B) or its tokens (B*T).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from molex_cli.errors import ConfigError
 from molex_cli.layers.routing import balance_loss, ballots, entropy, majority, vote_margin
 from molex_cli.layers.routing_statistics import TokenWeights
 from molex_cli.runtime import distributed
@@ -19,14 +21,35 @@ BATCH, SEQUENCE, TOKEN = "batch", "sequence", "token"
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenGuests:
     """The guest of each sequence [B, 1] or token [B, T], as a layer's index, and the gate's probability of it."""
 
     guest: Tensor
     probability: Tensor
 
 
-class GuestChoice:
+class VoteSums(NamedTuple):
+    """What is counted of a layer's votes, summed over the units that chose."""
+
+    usage: Tensor
+    """How often each guest was chosen: [E]."""
+    entropy: Tensor
+    """Of the gate over tokens."""
+    margin: Tensor
+    """Of the vote."""
+    units: Tensor
+
+    @classmethod
+    def unpacked(cls, packed: Tensor) -> "VoteSums":
+        """Return packed sums by name."""
+        return cls(packed[:-3], *packed[-3:].unbind())
+
+    def packed(self) -> Tensor:
+        """Return everything in one tensor [E + 3] of float64, in the order of the fields: stored states hold it so."""
+        return torch.cat([each.double().reshape(-1).cpu() for each in self])
+
+
+class GuestVote:
     """The vote of one layer: every counted token votes for its most probable guest, the majority decides.
 
     `level` says who votes together: a batch, a sequence, or each token for itself. `pinned` overrules the
@@ -43,13 +66,26 @@ class GuestChoice:
         self._tokens, self._balanced = tokens, balanced
         self._last: tuple[Tensor, Tensor, Tensor] | None = None
         """Of the last forward pass: how often each guest was chosen, its summed probability, the units."""
-        self._sums: dict[str, Tensor] = {}
+        self._sums: VoteSums | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the last forward pass out of copies: it hangs on the graph of the original."""
         return {**self.__dict__, "_last": None}
 
-    def choose(self, logits_BTL: Tensor) -> Choice:
+    def numbers(self) -> Sequence[int]:
+        """Refuse: a guest is another layer, not an expert of this one."""
+        raise ConfigError("--ablate must be layers for MoLEx, whose guests are layers, got experts")
+
+    @contextmanager
+    def without(self, expert: int | None = None) -> Iterator[None]:
+        """Let the layer mix with itself instead of a guest."""
+        self.pinned = self.layer
+        try:
+            yield
+        finally:
+            self.pinned = None
+
+    def choose(self, logits_BTL: Tensor) -> ChosenGuests:
         """Return the guests that the gate's logits choose; the probability carries the gradient."""
         logits_BTE = logits_BTL if len(self.guests) == self.num_layers else logits_BTL[..., self.guests]
         size, width = logits_BTE.shape[:2]
@@ -64,11 +100,11 @@ class GuestChoice:
         probability_U = mean_UE.gather(-1, won_U[:, None])[:, 0]
         guest_U = won_U if len(self.guests) == self.num_layers else won_U.new_tensor(self.guests)[won_U]
         if self.level == BATCH:
-            return Choice(guest_U.expand(size)[:, None], probability_U.expand(size)[:, None])
+            return ChosenGuests(guest_U.expand(size)[:, None], probability_U.expand(size)[:, None])
         if self.level == SEQUENCE:
-            return Choice(guest_U[:, None], probability_U[:, None])
+            return ChosenGuests(guest_U[:, None], probability_U[:, None])
         guest_BT = guest_U.view(size, width)
-        return Choice(torch.where(counted_BT > 0, guest_BT, self.layer), probability_U.view(size, width))
+        return ChosenGuests(torch.where(counted_BT > 0, guest_BT, self.layer), probability_U.view(size, width))
 
     def _counted(
         self, logits_BTE: Tensor, probability_BTE: Tensor, counted_BT: Tensor
@@ -88,13 +124,15 @@ class GuestChoice:
     def _observe(
         self, won_U: Tensor, ballots_UE: Tensor, mean_UE: Tensor, weight_U: Tensor, entropy_now: Tensor
     ) -> None:
-        """Keep the balance loss of this forward pass and add to the figures."""
+        """Keep the balance loss of this forward pass and add to the sums."""
         units = weight_U.sum().clamp(min=1)
         chosen_E = weight_U @ torch.nn.functional.one_hot(won_U, mean_UE.shape[-1]).to(weight_U.dtype)
         self._last = chosen_E, weight_U @ (mean_UE if self._balanced else mean_UE.detach()), weight_U.sum()
         margin = (vote_margin(ballots_UE) * weight_U).sum()
-        added = {"usage": chosen_E, "margin": margin, "entropy": entropy_now * units, "units": weight_U.sum()}
-        self._sums = {name: self._sums.get(name, 0) + value.detach() for name, value in added.items()}
+        added = VoteSums(chosen_E, entropy_now * units, margin, weight_U.sum())
+        before = self._sums or VoteSums(*map(torch.zeros_like, added))
+        # What was restored from a state is on the CPU.
+        self._sums = VoteSums(*(old.to(new.device) + new.detach() for old, new in zip(before, added, strict=True)))
 
     def clear(self) -> None:
         """Forget the last forward pass."""
@@ -109,29 +147,26 @@ class GuestChoice:
         return balance_loss(chosen_E / units.clamp(min=1), importance_E / units.clamp(min=1))
 
     def sums(self) -> Tensor | None:
-        """Return usage, entropy, margin and units, one after the other, since they were last taken."""
-        names = ("usage", "entropy", "margin", "units")
-        return torch.cat([self._sums[name].double().reshape(-1).cpu() for name in names]) if self._sums else None
+        """Return the packed `VoteSums` since they were last taken."""
+        return self._sums.packed() if self._sums else None
 
     def restore(self, sums: Tensor) -> None:
         """Go on from such sums."""
         # In the precision that they are added up in, so that a resumed run is equal to the bit.
-        usage, entropy_sum, margin, units = sums.float().split([len(self.guests), 1, 1, 1])
-        self._sums = {"usage": usage, "entropy": entropy_sum[0], "margin": margin[0], "units": units[0]}
+        self._sums = VoteSums.unpacked(sums.float())
 
     def take(self) -> dict[str, Any]:
         """Return since this was last asked: `usage`, the share of each layer of the model as guest; mean
         `entropy` of the gate over tokens, in nats; mean `margin` of the vote.
         """
-        sums, self._sums = self.sums(), {}
-        width = len(self.guests)
-        flat = torch.zeros(width + 3, dtype=torch.float64) if sums is None else sums
-        chosen_E, entropy_sum, margin_sum, units = distributed.all_reduce(flat).split([width, 1, 1, 1])
-        units = units.clamp(min=1)
+        sums, self._sums = self.sums(), None
+        empty = torch.zeros(len(self.guests) + 3, dtype=torch.float64)
+        total = VoteSums.unpacked(distributed.all_reduce(empty if sums is None else sums))
+        units = total.units.clamp(min=1)
         usage = torch.zeros(self.num_layers, dtype=torch.float64)
-        usage[self.guests] = chosen_E / units
+        usage[self.guests] = total.usage / units
         return {
             "usage": usage.tolist(),
-            "entropy": float(entropy_sum / units),
-            "margin": float(margin_sum / units),
+            "entropy": float(total.entropy / units),
+            "margin": float(total.margin / units),
         }

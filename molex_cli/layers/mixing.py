@@ -9,8 +9,8 @@ Dimensions: B sequences, T tokens, D features.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,28 @@ from molex_cli.errors import MethodError
 from molex_cli.layers.fixed_gates import RandomGate
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
 from molex_cli.layers.guest_cache import GuestLayer, guest_layer
-from molex_cli.layers.guest_vote import TOKEN, Choice, GuestChoice
+from molex_cli.layers.guest_vote import TOKEN, ChosenGuests, GuestVote
 from molex_cli.runtime import distributed
 
 NONE, GATE, STRAIGHT_THROUGH = "none", "gate", "straight_through"
 # Arguments of blocks whose first dimension is never the batch, even where it is as long.
 NOT_BY_ROW = ("rel_embeddings",)
+
+
+class GuestRows(NamedTuple):
+    """A guest and the rows that it is computed for."""
+
+    guest: int
+    rows: Tensor | None
+    """None for every row, so that nothing is copied."""
+
+    def select(self, values: Tensor) -> Tensor:
+        """Return these rows of a tensor [B, ...]."""
+        return values if self.rows is None else values.index_select(0, self.rows)
+
+    def add(self, values: Tensor, change: Tensor) -> Tensor:
+        """Return a tensor [B, ...] with a change added to these rows."""
+        return values + change if self.rows is None else values.index_add(0, self.rows, change)
 
 
 class MixedBlock(nn.Module):
@@ -38,25 +54,25 @@ class MixedBlock(nn.Module):
 
     def __init__(
         self,
-        place: tuple[int, int],
+        indices: tuple[int, int],
         blocks: Sequence[nn.Module],
         gate: LinearGate | CosineGate | RandomGate,
         host_weight: HostWeight,
-        choice: GuestChoice,
+        vote: GuestVote,
         *,
         router_gradient: str,
         compute_self: bool = False,
     ) -> None:
         super().__init__()
-        self.layer, self.place = place
+        self.layer, self.mixing_index = indices
         """Index among all blocks, and among those that mix."""
         self.host = blocks[self.layer]
         self.gate, self.host_weight = gate, host_weight
-        self.choice = choice
+        self.vote = vote
         self.router_gradient, self.compute_self = router_gradient, compute_self
         self.in_step = False
         """Whether all processes must call the same guests: where blocks are sharded, calling one is a joint act."""
-        self._blocks = tuple(blocks)  # a tuple registers nothing: guests belong to their own places
+        self._blocks = tuple(blocks)  # a tuple registers nothing: guests are registered as blocks
 
     def __getattr__(self, name: str) -> Any:
         """Return what the host has: models ask their blocks for attributes of their own."""
@@ -69,40 +85,41 @@ class MixedBlock(nn.Module):
         """Return what the host returns, its hidden state [B, T, D] mixed with the guest's."""
         z = args[0] if args else kwargs["hidden_states"]
         cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, Cache)), None)
-        cached = guest_layer(cache, self.layer, self.place, len(self._blocks)) if cache is not None else None
+        cached = guest_layer(cache, self.layer, self.mixing_index, len(self._blocks)) if cache is not None else None
         output = self.host(*args, **kwargs)
         own = output[0] if isinstance(output, tuple) else output
         choice = self._chosen(z, cached)
         mixed = self._mixed(own, choice, functools.partial(self._guest_output, args, kwargs, cached))
         return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
 
-    def _chosen(self, z: Tensor, cached: GuestLayer | None) -> Choice:
+    def _chosen(self, z: Tensor, cached: GuestLayer | None) -> ChosenGuests:
         """Return the choice for z, or the one that the prompt made when this cache was empty."""
         if cached is not None and cached.choice is not None:
             return cached.choice
         with torch.autocast(z.device.type, enabled=False):
-            choice = self.choice.choose(self.gate(z))
+            choice = self.vote.choose(self.gate(z))
         if cached is not None:
             cached.choice = choice
         return choice
 
-    def _mixed(self, own: Tensor, choice: Choice, output_of: Any) -> Tensor:
+    def _mixed(self, own: Tensor, choice: ChosenGuests, output_of: Any) -> Tensor:
         """Return own + w (guest - own) with w the guest's weight, sequences grouped by guest."""
         if self.host_weight.value == 1:  # fixed, since what is learned lies below 1
             return own
         weight_BT1 = self._guest_weight(choice).unsqueeze(-1).to(own.dtype)
         mixed = own
-        for guest, rows in self._groups(choice):
-            part_own = own if rows is None else own.index_select(0, rows)
-            weight = weight_BT1 if rows is None else weight_BT1.index_select(0, rows)
-            if self.choice.level == TOKEN or self.in_step:
-                guests_BT = choice.guest if rows is None else choice.guest.index_select(0, rows)
-                weight = weight * (guests_BT == guest).unsqueeze(-1)
-            change = weight * (output_of(guest, rows) - part_own)
-            mixed = mixed + change if rows is None else mixed.index_add(0, rows, change)
+        skipped = None if self.compute_self else self.layer
+        groups = guest_rows(choice, len(self._blocks), skipped=skipped, in_step=self.in_step)
+        self.vote.has_mixed |= any(group.guest != self.layer for group in groups)
+        for group in groups:
+            part_own, weight = group.select(own), group.select(weight_BT1)
+            if self.vote.level == TOKEN or self.in_step:
+                weight = weight * (group.select(choice.guest) == group.guest).unsqueeze(-1)
+            change = weight * (output_of(group) - part_own)
+            mixed = group.add(mixed, change)
         return mixed
 
-    def _guest_weight(self, choice: Choice) -> Tensor:
+    def _guest_weight(self, choice: ChosenGuests) -> Tensor:
         """Return the guest's weight: [B, 1] or [B, T]."""
         probability = choice.probability
         scale = torch.ones_like(probability)
@@ -112,35 +129,19 @@ class MixedBlock(nn.Module):
             scale = 1 + (probability - probability.detach())
         return (1 - self.host_weight()) * scale
 
-    def _groups(self, choice: Choice) -> Iterator[tuple[int, Tensor | None]]:
-        """Yield each guest that must be computed with the rows that chose it; None stands for all rows."""
-        layers_L = torch.arange(len(self._blocks), device=choice.guest.device)
-        chose_LB = (choice.guest.unsqueeze(-1) == layers_L).any(1).t()
-        chosen_L = chose_LB.any(1)
-        if self.in_step:
-            chosen_L = distributed.all_reduce(chosen_L.int()) > 0
-        wanted = torch.cat([chosen_L[:, None], chose_LB], 1).tolist()  # the one wait for the device
-        for guest, (is_chosen, *chose_B) in enumerate(wanted):
-            if not is_chosen or (guest == self.layer and not self.compute_self):
-                continue
-            self.choice.has_mixed |= guest != self.layer
-            # A guest that only other processes chose is computed for one row, with weight zero.
-            rows = [row for row, chose in enumerate(chose_B) if chose] or [0]
-            yield guest, None if all(chose_B) else torch.tensor(rows, device=choice.guest.device)
-
     def _guest_output(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], cached: GuestLayer | None, guest: int, rows: Tensor | None
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], cached: GuestLayer | None, group: GuestRows
     ) -> Tensor:
-        """Return what the guest makes of the host's input, for these rows."""
+        """Return what the guest makes of the host's input, for its rows."""
         size = (args[0] if args else kwargs["hidden_states"]).shape[0]
 
         def own(value: Any) -> Any:
             if isinstance(value, Cache):
                 assert cached is not None
-                return cached.view(guest)
+                return cached.view(group.guest)
             if isinstance(value, tuple):
                 return tuple(own(each) for each in value)
-            if rows is None or not isinstance(value, Tensor) or value.ndim < 2:
+            if group.rows is None or not isinstance(value, Tensor) or value.ndim < 2:
                 return value
             if value.shape[0] != size:
                 if value.ndim > 2 and value.shape[0] > 1:
@@ -149,8 +150,27 @@ class MixedBlock(nn.Module):
                         f"{size} rows; this model's family cannot be mixed"
                     )
                 return value
-            return value.index_select(0, rows)
+            return group.select(value)
 
         chosen = {name: value if name in NOT_BY_ROW else own(value) for name, value in kwargs.items()}
-        output = self._blocks[guest](*map(own, args), **chosen)
+        output = self._blocks[group.guest](*map(own, args), **chosen)
         return output[0] if isinstance(output, tuple) else output
+
+
+def guest_rows(choice: ChosenGuests, num_layers: int, *, skipped: int | None, in_step: bool) -> list[GuestRows]:
+    """Return every chosen guest but the skipped one with its rows; `in_step`, those too that only others chose.
+
+    A guest that only other processes chose gets one row, whose weight is to be zero.
+    """
+    layers_L = torch.arange(num_layers, device=choice.guest.device)
+    chose_LB = (choice.guest.unsqueeze(-1) == layers_L).any(1).t()
+    chosen_L = chose_LB.any(1)
+    if in_step:
+        chosen_L = distributed.all_reduce(chosen_L.int()) > 0
+    wanted = torch.cat([chosen_L[:, None], chose_LB], 1).tolist()  # the one wait for the device
+    groups = []
+    for guest, (is_chosen, *chose_B) in enumerate(wanted):
+        if is_chosen and guest != skipped:
+            rows = [row for row, chose in enumerate(chose_B) if chose] or [0]
+            groups.append(GuestRows(guest, None if all(chose_B) else torch.tensor(rows, device=choice.guest.device)))
+    return groups

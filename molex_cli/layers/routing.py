@@ -4,7 +4,7 @@ Dimensions: B sequences, T tokens, G routed linears that share one input, E expe
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,25 +46,55 @@ def importance_and_load(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: T
     return importance.view(linears, experts).sum(0), load.view(linears, experts).sum(0)
 
 
-def tallies(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor) -> Tensor:
-    """Return for each linear the sums over weighted tokens that `figures` reads: [G, 3 E + 3].
+class RoutingSums(NamedTuple):
+    """What is counted of a linear's routing, summed over weighted tokens; stored packed into one tensor [..., 3 E + 3].
 
-    By expert: how often it was chosen, its gate when chosen, how often it was the router's first; then the entropy of
-    the router's distribution, the mean square of the logits about their mean (all that a softmax sees of them), and
-    the number of tokens. Nothing larger than the router's own output is kept.
+    Nothing larger than the router's own output is kept.
     """
+
+    chosen: Tensor
+    """How often each expert was chosen: [..., E]."""
+    gate: Tensor
+    """The gates that each expert got: [..., E]."""
+    first: Tensor
+    """How often each expert was the router's first: [..., E]."""
+    entropy: Tensor
+    """Of the router's distribution: [...]."""
+    logit_variance: Tensor
+    """The mean square of the logits about their mean, which is all that a softmax sees of them: [...]."""
+    tokens: Tensor
+    """The number of tokens: [...]."""
+
+    @staticmethod
+    def width(num_experts: int) -> int:
+        """Return the size of the last dimension of packed sums."""
+        return 3 * num_experts + 3
+
+    @classmethod
+    def unpacked(cls, packed: Tensor) -> "RoutingSums":
+        """Return packed sums by name."""
+        experts = (packed.shape[-1] - 3) // 3
+        chosen, gate, first, numbers = packed.split([experts, experts, experts, 3], -1)
+        return cls(chosen, gate, first, *numbers.unbind(-1))
+
+    def packed(self) -> Tensor:
+        """Return everything in one tensor, in the order of the fields: stored states hold it so."""
+        numbers = torch.stack([self.entropy, self.logit_variance, self.tokens], -1)
+        return torch.cat([self.chosen, self.gate, self.first, numbers], -1)
+
+
+def routing_sums(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor) -> Tensor:
+    """Return for each linear the packed `RoutingSums` over weighted tokens: [G, 3 E + 3]."""
     chosen = (gates_TGE > 0).to(weights_T.dtype)
     first = torch.nn.functional.one_hot(probability_TGE.argmax(-1), probability_TGE.shape[-1]).to(weights_T.dtype)
     logits = probability_TGE.clamp(min=torch.finfo(probability_TGE.dtype).tiny).log()
-    spread = torch.stack(
-        [entropy(probability_TGE), logits.var(-1, unbiased=False), torch.ones_like(logits[..., 0])], -1
-    )
-    counted = torch.cat([chosen, gates_TGE, first, spread], -1)
+    variance, one = logits.var(-1, unbiased=False), torch.ones_like(logits[..., 0])
+    counted = RoutingSums(chosen, gates_TGE, first, entropy(probability_TGE), variance, one).packed()
     return (weights_T @ counted.flatten(1)).view(counted.shape[1:])
 
 
-def figures(tallies_GF: Tensor, top_k: int) -> dict[str, Any]:
-    """Return what the sums of `tallies` say of the linears together.
+def statistics(packed_GF: Tensor, top_k: int) -> dict[str, Any]:
+    """Return what packed `RoutingSums` say of the linears together.
 
     `usage` is the share of the assignments by expert, `gate` the mean gate of an expert when chosen, `entropy` that
     of the router's distribution in nats, `effective` the number of experts that an even use of as many would have
@@ -72,21 +102,20 @@ def figures(tallies_GF: Tensor, top_k: int) -> dict[str, Any]:
     `dead` how many experts no token chose, `logit` the root mean square of the logits about their mean. `utilisation`
     is 0 where top_k experts do all the work and 1 where all share alike; None where no more than top_k are there.
     """
-    sums = tallies_GF.double().sum(0)
-    experts = (len(sums) - 3) // 3
-    chosen, gate, first, rest = sums.split([experts, experts, experts, 3])
-    tokens = max(float(rest[2]), 1e-9)
-    usage = chosen / chosen.sum().clamp(min=1e-9)
-    effective = float(entropy(usage).exp()) if chosen.any() else 0.0
+    sums = RoutingSums.unpacked(packed_GF.double().sum(0))
+    experts, any_chosen = len(sums.chosen), bool(sums.chosen.any())
+    tokens = max(float(sums.tokens), 1e-9)
+    usage = sums.chosen / sums.chosen.sum().clamp(min=1e-9)
+    effective = float(entropy(usage).exp()) if any_chosen else 0.0
     return {
         "usage": usage.tolist(),
-        "gate": (gate / chosen.clamp(min=1e-9)).tolist(),
-        "entropy": float(rest[0]) / tokens,
+        "gate": (sums.gate / sums.chosen.clamp(min=1e-9)).tolist(),
+        "entropy": float(sums.entropy) / tokens,
         "effective": effective,
-        "top1": float(first.max()) / tokens,
-        "dead": int((chosen == 0).sum()) if chosen.any() else 0,
-        "logit": math.sqrt(float(rest[1]) / tokens),
-        "utilisation": (effective - top_k) / (experts - top_k) if experts > top_k and chosen.any() else None,
+        "top1": float(sums.first.max()) / tokens,
+        "dead": int((sums.chosen == 0).sum()) if any_chosen else 0,
+        "logit": math.sqrt(float(sums.logit_variance) / tokens),
+        "utilisation": (effective - top_k) / (experts - top_k) if experts > top_k and any_chosen else None,
     }
 
 

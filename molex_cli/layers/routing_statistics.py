@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from molex_cli.errors import MethodError
-from molex_cli.layers.routing import balance_loss, figures, importance_and_load, tallies
+from molex_cli.layers.routing import RoutingSums, balance_loss, importance_and_load, routing_sums, statistics
 from molex_cli.runtime import distributed
 
 
@@ -24,10 +24,10 @@ class Routing(Protocol):
         """
 
     def take(self) -> dict[str, Any]:
-        """Return the figures since this was last asked; `usage` is the share of each expert."""
+        """Return the statistics since this was last asked; `usage` is the share of each expert."""
 
     def sums(self) -> Tensor | None:
-        """Return what the figures are computed from, so far, for a state to keep; None where nothing was counted."""
+        """Return what the statistics are computed from, so far, for a state to keep; None where nothing was counted."""
 
     def restore(self, sums: Tensor) -> None:
         """Go on from such sums."""
@@ -96,7 +96,7 @@ class TokenWeights:
 
 
 def _over(modules: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the means of the linears' figures, and the sum of their dead experts."""
+    """Return the means of the linears' statistics, and the sum of their dead experts."""
     found: dict[str, Any] = {"dead": sum(each["dead"] for each in modules)}
     for name in ("entropy", "effective", "top1", "logit", "utilisation"):
         known = [each[name] for each in modules if each[name] is not None]
@@ -143,12 +143,12 @@ class LayerRouting:
         return {**self.__dict__, "_importance": [], "_load": [], "_last": []}
 
     def join(self, names: Sequence[str]) -> int:
-        """Add linears that are observed together; return the place of the first."""
+        """Add linears that are observed together; return the index of the first."""
         self.modules += names
         return len(self.modules) - len(names)
 
-    def observe(self, place: int, probability_TGE: Tensor, gates_TGE: Tensor, shape: torch.Size) -> None:
-        """Add the routing of the linears from a place on, for tokens of the given shape."""
+    def observe(self, index: int, probability_TGE: Tensor, gates_TGE: Tensor, shape: torch.Size) -> None:
+        """Add the routing of the linears from an index on, for tokens of the given shape."""
         is_counted = self._weights.is_open and not self._weights.silent
         if not is_counted and not torch.is_grad_enabled():
             return
@@ -161,15 +161,15 @@ class LayerRouting:
                 self._load.append(load)
         if is_counted:
             with torch.no_grad():
-                self._last.append((place, tallies(probability_TGE, gates_TGE, weights_T)))
+                self._last.append((index, routing_sums(probability_TGE, gates_TGE, weights_T)))
 
     def clear(self) -> None:
         """Forget the last forward pass, keeping its sums in the running totals."""
-        for place, sums in self._last:
+        for index, sums in self._last:
             if self._total is None:
                 self._total = sums.new_zeros(len(self.modules), sums.shape[1], dtype=_wide(sums))
             self._total = self._total.to(sums.device)  # one that was restored is on the CPU
-            self._total[place : place + len(sums)] += sums
+            self._total[index : index + len(sums)] += sums
         self._importance, self._load, self._last = [], [], []
 
     def balance(self, *, split: bool = False) -> Tensor:
@@ -181,24 +181,24 @@ class LayerRouting:
         return balance_loss(load / load.sum().clamp(min=1), importance / tokens.clamp(min=1e-9))
 
     def take(self) -> dict[str, Any]:
-        """Return the `figures` since this was last asked: of each linear under `modules`, and of the layer.
+        """Return the `statistics` since this was last asked: of each linear under `modules`, and of the layer.
 
-        An expert of one linear is another than that of the same number in the next, so a layer's figures are means
+        An expert of one linear is another than that of the same number in the next, so a layer's statistics are means
         over its linears, and `dead` their sum; only `usage` and `gate` add up equal numbers, as the balance loss does.
         """
         sums = self.sums()
         self._total = None
-        empty = torch.zeros(len(self.modules), 3 * self.num_experts + 3, dtype=torch.float64)
+        empty = torch.zeros(len(self.modules), RoutingSums.width(self.num_experts), dtype=torch.float64)
         total = distributed.all_reduce(empty if sums is None else sums)
-        each = {name: self._figures(total[i : i + 1]) for i, name in enumerate(self.modules)}
-        return {**self._figures(total), **_over(list(each.values())), "modules": each}
+        each = {name: self._statistics(total[i : i + 1]) for i, name in enumerate(self.modules)}
+        return {**self._statistics(total), **_over(list(each.values())), "modules": each}
 
-    def _figures(self, sums_GF: Tensor) -> dict[str, Any]:
-        found = figures(sums_GF, self.top_k)
+    def _statistics(self, sums_GF: Tensor) -> dict[str, Any]:
+        found = statistics(sums_GF, self.top_k)
         return found if self.has_routers else found | dict.fromkeys(("entropy", "top1", "logit"))
 
     def sums(self) -> Tensor | None:
-        """Return the sums of `tallies` for each linear since they were last taken."""
+        """Return the packed `RoutingSums` of each linear since they were last taken."""
         self.clear()
         return None if self._total is None else self._total.cpu()
 

@@ -1,11 +1,13 @@
 """What all methods share: their settings, and the handles that `inject` returns."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from molex_cli.errors import MethodError
 
@@ -13,15 +15,36 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from molex_cli.layers.routing_statistics import Routing, TokenWeights
+    from molex_cli.methods.lora import Update
     from molex_cli.models.structure import Backbone
+
+ADAPTERS = "adapters"
+Inject = Callable[["Backbone"], "Adapted"]
+
+
+class LayerExperts(Protocol):
+    """What a method adds to one layer, as far as it can be left out again."""
+
+    def numbers(self) -> Sequence[int]:
+        """Return the experts that can be left out one by one; raise ConfigError where they cannot."""
+
+    def without(self, expert: int | None) -> AbstractContextManager[None]:
+        """Leave out one expert for a while, or all that the method adds to the layer."""
 
 
 @dataclass(kw_only=True)
 class Method:
-    """Settings of one way to fine-tune."""
+    """Settings of one way to fine-tune, and what can be done to a model that was tuned that way.
+
+    What a method does not say it cannot do is refused by its name: nothing is guessed from its modules.
+    """
 
     starts_at_base: ClassVar[bool] = True
     """Whether an untrained model says what the base model says."""
+    yardsticks: ClassVar[tuple[str, ...]] = ()
+    """Those of `bench_arms` that all arms are held against."""
+    solvable: ClassVar[Mapping[str, str]] = {}
+    """The setting for each of rank, total and mean (of experts) in which `molex plan --match` can solve a budget."""
     name: str
     display_name: str
     """Name in tables and plots."""
@@ -41,6 +64,46 @@ class Method:
     def inject(self, backbone: "Backbone") -> "Adapted":
         """Put the method into the backbone and return the handles to it."""
         raise NotImplementedError(f"{type(self).__name__} must say how it is put into a backbone")
+
+    def merge(self, adapted: "Adapted") -> None:
+        """Write what was trained into the model's own weights and leave a plain model behind."""
+        raise MethodError(f"molex merge must be given a run whose method says how it is merged, got {self.name}")
+
+    def export(self, adapted: "Adapted") -> "tuple[dict[str, Tensor], Any]":
+        """Return the tensors by PEFT's names, without the head, and PEFT's config of them."""
+        raise MethodError(
+            f"molex export must be given a run of LoRA, one expert and no router in each linear, got {self.name}"
+        )
+
+    def experts(self, adapted: "Adapted") -> "Mapping[int, LayerExperts]":
+        """Return what an ablation can leave out, by layer."""
+        raise MethodError(
+            f"--ablate must be given a run whose method says what its experts or guests are, got {self.name}"
+        )
+
+    def factors(self, adapted: "Adapted") -> "Mapping[str, tuple[Tensor, Tensor, float]]":
+        """Return A [E, r, in], B [E, r, out] and the factor of their product for each linear, by its name."""
+        raise MethodError(f"--start must be given a run whose method says what its experts are, got {self.name}")
+
+    def low_rank(self) -> "Update | None":
+        """Return the settings of the low-rank updates that are trained; None where there are none."""
+        return None
+
+    def experts_per_layer(self, num_layers: int) -> tuple[int, ...] | None:
+        """Return how many experts each layer gets; None for a method that has none to spread."""
+        return None
+
+    def with_dropout(self, dropout: float) -> Self:
+        """Return the same method with this dropout in its adapters, where it has any."""
+        return self
+
+    def with_experts(self, mean: float, top_k: int) -> "Method | None":
+        """Return the same method with so many experts a layer, `top_k` of them for a token; None if it has none."""
+        return None
+
+    def bench_arms(self) -> dict[str, Inject]:
+        """Name what the bench measures for this method, in order: itself and what it is to be held against."""
+        return {self.name: self.inject}
 
 
 M = TypeVar("M", bound=Method)
@@ -63,12 +126,44 @@ def registered_name(settings: Method) -> str:
     return next(name for name, cls in METHODS.items() if cls is type(settings))
 
 
+def low_rank_scale(name: str, settings: Mapping[str, Any]) -> float:
+    """Return the factor of B A in a file of this method with these settings; raise MethodError where it has none."""
+    update = restored(name, settings).low_rank()
+    if update is None:
+        raise MethodError(f"a run must be of a method that says how its updates are scaled, got {settings['name']}")
+    return update.scale
+
+
+def restored(name: str, settings: Mapping[str, Any]) -> Method:
+    """Return a method from its registered name and a file's settings; raise KeyError or ValueError for strange ones."""
+    try:
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(METHODS[name]), dict(settings)))
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error)) from None
+    assert isinstance(found, Method)
+    return found
+
+
+@dataclass(kw_only=True)
+class OwnWeights(Method):
+    """A method that trains weights which the model has anyway: nothing to merge, and no experts."""
+
+    def merge(self, adapted: "Adapted") -> None:
+        """Do nothing: the model is a plain one already."""
+
+    def experts(self, adapted: "Adapted") -> "Mapping[int, LayerExperts]":
+        """Return none."""
+        return {}
+
+
 @dataclass(kw_only=True)
 class Group:
     """Parameters that the optimizer treats alike, and that the ledger counts as one part."""
 
     name: str
+    """`adapters` for what is added to the base: its linears are no part of the base's FLOPs."""
     parameters: "dict[str, nn.Parameter]"
+    """By full name."""
     learning_rate: float | None = None
     """Peak learning rate; None takes the run's."""
     weight_decay: float | None = None
@@ -100,6 +195,10 @@ class Adapted:
     """Whether the model takes the extra argument `prompt_mask`."""
     sharded: bool = False
     """Whether the frozen weights are divided among processes, so that all must call the model together."""
+    uncompiled: "list[nn.Module]" = field(default_factory=list)
+    """Modules with a backward pass of their own, which torch.compile is not to take apart."""
+    shard_parts: "Callable[[], list[nn.Module]] | None" = None
+    """Gets ready for frozen weights that are sharded, and returns the modules to shard; None takes the blocks."""
     batch_dependent: str = ""
     """Why a prediction depends on what else is in its batch; such a model is scored in the order of the rows."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from molex_cli.errors import MethodError
-from molex_cli.methods.base import Adapted, Group, Method, freeze, method
+from molex_cli.methods.base import Adapted, Group, OwnWeights, freeze, method
 
 if TYPE_CHECKING:
     from molex_cli.models.structure import Backbone
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @method("bitfit")
 @dataclass(kw_only=True)
-class BitFit(Method):
+class BitFit(OwnWeights):
     """Train every bias inside the blocks."""
 
     name: str = "bitfit"

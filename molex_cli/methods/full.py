@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from molex_cli.methods.base import Adapted, Group, Method, freeze, method
+from molex_cli.methods.base import Adapted, Group, OwnWeights, freeze, method
 
 if TYPE_CHECKING:
     from molex_cli.models.structure import Backbone
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @method("full")
 @dataclass(kw_only=True)
-class Full(Method):
+class Full(OwnWeights):
     """Train every parameter."""
 
     name: str = "full"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from molex_cli.methods.base import Adapted, Method, freeze, method
+from molex_cli.methods.base import Adapted, OwnWeights, freeze, method
 
 if TYPE_CHECKING:
     from molex_cli.models.structure import Backbone
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @method("head")
 @dataclass(kw_only=True)
-class Head(Method):
+class Head(OwnWeights):
     """Train the head on frozen features."""
 
     name: str = "head"

@@ -4,7 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
-from molex_cli.methods.base import Adapted
+from molex_cli.methods.base import ADAPTERS, Adapted
 from molex_cli.records import Record
 
 
@@ -25,7 +25,7 @@ def ledger(adapted: Adapted, length: int) -> Plan:
     parts = {group.name: sum(p.numel() for p in group.parameters.values()) for group in adapted.groups}
     trainable = sum(parts.values())
     total = sum(p.numel() for p in adapted.model.parameters())
-    added = {id(p) for group in adapted.groups if group.name == "adapters" for p in group.parameters.values()}
+    added = {p for group in adapted.groups if group.name == ADAPTERS for p in group.parameters.values()}
     base = base_flops(adapted.backbone, length, added)
     return Plan(
         parameters=parts | {"added": trainable - parts["head"], "trainable": trainable, "total": total},
@@ -38,16 +38,16 @@ def ledger(adapted: Adapted, length: int) -> Plan:
     )
 
 
-def base_flops(backbone: Any, length: int, added: Container[int] = ()) -> float:
+def base_flops(backbone: Any, length: int, added: Container[Any] = ()) -> float:
     """Return forward FLOPs a token of the blocks: 2 for each weight of a linear, 4 x length x width for attention.
 
-    `added` has the ids of parameters that a method added; linears of such are no part of the base.
+    `added` has the parameters that a method added; linears of such are no part of the base.
     """
     config = backbone.model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     attention = 4 * length * width * config.num_attention_heads * backbone.num_layers
     weights = [linear.module.weight for linear in backbone.linears()]
-    linears = sum(2 * weight.numel() for weight in weights if id(weight) not in added)
+    linears = sum(2 * weight.numel() for weight in weights if weight not in added)
     return float(linears + attention)
 
 

@@ -1,12 +1,17 @@
 """LoRA: a low-rank update of frozen linears, h = W x + (alpha / r) B A x (Hu et al. 2022, equation 3)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from molex_cli.methods.base import Adapted, Group, Method, freeze, method
+from molex_cli.methods.base import ADAPTERS, Adapted, Group, LayerExperts, Method, freeze, method
+from molex_cli.methods.peft import PREFIX
+from molex_cli.statistics.expert_similarity import layer_and_module
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from molex_cli.layers.experts import LowRankExperts
     from molex_cli.layers.fixed_gates import FixedGates
     from molex_cli.layers.routing_statistics import LayerRouting
     from molex_cli.models.structure import Backbone
@@ -24,6 +29,11 @@ class Update:
     targets: list[str] = field(default_factory=lambda: ["all-linear"])
     """Linears to adapt: all-linear (all in the blocks), ends of names, or regular expressions."""
 
+    @property
+    def scale(self) -> float:
+        """Return the factor of B A."""
+        return self.alpha / self.rank
+
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
         if self.rank < 1:
@@ -40,6 +50,53 @@ class Update:
 class LowRank(Update, Method):
     """Settings of every method that adds low-rank updates to the base's own linears."""
 
+    solvable: ClassVar[Mapping[str, str]] = {"rank": "rank"}
+
+    def merge(self, adapted: Adapted) -> None:
+        """Add every update to its linear's weight and put the linear back."""
+        for name, module in low_rank_modules(adapted).items():
+            adapted.model.set_submodule(name, module.merged())
+
+    def export(self, adapted: Adapted) -> "tuple[dict[str, Tensor], Any]":
+        """Return A [r, in] and B [out, r] of every adapted linear by PEFT's names, and PEFT's config of them."""
+        from peft import LoraConfig
+
+        modules = low_rank_modules(adapted)
+        if any(module.num_experts > 1 for module in modules.values()):
+            return super().export(adapted)
+        # Named by hand: get_peft_model_state_dict names the modules of a model that PEFT has wrapped.
+        tensors = {f"{PREFIX}{name}.lora_A.weight": module.down[0] for name, module in modules.items()}
+        tensors |= {f"{PREFIX}{name}.lora_B.weight": module.up[0].t() for name, module in modules.items()}
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=list(modules),
+            fan_in_fan_out=any(module.is_transposed for module in modules.values()),
+        )
+        return tensors, config
+
+    def experts(self, adapted: Adapted) -> Mapping[int, LayerExperts]:
+        """Return the experts of each layer: those of equal number in all its linears are one."""
+        from molex_cli.layers.experts import LowRankLayer
+
+        layers: dict[int, list[LowRankExperts]] = {}
+        for name, module in low_rank_modules(adapted).items():
+            layers.setdefault(layer_and_module(name)[0], []).append(module)
+        return {layer: LowRankLayer(modules) for layer, modules in sorted(layers.items())}
+
+    def factors(self, adapted: Adapted) -> "Mapping[str, tuple[Tensor, Tensor, float]]":
+        """Return A [E, r, in], B [E, r, out] and the factor of their product for each linear, by its name."""
+        return {name: (module.down, module.up, self.scale) for name, module in low_rank_modules(adapted).items()}
+
+    def low_rank(self) -> Update:
+        """Return these settings."""
+        return self
+
+    def with_dropout(self, dropout: float) -> Self:
+        """Return the same method with this dropout in its adapters."""
+        return replace(self, dropout=dropout)
+
 
 @method("lora")
 @dataclass(kw_only=True)
@@ -55,6 +112,13 @@ class LoRA(LowRank):
         return inject_experts(self, backbone, experts=[1] * backbone.num_layers)
 
 
+def low_rank_modules(adapted: Adapted) -> "dict[str, LowRankExperts]":
+    """Return the adapted linears by name."""
+    from molex_cli.layers.experts import LowRankExperts
+
+    return {name: each for name, each in adapted.model.named_modules() if isinstance(each, LowRankExperts)}
+
+
 def inject_experts(
     settings: Update,
     backbone: "Backbone",
@@ -62,47 +126,48 @@ def inject_experts(
     experts: Sequence[int],
     top_k: int = 1,
     routings: "dict[int, LayerRouting] | None" = None,
-    given: "Callable[..., FixedGates] | None" = None,
+    fixed_gates: "Callable[..., FixedGates] | None" = None,
     key: str = "method.targets",
 ) -> Adapted:
     """Give every targeted linear of layer j `experts[j]` low-rank experts and return the handles.
 
-    `given` makes gates in the place of routers, from the number of experts and the linears' names.
+    `fixed_gates` makes gates in the place of routers, from the number of experts and the linears' names.
     """
     from molex_cli.layers.experts import FusedLinears, LowRankExperts
     from molex_cli.models.structure import features, shared_inputs
 
     targets = backbone.targets(settings.targets, key)
     modules: dict[str, LowRankExperts] = {}
-    computed: list[FusedLinears] = []
     for linears in shared_inputs(targets):
         layer = linears[0].layer
         members = [
-            LowRankExperts(linear.module, features(linear.module), experts[layer], settings.rank, routed=given is None)
+            LowRankExperts(
+                linear.module, features(linear.module), experts[layer], settings.rank, routed=fixed_gates is None
+            )
             for linear in linears
         ]
-        scale = settings.alpha / settings.rank
         routing = (routings or {}).get(layer)
         names = [linear.name.split(f".{layer}.", 1)[-1] for linear in linears]
-        computed.append(
-            FusedLinears(
-                members,
-                top_k=top_k,
-                scale=scale,
-                dropout=settings.dropout,
-                routing=routing,
-                names=names,
-                given=given(experts[layer], names=[each.name for each in linears]) if given and routing else None,
-            )
+        gates = None
+        if fixed_gates and routing:
+            gates = fixed_gates(experts[layer], names=[linear.name for linear in linears])
+        FusedLinears(
+            members,
+            top_k=top_k,
+            scale=settings.scale,
+            dropout=settings.dropout,
+            routing=routing,
+            names=names,
+            fixed_gates=gates,
         )
         for linear, member in zip(linears, members, strict=True):
             backbone.replace(linear, member)
             modules[linear.name] = member
     adapters = {f"{n}.{part}": getattr(m, part) for n, m in modules.items() for part in ("down", "up")}
     routers = {f"{n}.router": m.router for n, m in modules.items() if m.router is not None}
-    groups = freeze(backbone, Group(name="adapters", parameters=adapters), Group(name="routers", parameters=routers))
+    groups = freeze(backbone, Group(name=ADAPTERS, parameters=adapters), Group(name="routers", parameters=routers))
 
     def added_flops(base: float, active: bool) -> float:
         return sum(m.flops_per_token(top_k if active else None) for m in modules.values())
 
-    return Adapted(backbone=backbone, groups=groups, added_flops=added_flops)
+    return Adapted(backbone=backbone, groups=groups, added_flops=added_flops, uncompiled=list(modules.values()))

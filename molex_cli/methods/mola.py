@@ -5,19 +5,22 @@ Where we differ from the published code, which `mola_paper` reproduces: the bala
 padding out and is averaged over layers, so that its coefficient does not scale with the depth.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from molex_cli.errors import ConfigError
 from molex_cli.methods.allocation import Allocation, experts_per_layer
-from molex_cli.methods.base import Adapted, method
-from molex_cli.methods.lora import LowRank, inject_experts
+from molex_cli.methods.base import Adapted, Inject, method
+from molex_cli.methods.lora import LowRank, inject_experts, low_rank_modules
 
 if TYPE_CHECKING:
     from molex_cli.models.structure import Backbone
+
+
+LOOP = "loop"
 
 
 class Router(Enum):
@@ -34,6 +37,8 @@ class Router(Enum):
 class MoLA(LowRank):
     """LoRA experts, allocated layer by layer, behind a top-k router for each linear."""
 
+    yardsticks: ClassVar[tuple[str, ...]] = (LOOP,)
+    solvable: ClassVar[Mapping[str, str]] = {"rank": "rank", "total": "allocation.total", "mean": "allocation.mean"}
     name: str = "mola"
     display_name: str = "MoLA"
     learning_rate: float = 5e-4
@@ -65,7 +70,7 @@ class MoLA(LowRank):
     def layer_problems(self, num_layers: int) -> Iterator[str]:
         """Yield what is wrong with the allocation for a model of so many layers."""
         try:
-            experts = experts_per_layer(self.allocation, num_layers)
+            experts = self.experts_per_layer(num_layers)
         except ConfigError as error:
             yield from error.problems
             return
@@ -78,6 +83,19 @@ class MoLA(LowRank):
                 f"{', '.join(map(str, short))}; set method.clip_top_k=true to let those layers use all they have"
             )
 
+    def experts_per_layer(self, num_layers: int) -> tuple[int, ...]:
+        """Return how many experts each layer gets; raise ConfigError where no such allocation exists."""
+        return experts_per_layer(self.allocation, num_layers)
+
+    def with_experts(self, mean: float, top_k: int) -> Self:
+        """Return the same method with so many experts a layer, `top_k` of them for a token."""
+        return replace(self, allocation=Allocation(mean=mean), top_k=top_k)
+
+    def bench_arms(self) -> dict[str, Inject]:
+        """Name the method itself and, where a router chooses, the loop over the experts that it chose."""
+        loop: dict[str, Inject] = {LOOP: self._inject_loop} if self.router is Router.learned else {}
+        return super().bench_arms() | loop
+
     def inject(self, backbone: "Backbone") -> Adapted:
         """Replace the targeted linears by ones with experts and a router."""
         from molex_cli.layers.fixed_gates import FixedGates
@@ -85,7 +103,7 @@ class MoLA(LowRank):
 
         if problems := list(self.layer_problems(backbone.num_layers)):
             raise ConfigError(problems)
-        experts = experts_per_layer(self.allocation, backbone.num_layers)
+        experts = self.experts_per_layer(backbone.num_layers)
         weights = TokenWeights(self.count_padding)
         targeted = {linear.layer for linear in backbone.targets(self.targets)}
         learned = self.router is Router.learned
@@ -102,9 +120,20 @@ class MoLA(LowRank):
             experts=experts,
             top_k=max(experts) if self.router is Router.uniform else self.top_k,
             routings=routings,
-            given=None if learned else partial(FixedGates, self.router.name, top_k=self.top_k, tokens=weights),
+            fixed_gates=None if learned else partial(FixedGates, self.router.name, top_k=self.top_k, tokens=weights),
         )
         weights.watch(backbone.model, list(routings.values()))
         adapted.routers, adapted.tokens, adapted.experts_per_layer = dict(routings), weights, experts
         adapted.balance, adapted.balance_sum = self.balance if learned else 0.0, self.balance_sum
+        return adapted
+
+    def _inject_loop(self, backbone: "Backbone") -> Adapted:
+        """Put in the same experts as a plain loop, which counts no routing."""
+        from molex_cli.layers.reference import LoopExperts
+
+        adapted = self.inject(backbone)
+        for name, module in low_rank_modules(adapted).items():
+            loop = LoopExperts(module, top_k=self.top_k, scale=self.scale, dropout=self.dropout)
+            adapted.model.set_submodule(name, loop)
+        adapted.routers = {}
         return adapted

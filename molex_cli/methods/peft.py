@@ -4,16 +4,16 @@ Only tuners that stay inside the linears are taken: prompts shift a model's posi
 after every step and a loss of its own (docs/exchange.md).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import MethodError, nearest
-from molex_cli.methods.base import Adapted, Group, Method, freeze, method
+from molex_cli.methods.base import ADAPTERS, Adapted, Group, LayerExperts, Method, freeze, method
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from molex_cli.models.structure import Backbone, Linear
 
@@ -21,6 +21,7 @@ KINDS = ("ia3", "loha", "lokr", "lora", "oft", "vera")  # those that the tests t
 LINEARS = ("exclude_modules", "layer_replication", "layers_pattern", "layers_to_transform", "target_modules")
 OURS = ("inference_mode", "modules_to_save", "peft_type", "target_parameters", "task_type", "trainable_token_indices")
 STARTS = (True, False, "gaussian", "orthogonal")  # the others change the base or need data
+PREFIX = "base_model.model."  # what PEFT writes before the names of the model it wraps; it has no constant for that
 INSTALL = "got none; pip install 'molex[peft]'"
 
 
@@ -67,7 +68,7 @@ class Peft(Method):
         except (TypeError, ValueError) as error:
             raise MethodError(f"{self.name} and method.config must fit {backbone.name}, got: {_line(error)}") from error
         adapters = {n: p for n, p in backbone.model.named_parameters() if p.requires_grad and n not in head}
-        groups = freeze(backbone, Group(name="adapters", parameters=adapters))
+        groups = freeze(backbone, Group(name=ADAPTERS, parameters=adapters))
         modules = [backbone.model.get_submodule(linear.name) for linear in targets]
         widths = [features(linear.module)[0] for linear in targets]
 
@@ -75,6 +76,34 @@ class Peft(Method):
             return sum(_flops_per_token(m, width) for m, width in zip(modules, widths, strict=True))
 
         return Adapted(backbone=backbone, groups=groups, added_flops=added_flops)
+
+    def merge(self, adapted: Adapted) -> None:
+        """Let PEFT add every update to its linear's weight, and put the linear back."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for name, module in list(adapted.model.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                module.merge(safe_merge=True)
+                adapted.model.set_submodule(name, module.base_layer)
+
+    def export(self, adapted: Adapted) -> "tuple[dict[str, Tensor], Any]":
+        """Return the tensors and the config of a tuner that is PEFT's own already."""
+        from peft import get_peft_model_state_dict
+
+        config = adapted.model.peft_config["default"]
+        shared = {}
+        if config.peft_type == "VERA":
+            config.save_projection = False  # PEFT finds the matrices that all layers share only in a model it wrapped
+            layer = next(module for module in adapted.model.modules() if hasattr(module, "vera_A"))
+            shared = {f"base_model.{name}": getattr(layer, name)["default"] for name in ("vera_A", "vera_B")}
+        state = get_peft_model_state_dict(adapted.model, save_embedding_layers=False)
+        if shared:
+            config.save_projection = True
+        return {f"{PREFIX}{name}": tensor for name, tensor in state.items()} | shared, config
+
+    def experts(self, adapted: Adapted) -> Mapping[int, LayerExperts]:
+        """Return none: no tuner that is taken has experts."""
+        return {}
 
     def peft_config(self, targets: "Sequence[Linear]") -> Any:
         """Return PEFT's config of the tuner on these linears; raise MethodError for settings that it does not take."""

@@ -33,11 +33,8 @@ def _compile(adapted: Adapted) -> None:
     """Compile what lies between the adapters; their own backward pass is not for torch.compile to take apart."""
     import torch
 
-    from molex_cli.layers.experts import LowRankExperts
-
-    for module in adapted.model.modules():
-        if isinstance(module, LowRankExperts):
-            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+    for module in adapted.uncompiled:
+        module.forward = torch.compiler.disable(module.forward)
     adapted.model.compile()
 
 
@@ -59,11 +56,11 @@ def _to_nf4(adapted: Adapted) -> None:
         raise ConfigError(
             "hardware.base=nf4 must have bitsandbytes, got none; pip install 'molex[quantized]'"
         ) from None
-    frozen = {id(parameter) for parameter in _frozen(adapted)}
+    frozen = set(_frozen(adapted))
     for block in adapted.backbone.blocks:
         for module in list(block.modules()):
             for name, child in module.named_children():
-                if type(child) is nn.Linear and id(child.weight) in frozen:
+                if type(child) is nn.Linear and child.weight in frozen:
                     has_bias = child.bias is not None
                     small = Linear4bit(
                         child.in_features, child.out_features, has_bias, torch.bfloat16, quant_type="nf4"
@@ -81,7 +78,6 @@ def _shard(adapted: Adapted, device: "torch.device") -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    from molex_cli.layers.mixing import MixedBlock
     from molex_cli.runtime import distributed
 
     whole: set[Any] = set(adapted.trainable().values())
@@ -90,11 +86,8 @@ def _shard(adapted: Adapted, device: "torch.device") -> None:
     for parameter in whole:
         parameter.data = parameter.data.to(device)
     mesh = init_device_mesh(device.type, (distributed.world_size(),))
-    for block in adapted.backbone.blocks:
-        if isinstance(block, MixedBlock):
-            block.in_step = True
-        own = block.host if isinstance(block, MixedBlock) else block
-        fully_shard(own.to(device), mesh=mesh, ignored_params=whole)
+    for part in adapted.shard_parts() if adapted.shard_parts else adapted.backbone.blocks:
+        fully_shard(part.to(device), mesh=mesh, ignored_params=whole)
     fully_shard(adapted.model, mesh=mesh, ignored_params=whole)
     adapted.sharded = True
 

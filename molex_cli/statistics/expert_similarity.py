@@ -12,6 +12,7 @@ Dimensions: E experts, R rank, I input features, O output features.
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -63,7 +64,7 @@ class ExpertSimilarity:
 
 
 def of_factors(down_ERI: NDArray[Any], up_ERO: NDArray[Any], scale: float, layer: int, module: str) -> ExpertSimilarity:
-    """Return the redundancy of a linear's experts, in memory of (E R)^2 beside the factors."""
+    """Return the similarity of a linear's experts, in memory of (E R)^2 beside the factors."""
     experts, rank = down_ERI.shape[:2]
     read = _gram(down_ERI)
     written = _gram(up_ERO)
@@ -76,20 +77,23 @@ def of_factors(down_ERI: NDArray[Any], up_ERO: NDArray[Any], scale: float, layer
     return ExpertSimilarity(layer, module, norms, distance, cosine, _overlap(written, experts), _overlap(read, experts))
 
 
-def of_run(file: Path) -> list[ExpertSimilarity]:
-    """Return the redundancy of every linear with experts of a saved adapter, layer by layer."""
+def of_run(file: Path, scale_of: Callable[[str, Mapping[str, Any]], float]) -> list[ExpertSimilarity]:
+    """Return the similarity of the experts of every linear of a saved adapter, layer by layer.
+
+    `scale_of` gives the factor of B A from the registered name of the run's method and its settings.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="np") as tensors:
-            method = json.loads((tensors.metadata() or {})["molex"])["settings"]["method"]
+            about = json.loads((tensors.metadata() or {})["molex"])
             names = sorted(name.removesuffix(".down") for name in tensors.keys() if name.endswith(".down"))  # noqa: SIM118
-            settings = method.get("lora") if "gate" in method else method
+            scale = scale_of(about["method_class"], about["settings"]["method"]) if names else 1.0
             found = [
                 of_factors(
                     tensors.get_tensor(f"{name}.down"),
                     tensors.get_tensor(f"{name}.up"),
-                    settings["alpha"] / settings["rank"],
+                    scale,
                     *layer_and_module(name),
                 )
                 for name in names

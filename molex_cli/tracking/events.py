@@ -69,9 +69,9 @@ class Evaluated(Event):
     seconds: float
     best: bool
     routing: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By layer: `usage`, the share of the routing each expert got, and what else `routing.figures` has; for MoLEx that
-    of each layer as guest, mean `entropy` of the gate in nats and mean `margin` of the vote. Padding is counted only
-    where the method does."""
+    """By layer: `usage`, the share of the routing each expert got, and what `routing.statistics` has besides; for MoLEx
+    that of each layer as guest, mean `entropy` of the gate in nats and mean `margin` of the vote.
+    Padding is counted only where the method does."""
     training_routing: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The same for the training steps since the evaluation before."""
     rows: Sequence[Mapping[str, Any]] = field(default=(), metadata={"written": False})

@@ -13,6 +13,7 @@ from molex_cli.analysis import ablation
 from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.layers.experts import LowRankExperts
+from molex_cli.methods.base import low_rank_scale
 from molex_cli.statistics import expert_similarity
 
 TRAIN = ["train", "experiment=smoke", "hardware.threads=1", "train.learning_rate=0.02", "train.max_steps=12"]
@@ -93,8 +94,10 @@ def test_each_part_is_left_out_once_and_the_run_is_whole_again(folders, capsys, 
         assert loss["score"] - found["ablation"]["score"] == pytest.approx(loss["change"])
 
 
-def test_leaving_out_an_expert_that_nobody_chose_changes_nothing_exactly(adapted):
-    made = adapted("method=mola", "method.allocation.layers=[4,4,4,4]")
+def test_leaving_out_an_expert_that_nobody_chose_changes_nothing_exactly(experiment):
+    settings = experiment("method=mola", "method.allocation.layers=[4,4,4,4]")
+    made = adapter.adapt(settings, ["no", "yes"])
+    layers = settings.method.experts(made)
     with torch.no_grad():
         for name, p in made.trainable().items():
             if name.endswith("up"):
@@ -107,24 +110,25 @@ def test_leaving_out_an_expert_that_nobody_chose_changes_nothing_exactly(adapted
         whole = made.model(**data).logits
         usage = made.take_routing()["1"]["usage"]
         assert sorted(usage) == [0, 0, 0.5, 0.5]
-        with ablation.without(made, 1, usage.index(0)):
+        with layers[1].without(usage.index(0)):
             assert torch.equal(made.model(**data).logits, whole)
-        with ablation.without(made, 1, usage.index(0.5)):
+        with layers[1].without(usage.index(0.5)):
             assert not torch.equal(made.model(**data).logits, whole)
         assert torch.equal(made.model(**data).logits, whole)
-    assert ablation.parts(made, each_expert=True) == [(layer, e) for layer in range(4) for e in range(4)]
+    assert ablation.parts(layers, each_expert=True) == [(layer, e) for layer in range(4) for e in range(4)]
 
 
-def test_all_experts_left_out_is_the_base_alone(adapted):
-    made = adapted("method=mola_inverted")
+def test_all_experts_left_out_is_the_base_alone(experiment):
+    settings = experiment("method=mola_inverted")
+    made = adapter.adapt(settings, ["no", "yes"])
     base = made.model.eval()(**batch()).logits
     with torch.no_grad():
         for name, p in made.trainable().items():
             if name.endswith("up"):
                 p.normal_(0, 0.5)
     with contextlib.ExitStack() as left_out:
-        for layer in range(4):
-            left_out.enter_context(ablation.without(made, layer, None))
+        for layer in settings.method.experts(made).values():
+            left_out.enter_context(layer.without(None))
         torch.testing.assert_close(made.model(**batch()).logits, base)
 
 
@@ -151,4 +155,4 @@ def test_a_damaged_adapter_is_refused(folders, tmp_path, capsys):
     assert main(["experts", str(tmp_path / "run")]) == 2
     assert "must be an adapter that molex saved" in capsys.readouterr().err
     with pytest.raises(Exception, match="got no such file"):
-        expert_similarity.of_run(tmp_path / "nowhere.safetensors")
+        expert_similarity.of_run(tmp_path / "nowhere.safetensors", low_rank_scale)

@@ -13,7 +13,7 @@ from molex_cli.config import command_line, overrides
 from molex_cli.layers.experts import FusedLinears, LowRankExperts
 from molex_cli.layers.fixed_gates import FixedGates, scrambled
 from molex_cli.layers.routing_statistics import TokenWeights
-from molex_cli.methods.allocation import Allocation, Shape, experts_per_layer
+from molex_cli.methods.allocation import Allocation, experts_per_layer
 from molex_cli.run import run
 
 CONTROLS = ["random", "uniform", "fixed"]
@@ -24,7 +24,7 @@ def expert_layer(kind, num_experts=4, top_k=2):
     module = LowRankExperts(nn.Linear(12, 7), (12, 7), num_experts, 3, routed=False)
     nn.init.normal_(module.up)
     given = FixedGates(kind, num_experts, ["a"], top_k=top_k, tokens=TokenWeights(count_padding=False))
-    FusedLinears([module], top_k=top_k, scale=2.0, dropout=0.0, given=given)
+    FusedLinears([module], top_k=top_k, scale=2.0, dropout=0.0, fixed_gates=given)
     return module
 
 
@@ -144,18 +144,18 @@ def test_a_random_model_without_ids_is_refused(adapted):
 
 
 def test_random_allocations_spend_the_total_and_differ_by_seed():
-    found = {experts_per_layer(Allocation(shape=Shape.random, min=2, seed=seed), 12) for seed in range(50)}
+    found = {experts_per_layer(Allocation(shape="random", min=2, seed=seed), 12) for seed in range(50)}
     assert len(found) > 45
     assert all(sum(counts) == 60 and min(counts) >= 2 for counts in found)
-    one = Allocation(shape=Shape.random, min=2, max=8, total=30, seed=3)
+    one = Allocation(shape="random", min=2, max=8, total=30, seed=3)
     assert experts_per_layer(one, 6) == experts_per_layer(one, 6)
-    assert max(max(experts_per_layer(Allocation(shape=Shape.random, max=6, seed=s), 6)) for s in range(40)) == 6
+    assert max(max(experts_per_layer(Allocation(shape="random", max=6, seed=s), 6)) for s in range(40)) == 6
 
 
 def test_every_random_allocation_is_equally_likely():
     counts: dict[tuple[int, ...], int] = {}
     for seed in range(3000):
-        made = experts_per_layer(Allocation(shape=Shape.random, total=5, min=1, max=3, seed=seed), 3)
+        made = experts_per_layer(Allocation(shape="random", total=5, min=1, max=3, seed=seed), 3)
         counts[made] = counts.get(made, 0) + 1
     assert len(counts) == 6  # 1-1-3 and 1-2-2 in every order
     assert all(abs(count - 500) < 100 for count in counts.values())

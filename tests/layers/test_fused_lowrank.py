@@ -6,7 +6,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from molex_cli.layers.experts import FusedLinears, LowRankExperts
-from molex_cli.layers.fused_lowrank import keep_mask, quantised
+from molex_cli.layers.fused_lowrank import _mask_of_16_bits, _mask_of_torch, drop_probability, keep_mask
 from molex_cli.layers.reference import LoopExperts
 from molex_cli.layers.routing_statistics import LayerRouting, TokenWeights
 
@@ -114,12 +114,23 @@ def test_gradients_under_dropout_are_those_of_the_mask_that_was_drawn():
         torch.testing.assert_close(one, other, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@pytest.mark.parametrize("draw", [_mask_of_16_bits, _mask_of_torch])
 @pytest.mark.parametrize("probability", [0.05, 0.1, 0.5])
-def test_the_mask_drops_the_share_it_says(probability):
+def test_the_mask_drops_the_share_it_says(draw, probability):
     torch.manual_seed(0)
-    kept = keep_mask(torch.empty(1000, 1001), probability).float().mean()
-    assert float(kept) == pytest.approx(1 - probability, abs=2e-3)
-    assert quantised(probability) == pytest.approx(probability, abs=1e-5)
+    kept = draw(torch.empty(1000, 1001), probability)
+    assert kept.dtype == torch.bool
+    assert float(kept.float().mean()) == pytest.approx(1 - probability, abs=2e-3)
+    assert drop_probability(probability, torch.device("cpu")) == pytest.approx(probability, abs=1e-5)
+    assert drop_probability(probability, torch.device("cuda")) == probability
+
+
+def test_a_cpu_draws_16_bits_an_element_and_another_device_as_torch_does():
+    torch.manual_seed(0)
+    mask = keep_mask(torch.empty(7, 9), 0.3)
+    torch.manual_seed(0)
+    assert torch.equal(mask, _mask_of_16_bits(torch.empty(7, 9), 0.3))
+    assert keep_mask(torch.empty(7, 9, device="meta"), 0.3).dtype == torch.bool
 
 
 def test_linears_that_share_an_input_are_computed_once_and_others_still_right():

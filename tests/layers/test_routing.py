@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from molex_cli.layers.routing import (
+    RoutingSums,
     balance_loss,
     ballots,
     entropy,
     importance_and_load,
     majority,
     probabilities,
+    routing_sums,
     top_k_gates,
     vote_margin,
 )
@@ -84,3 +86,25 @@ def test_votes_are_counted_for_each_sequence_without_padding_and_the_first_of_eq
 def test_entropy_is_zero_when_certain_and_log_n_when_uniform():
     assert float(entropy(torch.tensor([1.0, 0, 0]))) == 0.0
     assert float(entropy(torch.full((5,), 0.2))) == pytest.approx(math.log(5))
+
+
+def test_packed_sums_keep_the_layout_that_stored_states_have():
+    packed = torch.arange(18.0).view(2, 9)  # 2 linears of 2 experts: chosen, gate, first, entropy, variance, tokens
+    sums = RoutingSums.unpacked(packed)
+    assert RoutingSums.width(2) == 9
+    assert (sums.chosen.tolist(), sums.gate.tolist(), sums.first.tolist()) == (
+        [[0, 1], [9, 10]],
+        [[2, 3], [11, 12]],
+        [[4, 5], [13, 14]],
+    )
+    assert (sums.entropy.tolist(), sums.logit_variance.tolist(), sums.tokens.tolist()) == ([6, 15], [7, 16], [8, 17])
+    assert torch.equal(sums.packed(), packed)
+
+
+def test_sums_count_each_token_by_its_weight():
+    probability = torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]], [[0.5, 0.5]]])
+    sums = RoutingSums.unpacked(routing_sums(probability, top_k_gates(probability, 1), torch.tensor([1.0, 1.0, 0.0])))
+    assert (sums.chosen.tolist(), sums.gate.tolist(), sums.first.tolist()) == ([[1, 1]], [[1, 1]], [[1, 1]])
+    assert sums.tokens.tolist() == [2]
+    assert float(sums.entropy[0]) == pytest.approx(2 * float(entropy(torch.tensor([0.25, 0.75]))))
+    assert float(sums.logit_variance[0]) == pytest.approx(2 * (math.log(3) / 2) ** 2)

@@ -26,7 +26,7 @@ def test_figures_of_a_forced_routing_are_exact():
     # Three tokens, one linear, four experts, top 2; the last token is padding.
     probability = torch.tensor([[[0.5, 0.3, 0.1, 0.1]], [[0.25, 0.5, 0.125, 0.125]], [[0.0, 0.0, 0.5, 0.5]]])
     gates = routing.top_k_gates(probability, 2)
-    found = routing.figures(routing.tallies(probability, gates, torch.tensor([1.0, 1.0, 0.0])), top_k=2)
+    found = routing.statistics(routing.routing_sums(probability, gates, torch.tensor([1.0, 1.0, 0.0])), top_k=2)
     assert found["usage"] == pytest.approx([0.5, 0.5, 0, 0])
     assert found["gate"] == pytest.approx([(5 / 8 + 1 / 3) / 2, (3 / 8 + 2 / 3) / 2, 0, 0])
     entropies = [-sum(p * math.log(p) for p in row) for row in ((0.5, 0.3, 0.1, 0.1), (0.25, 0.5, 0.125, 0.125))]
@@ -41,14 +41,14 @@ def test_figures_of_a_forced_routing_are_exact():
 
 def test_an_even_routing_has_all_its_freedom_and_as_few_experts_as_top_k_have_none():
     even = torch.eye(4).repeat(5, 1)[:, None]
-    found = routing.figures(routing.tallies(even, routing.top_k_gates(even, 1), torch.ones(20)), top_k=1)
+    found = routing.statistics(routing.routing_sums(even, routing.top_k_gates(even, 1), torch.ones(20)), top_k=1)
     assert (found["effective"], found["utilisation"], found["dead"]) == (pytest.approx(4), pytest.approx(1), 0)
     few = torch.full((20, 1, 2), 0.5)
-    assert routing.figures(routing.tallies(few, few, torch.ones(20)), top_k=2)["utilisation"] is None
+    assert routing.statistics(routing.routing_sums(few, few, torch.ones(20)), top_k=2)["utilisation"] is None
 
 
 def test_nothing_counted_is_said_without_numbers_that_mislead():
-    nothing = routing.figures(torch.zeros(3, 15), top_k=2)
+    nothing = routing.statistics(torch.zeros(3, 15), top_k=2)
     assert (nothing["utilisation"], nothing["dead"], nothing["effective"]) == (None, 0, 0.0)
 
 
@@ -125,7 +125,7 @@ def test_figures_are_summed_in_full_precision_under_autocast(kind):
     module = LowRankExperts(nn.Linear(12, 7), (12, 7), 4, 3, routed=kind == "learned")
     counted = LayerRouting(4, 2, weights, has_routers=kind == "learned")
     given = None if kind == "learned" else FixedGates(kind, 4, ["a"], top_k=2, tokens=weights)
-    FusedLinears([module], top_k=2, scale=1.0, dropout=0.0, routing=counted, given=given)
+    FusedLinears([module], top_k=2, scale=1.0, dropout=0.0, routing=counted, fixed_gates=given)
     model = nn.Module()
     model.inner = module
     model.forward = lambda x, attention_mask=None: module(x)

@@ -4,12 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from molex_cli.cli import main
 from molex_cli.errors import ConfigError
-from molex_cli.methods.allocation import BANDS, Allocation, Shape, experts_per_layer
+from molex_cli.methods.allocation import Allocation, experts_per_layer
+from molex_cli.methods.allocations.bands import Bands
+from molex_cli.methods.allocations.base import SHAPES, Shape
 
 layers = st.integers(1, 100)
 means = st.fractions(1, 12, max_denominator=4).map(float)
-SYMMETRIC = (Shape.hourglass, Shape.diamond)
+SYMMETRIC = ("hourglass", "diamond")
 
 
 def allocated(num_layers: int, **settings: object) -> tuple[int, ...] | None:
@@ -20,7 +23,7 @@ def allocated(num_layers: int, **settings: object) -> tuple[int, ...] | None:
         return None
 
 
-@given(layers, st.integers(1, 800), st.sampled_from(Shape), st.integers(1, 3), st.none() | st.integers(3, 20))
+@given(layers, st.integers(1, 800), st.sampled_from(list(SHAPES)), st.integers(1, 3), st.none() | st.integers(3, 20))
 def test_a_total_is_spent_exactly_within_the_bounds(num_layers, total, shape, low, high):
     vector = allocated(num_layers, shape=shape, total=total, min=low, max=high)
     feasible = low * num_layers <= total <= (high or total) * num_layers
@@ -35,20 +38,20 @@ def test_a_total_is_spent_exactly_within_the_bounds(num_layers, total, shape, lo
 
 @given(layers, means)
 def test_named_shapes_at_the_same_mean_have_the_same_total(num_layers, mean):
-    totals = {sum(vector) for shape in Shape if (vector := allocated(num_layers, shape=shape, mean=mean))}
+    totals = {sum(vector) for shape in SHAPES if (vector := allocated(num_layers, shape=shape, mean=mean))}
     assert len(totals) == 1
 
 
 @pytest.mark.parametrize("num_layers", range(1, 101))
 def test_at_the_papers_mean_every_shape_exists_and_has_the_papers_total(num_layers):
-    for shape in Shape:
+    for shape in SHAPES:
         assert sum(experts_per_layer(Allocation(shape=shape), num_layers)) == 5 * num_layers
 
 
 @given(layers, means)
 def test_triangle_is_inverted_reversed(num_layers, mean):
-    inverted = allocated(num_layers, shape=Shape.inverted, mean=mean)
-    assert allocated(num_layers, shape=Shape.triangle, mean=mean) == inverted[::-1]
+    inverted = allocated(num_layers, shape="inverted", mean=mean)
+    assert allocated(num_layers, shape="triangle", mean=mean) == inverted[::-1]
     assert list(inverted) == sorted(inverted)
 
 
@@ -58,7 +61,16 @@ def test_hourglass_and_diamond_are_their_own_mirror_images(num_layers, mean, sha
     assert vector is None or vector == vector[::-1]
 
 
-@pytest.mark.parametrize("shape", BANDS, ids=lambda shape: shape.name)
+BANDS = {
+    "inverted": (2, 4, 6, 8),
+    "triangle": (8, 6, 4, 2),
+    "hourglass": (8, 2, 2, 8),
+    "rectangle": (5, 5, 5, 5),
+    "diamond": (2, 8, 8, 2),
+}
+
+
+@pytest.mark.parametrize("shape", BANDS)
 def test_thirty_two_layers_at_mean_five_give_the_papers_vectors(shape):
     expected = tuple(count for count in BANDS[shape] for _ in range(8))
     assert experts_per_layer(Allocation(shape=shape), 32) == expected
@@ -84,9 +96,9 @@ def test_an_explicit_list_is_taken_as_it_is():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"shape": Shape.inverted, "total": 3}, "got a total of 3; the nearest possible is total=6"),
-        ({"shape": Shape.inverted, "total": 99, "max": 8}, "the nearest possible is total=48"),
-        ({"shape": Shape.hourglass, "mean": 2.5}, "the nearest possible is total=14 or total=16"),
+        ({"shape": "inverted", "total": 3}, "got a total of 3; the nearest possible is total=6"),
+        ({"shape": "inverted", "total": 99, "max": 8}, "the nearest possible is total=48"),
+        ({"shape": "hourglass", "mean": 2.5}, "the nearest possible is total=14 or total=16"),
         ({"layers": [1, 2]}, "must give one count for each of the 6 layers, got 2"),
         ({"layers": [1, 2, 2, 2, 2, 9], "max": 8}, "must lie between 1 and 8"),
     ],
@@ -95,3 +107,18 @@ def test_an_impossible_request_names_the_nearest_possible_one(settings, message)
     with pytest.raises(ConfigError, match=r"method\.allocation") as error:
         experts_per_layer(Allocation(**settings), 6)
     assert message in str(error.value)
+
+
+def test_the_shapes_are_the_papers_and_the_random_one():
+    assert set(SHAPES) == {*BANDS, "random"}
+
+
+def test_a_shape_that_registers_itself_can_be_chosen_and_is_known_to_hints(monkeypatch, capsys):
+    monkeypatch.setitem(SHAPES, "steep", Shape(Bands((1, 1, 1, 17))))
+    settings = ["plan", "model=tiny_bert", "method=mola", "method.clip_top_k=true"]
+    assert main([*settings, "method.allocation.shape=steep"]) == 0
+    assert "1 1 1 17" in capsys.readouterr().out
+    assert main([*settings, "method.allocation.shape=steap"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("got 'steap'; did you mean steep?")
+    assert "method.allocation.shape must be one of diamond, hourglass, inverted, random, rectangle, triangle," in line

@@ -65,7 +65,7 @@ def test_a_model_cast_to_bfloat16_still_counts_every_vote(adapted):
         block.gate.weight[0, 0] = block.gate.weight[1, 1] = 1.0
     z = torch.zeros(1, 513, 32, dtype=torch.bfloat16)
     z[:, :256, 0] = z[:, 256:, 1] = 1.0
-    assert block.choice.choose(block.gate(z)).guest.tolist() == [[1]]
+    assert block.vote.choose(block.gate(z)).guest.tolist() == [[1]]
 
 
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2"])

@@ -71,6 +71,7 @@ def test_four_bits_without_their_library_are_refused_with_the_way_to_get_it(adap
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks at it while it traces
 @pytest.mark.parametrize("method", ["lora", "mola_inverted", "molex"])
 def test_a_compiled_model_learns_what_a_plain_one_does(method):
     still = ["model.config.attention_probs_dropout_prob=0", "model.config.hidden_dropout_prob=0"]

@@ -7,12 +7,12 @@ adapters. `molex_paper` reproduces the published code, whose gate the task never
 padding and batch mates; docs/methods.md lists every difference.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from molex_cli.methods.base import Adapted, Method, freeze, method
+from molex_cli.methods.base import Adapted, Inject, LayerExperts, Method, freeze, method
 from molex_cli.methods.bitfit import BitFit
 from molex_cli.methods.lora import Update, inject_experts
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from molex_cli.models.structure import Backbone
 
 MIXING = ("all", "first_half", "published")
+INNER = "inner of molex"
 GUESTS = ("all", "first_half", "later")
 
 
@@ -75,6 +76,8 @@ class MoLEx(Method):
     """Mix each layer's output with that of a layer that a gate picks."""
 
     starts_at_base: ClassVar[bool] = False
+    yardsticks: ClassVar[tuple[str, ...]] = (INNER,)
+    solvable: ClassVar[Mapping[str, str]] = {"rank": "lora.rank"}
     name: str = "molex"
     display_name: str = "MoLEx"
     learning_rate: float = 5e-4
@@ -165,6 +168,26 @@ class MoLEx(Method):
 
         return inject(self, backbone)
 
+    def experts(self, adapted: Adapted) -> Mapping[int, LayerExperts]:
+        """Return the guests of each layer that mixes."""
+        votes: Any = adapted.routers
+        return votes
+
+    def low_rank(self) -> Update | None:
+        """Return the settings of inner=lora."""
+        return self.lora if self.inner is Inner.lora else None
+
+    def with_dropout(self, dropout: float) -> Self:
+        """Return the same method with this dropout in its adapters."""
+        return replace(self, lora=replace(self.lora, dropout=dropout))
+
+    def bench_arms(self) -> dict[str, Inject]:
+        """Name the inner method alone, the method itself, and the method with no guest but the layer itself."""
+        arms: dict[str, Inject] = {INNER: self.inject_inner, **super().bench_arms()}
+        if not self.compute_self:
+            arms[f"{self.name} (all choose self)"] = self._inject_pinned
+        return arms
+
     def inject_inner(self, backbone: "Backbone") -> Adapted:
         """Put in what is trained inside the layers, and mix nothing."""
         if self.inner is Inner.lora:
@@ -172,6 +195,14 @@ class MoLEx(Method):
         if self.inner is Inner.bitfit:
             return BitFit().inject(backbone)
         return Adapted(backbone=backbone, groups=freeze(backbone))
+
+    def _inject_pinned(self, backbone: "Backbone") -> Adapted:
+        """Put in everything, with every choice pinned to the layer itself: the gate and the vote are left."""
+        adapted = self.inject(backbone)
+        votes: Any = adapted.routers
+        for layer, vote in votes.items():
+            vote.pinned = layer
+        return adapted
 
 
 def _layer_list_problems(name: str, chosen: Any, words: tuple[str, ...]) -> Iterator[str]:

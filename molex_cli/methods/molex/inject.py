@@ -1,6 +1,7 @@
 """How MoLEx is put into a backbone: which layers mix with which, their gates, and the handles to them."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.layers.fixed_gates import RandomGate
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
-from molex_cli.layers.guest_vote import TOKEN, GuestChoice
+from molex_cli.layers.guest_vote import TOKEN, GuestVote
 from molex_cli.layers.mixing import NONE, MixedBlock
 from molex_cli.layers.prompt_mask import PromptTokens
 from molex_cli.methods.base import Adapted, Group
@@ -27,23 +28,24 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
     guests = _guests(settings, backbone)
     tokens = PromptTokens(backbone.model, count_padding=settings.count_padding, is_decoder=backbone.is_decoder)
     parts = _parts(settings, backbone, list(guests), tokens)
-    choices: dict[int, GuestChoice] = {}
-    for place, (layer, allowed) in enumerate(guests.items()):
+    votes: dict[int, GuestVote] = {}
+    for mixing_index, (layer, allowed) in enumerate(guests.items()):
         balanced = settings.balance > 0 and settings.router is Router.learned
-        choices[layer] = GuestChoice(layer, allowed, num_layers, settings.level.name, tokens, balanced=balanced)
+        votes[layer] = GuestVote(layer, allowed, num_layers, settings.level.name, tokens, balanced=balanced)
         gate, host_weight = parts[layer]
         backbone.blocks[layer] = MixedBlock(
-            (layer, place),
+            (layer, mixing_index),
             blocks,
             gate,
             host_weight,
-            choices[layer],
+            votes[layer],
             router_gradient=settings.router_gradient.name if settings.router is Router.learned else NONE,
             compute_self=settings.compute_self,
         )
-    tokens.watch(backbone.model, list(choices.values()))
-    adapted.routers, adapted.tokens = dict(choices), tokens
-    _complete(settings, adapted, parts, choices)
+    tokens.watch(backbone.model, list(votes.values()))
+    adapted.routers, adapted.tokens = dict(votes), tokens
+    adapted.shard_parts = functools.partial(_shard_parts, backbone)
+    _complete(settings, adapted, parts, votes)
     return adapted
 
 
@@ -115,49 +117,64 @@ def _parts(settings: MoLEx, backbone: Any, layers: list[int], tokens: PromptToke
     }
 
 
-def _complete(settings: MoLEx, adapted: Adapted, parts: Parts, choices: dict[int, GuestChoice]) -> None:
+def _shard_parts(backbone: Any) -> list[nn.Module]:
+    """Return the blocks without what mixes them, and let all processes call the same guests from now on."""
+    parts = []
+    for block in backbone.blocks:
+        if isinstance(block, MixedBlock):
+            block.in_step = True
+        parts.append(block.host if isinstance(block, MixedBlock) else block)
+    return parts
+
+
+def _complete(settings: MoLEx, adapted: Adapted, parts: Parts, votes: dict[int, GuestVote]) -> None:
     """Add the groups of gates and alphas, the balance loss, the cost, and what is known of gradients."""
-    names = {id(p): name for name, p in adapted.model.named_parameters()}
-
-    def named(modules: Iterable[nn.Module]) -> dict[str, nn.Parameter]:
-        return {names[id(p)]: p for module in modules for p in module.parameters()}
-
+    name_of = {parameter: name for name, parameter in adapted.model.named_parameters()}
     for group in adapted.groups:  # wrapping has renamed what lies in the hosts
-        group.parameters = {names[id(p)]: p for p in group.parameters.values()}
+        group.parameters = {name_of[p]: p for p in group.parameters.values()}
     own: dict[str, Any] = {
         "learning_rate": settings.gate_learning_rate,
         "weight_decay": settings.gate_weight_decay,
     }
-    gates = Group(name="gates", parameters=named(gate for gate, _ in parts.values()), **own)
-    alphas = Group(name="alphas", parameters=named(weight for _, weight in parts.values()), **own)
-    adapted.groups[-1:-1] = [group for group in (gates, alphas) if group.parameters]
+    for name, modules in (("gates", [gate for gate, _ in parts.values()]), ("alphas", [a for _, a in parts.values()])):
+        parameters = {name_of[p]: p for module in modules for p in module.parameters()}
+        if parameters:
+            adapted.groups.insert(-1, Group(name=name, parameters=parameters, **own))  # the head stays last
     adapted.balance = settings.balance if settings.router is Router.learned else 0.0
-    adapted.balance_sum, adapted.pad_to = settings.balance_sum, settings.pad_to
+    adapted.balance_sum = settings.balance_sum
+    adapted.pad_to = settings.pad_to
     adapted.reads_prompt = adapted.backbone.is_decoder
-    adapted.unused = lambda: _unused(settings, parts, choices, named)
+    adapted.unused = lambda: {name_of[p]: why for p, why in _unused(settings, parts, votes).items()}
     if settings.level is Level.batch:
         adapted.batch_dependent = "the sequences of a batch choose one guest together"
+    adapted.added_flops = _added_flops(settings, adapted, parts, votes)
+
+
+def _added_flops(
+    settings: MoLEx, adapted: Adapted, parts: Parts, votes: dict[int, GuestVote]
+) -> Callable[[float, bool], float]:
+    """Return a function to the FLOPs a token of the inner method, the guests and the gates."""
     inner_flops, num_layers = adapted.added_flops, adapted.backbone.num_layers
 
     def added_flops(base: float, active: bool) -> float:
         inner = inner_flops(base, active)
-        passes = sum(len(c.guests) if c.level == TOKEN and not active else 1 for c in choices.values())
+        passes = sum(len(vote.guests) if vote.level == TOKEN and not active else 1 for vote in votes.values())
         guests = 0 if settings.alpha == 1 else passes * (base + inner) / num_layers
         return inner + guests + sum(gate.flops_per_token() for gate, _ in parts.values())
 
-    adapted.added_flops = added_flops
+    return added_flops
 
 
-def _unused(settings: MoLEx, parts: Parts, choices: dict[int, GuestChoice], named: Any) -> dict[str, str]:
+def _unused(settings: MoLEx, parts: Parts, votes: dict[int, GuestVote]) -> dict[nn.Parameter, str]:
     """Return why gates or alphas have got no gradient so far, where that is known."""
-    mixed = {id(part) for layer, pair in parts.items() if choices[layer].has_mixed for part in pair}
-    found: dict[str, str] = {}
-    for part in {id(part): part for pair in parts.values() for part in pair}.values():
-        reason = "" if id(part) in mixed else "its layers chose nothing but themselves"
+    mixed = {part for layer, pair in parts.items() if votes[layer].has_mixed for part in pair}
+    found: dict[nn.Parameter, str] = {}
+    for part in dict.fromkeys(part for pair in parts.values() for part in pair):
+        reason = "" if part in mixed else "its layers chose nothing but themselves"
         if settings.alpha == 1:
             reason = "method.alpha=1 gives the guests no weight"
         elif not isinstance(part, HostWeight) and settings.router_gradient.name == NONE:
             reason = "no task gradient reaches the gate (method.router_gradient=none), and method.balance is 0"
         if reason and (isinstance(part, HostWeight) or not settings.balance):
-            found |= dict.fromkeys(named([part]), reason)
+            found |= dict.fromkeys(part.parameters(), reason)
     return found
