@@ -9,7 +9,7 @@ from typing import Any
 
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
-from molex_cli.metrics.scores import Metric
+from molex_cli.metrics.base import Metric
 from molex_cli.records import as_json
 
 MARKS = {"provisional": "°", "degenerate": "†", "undefined": "‡", "published variant": "ᵖ"}

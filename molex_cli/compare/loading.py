@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.errors import RecordError
+from molex_cli.metrics.base import ByExample, metric_named
 from molex_cli.records import NUMBER_FORMATS, Record, correctness, identity_of, index, read_record, read_rows
-from molex_cli.statistics.pseudo_values import JACKKNIFED, of_rows
+from molex_cli.statistics.pseudo_values import of_rows
 
 WHICH = ("last", "best")
 
@@ -39,7 +40,9 @@ class Run:
 
     def values(self, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples and a value of each, whose mean is the score; None if there are none."""
-        return self.correctness(which) if metric == "accuracy" else _contributions(self, which, metric)
+        if metric_named(metric).by_example is ByExample.right_or_wrong:
+            return self.correctness(which)
+        return _values_of_rows(self, which, metric)
 
     def score(self, which: str, metric: str | None = None) -> float | None:
         """Return a score of the last or best evaluation, by default of the metric that comes first."""
@@ -62,13 +65,13 @@ def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None
 
 
 @cache
-def _contributions(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
-    """Return what each example contributes to a score that is no mean over examples."""
+def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
+    """Return what identifies the examples of the kept predictions and a value of each."""
     path = run.folder / f"predictions-{which}.jsonl"
-    if metric not in JACKKNIFED or "stages" in run.record.scores or not path.exists():
+    if metric_named(metric).by_example is ByExample.no or "stages" in run.record.scores or not path.exists():
         return None
     rows = read_rows(path)
-    values = of_rows(rows, metric, run.record.settings["task"]["labels"])
+    values = of_rows(rows, metric, run.record.settings["task"].get("labels"))
     return None if values is None else (identity_of(rows), values)
 
 

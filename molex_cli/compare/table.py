@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from molex_cli.compare.loading import Run
 from molex_cli.errors import ConfigError, nearest
-from molex_cli.metrics.scores import METRICS, Metric
+from molex_cli.metrics.base import Metric, metric_named
 from molex_cli.records import NOT_IN_VARIANT, NUMBER_FORMATS, flat
 from molex_cli.statistics import paired
 
@@ -236,7 +236,7 @@ def _metric(col: str, runs: Sequence[Run]) -> Metric:
     names = {run.record.scores["metric"] for run in runs}
     if len(names) > 1:
         raise ConfigError(f"a column must have one metric, got {', '.join(sorted(names))} in {col}; add --cols task")
-    return METRICS[names.pop()]
+    return metric_named(names.pop())
 
 
 def _told_apart(runs: Sequence[Run], rows: Sequence[str], cols: Sequence[str]) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from molex_cli.errors import TaskError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
-from molex_cli.metrics import scores as metrics
+from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
 from molex_cli.objectives import Objective, Predictions, build_objective
 from molex_cli.objectives.splits import about, encoded_splits
 from molex_cli.runtime import distributed, hardware
@@ -219,9 +219,9 @@ def _scores(
 ) -> dict[str, Any]:
     """Return the record's scores: OP under the metric's own name, PD and BWT beside it."""
     scores = {
-        metric: metrics.overall_performance(matrix),
-        "performance_drop": metrics.performance_drop(matrix),
-        "backward_transfer": metrics.backward_transfer(matrix),
+        metric: overall_performance(matrix),
+        "performance_drop": performance_drop(matrix),
+        "backward_transfer": backward_transfer(matrix),
     }
     end = {
         "step": step,

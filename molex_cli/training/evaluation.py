@@ -10,7 +10,7 @@ from molex_cli.config.schema import Train
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics import scores as metrics
+from molex_cli.metrics.base import METRICS
 from molex_cli.objectives.base import Objective, Predictions
 from molex_cli.records import correctness
 from molex_cli.tracking.events import Evaluated, Event, Step
@@ -110,7 +110,7 @@ class Scoring:
             way_out = "lower train.learning_rate"
             raise TrainingError(f"validation loss must be finite, got {answers.loss} at step {step}; {way_out}")
         self.routing = self.adapted.take_routing()
-        chosen = metrics.METRICS[self.names[0]]
+        chosen = METRICS[self.names[0]]
         before = self.best.predictions.scores[chosen.name] if self.best else None
         is_best = step > 0 and (self.best is None or chosen.better(answers.scores[chosen.name], before))
         if step == 0:

@@ -9,7 +9,7 @@ from support.made_records import leave, outputs, table_of
 from molex_cli import records
 from molex_cli.cli import main
 from molex_cli.compare.table import Cell, Comparison, _judge
-from molex_cli.metrics.scores import METRICS
+from molex_cli.metrics.base import METRICS
 
 
 def test_scores_are_paired_only_over_the_same_examples():
