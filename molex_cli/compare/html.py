@@ -3,20 +3,27 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from molex_cli.compare import charts, formats
+from molex_cli.compare import formats, plots, svg
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
 from molex_cli.errors import MolexError, RecordError
+from molex_cli.metrics.base import Metric
 from molex_cli.records import lines_of, read_record
 from molex_cli.statistics import expert_similarity
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TEMPLATE = Path(__file__).with_name("page.html")
+KEY_STYLES = ("solid", "dashed", "dotted")  # of CSS, as plots.STYLES
 
 
 def page(table: Comparison, notes: Sequence[str], beside: Path) -> str:
@@ -25,11 +32,43 @@ def page(table: Comparison, notes: Sequence[str], beside: Path) -> str:
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         table=_table(table),
         notes="".join(f"<li>{escape(note)}</li>" for note in under),
-        curves="".join(_curves(table, col) for col in table.cols),
-        costs="".join(_costs(table, col) for col in table.cols),
-        experts="".join(_experts(table, row) for row in table.rows) or "<p>No arm has experts.</p>",
+        curves=_figures("curve", _curves(table)),
+        costs=_figures("cost", _costs(table)),
+        experts=_figures("experts", _experts(table)) or "<p>No arm has experts.</p>",
         runs=_runs(table, beside),
     )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure with its caption and the names of its colours."""
+
+    caption: str
+    figure: "Figure"
+    names: Sequence[str] = ()
+
+
+def _figures(section: str, pictures: Iterable[_Picture]) -> str:
+    """Return the figures of a section of the page, whose name makes their ids unique."""
+    return "".join(_figure(f"{section}{number}-", picture) for number, picture in enumerate(pictures))
+
+
+def _figure(prefix: str, picture: _Picture) -> str:
+    drawn = svg.inline(picture.figure, picture.caption, prefix)
+    keys = "".join(f"<li>{_key(number)}{escape(name)}</li>" for number, name in enumerate(picture.names))
+    key = f'<ul class="key">{keys}</ul>' if keys else ""
+    return f"<figure><figcaption>{escape(picture.caption)}</figcaption>{drawn}{key}</figure>"
+
+
+def _key(number: int) -> str:
+    """Return a short line as the chart draws the series of a number."""
+    colour, style = _look(number)
+    return f'<span style="border-top: 3px {KEY_STYLES[style % len(KEY_STYLES)]} var(--c{colour})"></span>'
+
+
+def _look(number: int) -> tuple[int, int]:
+    """Return the colour and the style of a series: when the colours are used up, the next style begins."""
+    return number % len(plots.COLOURS), number // len(plots.COLOURS)
 
 
 def _table(table: Comparison) -> str:
@@ -56,23 +95,34 @@ def _html_table(name: str, caption: str, head: Sequence[str], body: Sequence[str
     )
 
 
-def _curves(table: Comparison, col: str) -> str:
-    series = []
-    for row, cell in table.column(col).items():
-        by_step: dict[int, list[float]] = {}
-        for run in cell.runs:
-            for step, value in evaluations(run, cell.metric.name):
-                by_step.setdefault(step, []).append(value * formats.scale(cell.metric))
-        steps = sorted(by_step)
-        if not steps:
-            continue
-        values = [by_step[step] for step in steps]
-        means = [sum(each) / len(each) for each in values]
-        name, low, high = table.display.get(row, row), list(map(min, values)), list(map(max, values))
-        series.append(charts.Line(name, steps, means, low, high))
-    if not series:
-        return ""
-    return charts.lines(f"{col}: mean, and from the worst to the best seed", "step", _name(table, col), series)
+def _curves(table: Comparison) -> Iterator[_Picture]:
+    """Yield for each column the scores of its arms during training."""
+    for col in table.cols:
+        lines = [line for row, cell in table.column(col).items() if (line := _curve(table.display.get(row, row), cell))]
+        if lines:
+            caption = f"{col}: mean, and from the worst to the best seed"
+            styled = [_styled(line, number) for number, line in enumerate(lines)]
+            figure = plots.line_chart("", styled, x="step", y=_metric_name(table, col), legend=False)
+            yield _Picture(caption, figure, [line.name for line in lines])
+
+
+def _curve(name: str, cell: Cell) -> plots.Line | None:
+    """Return the mean over seeds at each step, between the worst and the best; None without evaluations."""
+    by_step: dict[int, list[float]] = {}
+    for run in cell.runs:
+        for step, value in evaluations(run, cell.metric.name):
+            by_step.setdefault(step, []).append(value * formats.scale(cell.metric))
+    if not by_step:
+        return None
+    steps = sorted(by_step)
+    values = [by_step[step] for step in steps]
+    means = [sum(each) / len(each) for each in values]
+    return plots.Line(name, steps, means, list(map(min, values)), list(map(max, values)))
+
+
+def _styled(line: plots.Line, number: int) -> plots.Line:
+    colour, style = _look(number)
+    return replace(line, colour=colour, style=style)
 
 
 def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
@@ -92,60 +142,79 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
     return [(step, sum(values) / len(values)) for step, values in found.items()]
 
 
-def _costs(table: Comparison, col: str) -> str:
+def _costs(table: Comparison) -> Iterator[_Picture]:
+    """Yield for each column and cost the scores of its arms against it."""
+    costs = (("trainable parameters", _trainable, True), ("seconds of training", _seconds, False))
+    for col in table.cols:
+        for cost, value, logarithmic in costs:
+            points = _points(table, col, value)
+            if points:
+                figure = plots.scatter(
+                    "",
+                    points,
+                    x=cost,
+                    y=_metric_name(table, col),
+                    logarithmic=logarithmic,
+                    higher_is_better=_metric(table, col).higher_is_better,
+                )
+                caption = f"{col}: score against {cost}, ± standard deviation over seeds"
+                yield _Picture(caption, figure, [point.name for point in points])
+
+
+def _trainable(run: Run) -> float | None:
+    return run.record.parameters.get("trainable")
+
+
+def _seconds(run: Run) -> float | None:
+    return run.record.training.get("seconds")
+
+
+def _points(table: Comparison, col: str, cost: Callable[[Run], float | None]) -> list[plots.Point]:
     found = []
-    for what, key, logarithmic in (("trainable parameters", "trainable", True), ("seconds of training", "", False)):
-        series = []
-        for row, cell in table.column(col).items():
-            values = [
-                (run.record.parameters.get("trainable") if key else run.record.training.get("seconds"))
-                for run in cell.runs
-            ]
-            known = [value for value in values if value]
-            if known and not math.isnan(cell.mean):
-                series.append(_point(table.display.get(row, row), sum(known) / len(known), cell))
-        if series:
-            title = f"{col}: score against {what}, ± standard deviation over seeds"
-            found.append(charts.points(title, what, _name(table, col), series, logarithmic=logarithmic))
-    return "".join(found)
+    for row, cell in table.column(col).items():
+        known = [value for run in cell.runs if (value := cost(run))]
+        if known and not math.isnan(cell.mean):
+            times = formats.scale(cell.metric)
+            spread = 0.0 if math.isnan(cell.deviation) else cell.deviation
+            y, low, high = cell.mean * times, (cell.mean - spread) * times, (cell.mean + spread) * times
+            found.append(plots.Point(table.display.get(row, row), sum(known) / len(known), y, low, high))
+    return found
 
 
-def _point(name: str, x: float, cell: Cell) -> charts.Point:
-    times = formats.scale(cell.metric)
-    spread = 0.0 if math.isnan(cell.deviation) else cell.deviation
-    return charts.Point(name, x, cell.mean * times, (cell.mean - spread) * times, (cell.mean + spread) * times)
+def _metric(table: Comparison, col: str) -> Metric:
+    return next(iter(table.column(col).values())).metric
 
 
-def _name(table: Comparison, col: str) -> str:
-    metric = next(iter(table.column(col).values())).metric
+def _metric_name(table: Comparison, col: str) -> str:
+    metric = _metric(table, col)
     return f"{metric.name}{' %' if formats.scale(metric) == 100 else ''}"
 
 
-def _experts(table: Comparison, row: str) -> str:
-    """Return how much each expert of each layer was used in the arm's first run."""
-    run = table.runs_of(row)[0]
-    try:
-        routing = read_record(run.folder).routing
-    except RecordError:
-        return ""
-    if not routing:
-        return ""
-    usage = [(f"layer {layer}", figures["usage"]) for layer, figures in routing.items()]
-    arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
-    title = f"{arm}: share of the routing"
-    used = charts.heat_map(title, [name for name, _ in usage], [values for _, values in usage])
-    return used + _redundancy(run, table.which, arm)
+def _experts(table: Comparison) -> Iterator[_Picture]:
+    """Yield how much each expert of each layer was used in an arm's first run, and how far apart the experts are."""
+    for row in table.rows:
+        run = table.runs_of(row)[0]
+        arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
+        try:
+            routing = read_record(run.folder).routing
+        except RecordError:
+            continue
+        if routing:
+            layers = [f"layer {layer}" for layer in routing]
+            usage = [statistics["usage"] for statistics in routing.values()]
+            yield _Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
+            yield from _redundancy(run, table.which, arm)
 
 
-def _redundancy(run: Run, which: str, arm: str) -> str:
-    """Return how far apart the experts of each layer and linear are; empty for a run without an adapter of experts."""
+def _redundancy(run: Run, which: str, arm: str) -> Iterator[_Picture]:
+    """Yield how far apart the experts of each layer and linear are; nothing for a run without an adapter of experts."""
     try:
         experts = expert_similarity.of_run(run.folder / f"adapter-{which}.safetensors")
     except MolexError:
-        return ""
+        return
     layers, linears, values = expert_similarity.table(experts, "distance")
-    title = f"{arm}: mean distance between two experts, by linear: {', '.join(linears)}"
-    return charts.heat_map(title, layers, values.tolist(), linears)
+    figure = plots.heat_map("", layers, values.tolist(), columns="linear", names=linears)
+    yield _Picture(f"{arm}: mean distance between two experts", figure)
 
 
 def _runs(table: Comparison, beside: Path) -> str:
