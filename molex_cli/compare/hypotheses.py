@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from molex_cli.compare.formats import scale
+from molex_cli.compare.layout import bounds, scale
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import ALPHA, Comparison, Difference, difference
 from molex_cli.errors import ConfigError, nearest
@@ -96,9 +96,8 @@ def lines(found: Sequence[Verdict], table: Comparison) -> list[str]:
         line = f"{verdict.claim}: {verdict.word}"
         if verdict.difference is not None:
             d, times = verdict.difference, scale(table.cells[verdict.claim.better, verdict.claim.on].metric)
-            interval = f"[{d.interval.low * times:+.2f}, {d.interval.high * times:+.2f}]"
-            bounds = interval if math.isfinite(d.interval.low) else "unknown"
-            line += f", {d.interval.estimate * times:+.2f}, 95 % {bounds}, n = {len(d.seeds)} seeds, p {d.adjusted:.3g}"
+            line += f", {d.interval.estimate * times:+.2f}, 95 % {bounds(d.interval, times)}, n = {len(d.seeds)} seeds"
+            line += f", p {d.adjusted:.3g}"
             line += f", detectable {d.detectable * times:.2f}" if math.isfinite(d.detectable) else ""
         said.append("; ".join([line, *verdict.flags]))
     return said

@@ -83,7 +83,8 @@ def test_equal_arms_are_both_on_the_front():
 
 def test_matplotlib_waits_until_something_is_drawn_and_pyplot_is_never_used():
     code = (
-        "import sys\nfrom molex_cli.compare import html, plots, svg\nassert 'matplotlib' not in sys.modules\n"
+        "import sys\nfrom molex_cli.compare import plots, svg\nfrom molex_cli.compare.formats import html\n"
+        "assert 'matplotlib' not in sys.modules\n"
         "plots.png(plots.scatter('', [plots.Point('a', 10, 1, 1, 1)], x='x', y='y', logarithmic=True))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

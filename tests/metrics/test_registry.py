@@ -12,7 +12,8 @@ from support.made_records import leave, table_of
 
 from molex_cli import metrics, records
 from molex_cli.cli import main
-from molex_cli.compare.html import page
+from molex_cli.compare import formats
+from molex_cli.compare.layout import Report
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import METRICS, ByExample, metric, metric_named
 from molex_cli.metrics.regression import pearson, spearman
@@ -90,7 +91,7 @@ def test_of_a_metric_that_is_better_low_the_lowest_arm_is_the_best_everywhere(ad
     assert cell.difference.interval.estimate == pytest.approx(cell.mean - table.cells["mola", "rte"].mean)
     assert main(["compare", "outputs", "--cols", "task", "--format", "md"]) == 0
     assert "rte absolute_error ↓" in capsys.readouterr().out
-    assert page(table, [], Path())
+    assert "absolute_error" in formats.text("html", Report(table))
 
 
 def test_importing_the_metrics_registers_all_and_loads_no_library_of_theirs():
