@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from molex_cli.compare.differences import Difference
 from molex_cli.compare.loading import Run
-from molex_cli.compare.table import ALPHA, Cell, Comparison, Difference
+from molex_cli.compare.table import ALPHA, Cell, Comparison
 from molex_cli.metrics.base import Metric
 from molex_cli.statistics.paired import Interval, smallest_p
 
@@ -96,7 +97,7 @@ def _cost(table: Comparison, row: str, name: str) -> str:
 
 
 def legend(table: Comparison) -> list[str]:
-    """Return what the marks of this table mean, and how it was made."""
+    """Return which scores are shown, how they were tested, and what the marks mean."""
     rule = "the last evaluation" if table.which == "last" else _selection(table)
     used = {note for cell in table.cells.values() for note in cell.notes}
     lines = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
@@ -114,7 +115,7 @@ def _selection(table: Comparison) -> str:
 
 
 def differences(table: Comparison) -> list[str]:
-    """Return a line for each test: difference, interval, p-values, and what could have been found."""
+    """Return a line for each test: difference, interval, p-values, and the smallest detectable difference."""
     lines = []
     for col in table.cols:
         column = table.column(col)
