@@ -46,7 +46,7 @@ class ScoredPredictions:
 class Scoring:
     """Scores the validation split during training and remembers the last and the best predictions."""
 
-    selection = "the best is the highest {metric} on validation, the split that is reported; the first of equals"
+    selection = "the best is the {end} {metric} on validation, the split that is reported; the first of equals"
 
     def __init__(
         self,
@@ -138,7 +138,9 @@ class Scoring:
             **({"first": self.first.summary()} if self.first else {}),
             "last": self.last.with_correctness(),
             "best": self.best.with_correctness(),
-            "selection": self.selection.format(metric=self.names[0]),
+            "selection": self.selection.format(
+                end="highest" if METRICS[self.names[0]].higher_is_better else "lowest", metric=self.names[0]
+            ),
             "majority": majority,
         }
 

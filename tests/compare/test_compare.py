@@ -36,7 +36,7 @@ def test_means_are_over_seeds_and_n_is_in_the_cell():
     assert cell.notes == []
 
 
-def test_the_best_is_found_and_only_what_can_be_told_from_it_is_not_underlined():
+def test_the_best_is_found_and_what_is_not_significantly_different_from_it_is_underlined():
     table = table_of(outputs(lora=0.6, mola=0.9, molex=0.895))
     cells = table.column("rte")
     assert [row for row, cell in cells.items() if cell.is_best] == ["mola"]
@@ -283,7 +283,7 @@ def test_real_runs_are_compared_example_by_example():
             assert run.correctness("last")[1].mean() == pytest.approx(run.score("last"))
 
 
-def test_diff_shows_what_tells_two_runs_apart_and_nothing_else(capsys):
+def test_diff_shows_where_two_runs_differ_and_nothing_else(capsys):
     outputs(lora=0.6, mola=0.9)
     assert main(["diff", "outputs/lora-s0", "outputs/mola-s0"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -305,7 +305,7 @@ def test_formats_of_numbers_make_arms_of_their_own():
     assert {len(cell.by_seed) for cell in table.cells.values()} == {3}
 
 
-def test_a_setting_that_one_version_lacks_tells_variants_apart():
+def test_a_setting_that_one_version_lacks_makes_another_arm():
     outputs(lora=0.6)
     for seed in (0, 1, 2):
         method = {"method": {"name": "lora", "published": False, "learning_rate": 1e-3, "new": None}}

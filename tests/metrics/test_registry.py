@@ -46,6 +46,17 @@ def absolute_error(predictions: list[float], references: list[float]) -> float:
     return sum(abs(p - r) for p, r in zip(predictions, references, strict=True)) / len(references)
 '''
 
+ERROR_RATE = '''"""Error rate."""
+
+from molex_cli.metrics.base import ByExample, metric
+
+
+@metric("classification", higher_is_better=False, by_example=ByExample.mean)
+def error_rate(predictions: list[int], references: list[int]) -> float:
+    """Return the share of predictions that are wrong."""
+    return sum(p != r for p, r in zip(predictions, references, strict=True)) / len(references)
+'''
+
 
 @pytest.fixture
 def added_metric(tmp_path, request):
@@ -92,6 +103,19 @@ def test_of_a_metric_that_is_better_low_the_lowest_arm_is_the_best_everywhere(ad
     assert main(["compare", "outputs", "--cols", "task", "--format", "md"]) == 0
     assert "rte absolute_error ↓" in capsys.readouterr().out
     assert "absolute_error" in formats.text("html", Report(table))
+
+
+@pytest.mark.parametrize("added_metric", [("error_rate", ERROR_RATE)], indirect=True)
+def test_the_best_checkpoint_is_that_of_the_lowest_score_where_low_is_better(added_metric):
+    falls_and_rises = ["method=bitfit", "train.learning_rate=0.1", "train.max_steps=12", "train.evaluate_every=2"]
+    assert main(["train", "experiment=smoke", f"task.metrics=[{added_metric}]", *falls_and_rises]) == 0
+    (path,) = Path("outputs").rglob("record.json")
+    scores = json.loads(path.read_text())["scores"]
+    events = map(json.loads, path.with_name("events.jsonl").read_text().splitlines())
+    found = [event["scores"][added_metric] for event in events if event["event"] == "evaluated" and event["step"] > 0]
+    assert scores["best"]["scores"][added_metric] == min(found)
+    assert min(found) < min(found[0], found[-1])
+    assert scores["selection"].startswith("the best is the lowest error_rate on validation")
 
 
 def test_importing_the_metrics_registers_all_and_loads_no_library_of_theirs():
