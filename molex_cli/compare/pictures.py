@@ -64,7 +64,7 @@ def _styled(line: plots.Line, number: int) -> plots.Line:
 
 
 def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
-    """Return step and score of every evaluation that a run's events tell of; of several tasks at a step, the mean."""
+    """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean."""
     path = run.folder / "events.jsonl"
     found: dict[int, list[float]] = {}
     for line in lines_of(path) if path.exists() else ():

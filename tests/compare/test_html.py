@@ -23,7 +23,7 @@ score.click(); found.up = names(); score.click(); found.down = names(); name.cli
 found.sorted = document.querySelector("#arms th").getAttribute("aria-sort");
 const filter = document.getElementById("filter");
 filter.value = "mol"; filter.dispatchEvent(new Event("input")); found.filtered = names();
-found.said = document.getElementById("count").textContent;
+found.status = document.getElementById("count").textContent;
 found.wide = document.documentElement.scrollWidth <= window.innerWidth;
 found.requests = performance.getEntriesByType("resource").length;
 found.errors = errors;
@@ -122,5 +122,5 @@ def test_a_browser_sorts_and_filters_without_an_error_or_a_request(page, width):
     assert found["byName"] == ["LORA", "MOLA", "MOLEX"]
     assert found["sorted"] == "ascending"
     assert found["filtered"] == ["MOLA", "MOLEX"]
-    assert found["said"] == "2 arms shown"
+    assert found["status"] == "2 arms shown"
     assert found["wide"]

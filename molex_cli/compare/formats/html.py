@@ -13,6 +13,11 @@ from molex_cli.compare.pictures import Picture, costs, curves, experts, look
 from molex_cli.compare.table import Comparison
 
 TEMPLATE = Path(__file__).with_name("page.html")
+HIDDEN = {  # what a screen reader says instead of a style
+    "": "",
+    "best": '<span class="hidden"> (best)</span>',
+    "close": '<span class="hidden"> (not significantly different from the best)</span>',
+}
 KEY_STYLES = ("solid", "dashed", "dotted")  # of CSS, as plots.STYLES
 
 
@@ -55,10 +60,8 @@ def _table(table: Comparison) -> str:
         for number, cell in enumerate(cells):
             found = table.cells.get((row, table.cols[number])) if number < len(table.cols) else None
             value = found.mean if found else cell.text.replace(",", "")
-            look = "best" if cell.is_best else "close" if cell.is_close else ""
-            said = {"best": " (best)", "close": " (not significantly different from the best)"}.get(look, "")
-            hidden = f'<span class="said">{said}</span>' if said else ""
-            columns.append(f'<td class="{look}" data-value="{value}">{escape(cell.text)}{hidden}</td>')
+            style = "best" if cell.is_best else "close" if cell.is_close else ""
+            columns.append(f'<td class="{style}" data-value="{value}">{escape(cell.text)}{HIDDEN[style]}</td>')
         body.append(f"<tr>{''.join(columns)}</tr>")
     return _html_table("arms", "Arms", head, body)
 
