@@ -34,6 +34,8 @@ def _as_indices(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> tup
     """Return predictions and references; labels as their class index, -1 where no label was predicted."""
     predictions: list[Any] = [row["prediction"] for row in rows]
     references: list[Any] = [row.get("label") for row in rows]
+    if isinstance(references[0], list):  # texts, any number for each example; the jackknife needs what can be hashed
+        return predictions, [tuple(some) for some in references]
     if not isinstance(references[0], str):
         return predictions, references
     # Answers may be named by letters instead of labels.

@@ -15,7 +15,7 @@ from molex_cli.cli import main
 from molex_cli.compare import formats
 from molex_cli.compare.layout import Report
 from molex_cli.errors import ConfigError
-from molex_cli.metrics.base import METRICS, ByExample, metric, metric_named
+from molex_cli.metrics.base import METRICS, ByExample, Metric, metric, metric_named
 from molex_cli.metrics.regression import pearson, spearman
 from molex_cli.statistics.pseudo_values import of_rows
 
@@ -162,6 +162,17 @@ def test_values_by_example_have_the_score_as_their_mean():
     assert of_rows(rows, "bleu") is None
     assert of_rows(rows, "unknown") is None
     assert of_rows([], "accuracy") is None
+
+
+@pytest.mark.parametrize("by_example", [ByExample.mean, ByExample.jackknife])
+def test_scores_of_texts_can_have_values_by_example_too(monkeypatch, by_example):
+    def exact_match(texts, references):
+        return sum(text in some for text, some in zip(texts, references, strict=True)) / len(texts)
+
+    described = Metric(name="exact_match", function=exact_match, kinds=("generation",), by_example=by_example)
+    monkeypatch.setitem(METRICS, "exact_match", described)
+    rows = [{"label": ["a", "b"], "prediction": said} for said in ("a", "b", "c", "a")]
+    assert of_rows(rows, "exact_match") == pytest.approx([1.0, 1.0, 0.0, 1.0])
 
 
 def test_an_answer_by_letter_or_none_at_all_is_right_or_wrong():
