@@ -20,7 +20,7 @@ from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import read
 from molex_cli.errors import ConfigError, DataError, TaskError
-from molex_cli.metrics import scores as metrics
+from molex_cli.metrics.base import compute_scores, majority_scores
 from molex_cli.models.sources import default_cache_dir
 from molex_cli.objectives.base import on, scoring_batches
 
@@ -55,10 +55,10 @@ def probed(run: SavedRun, task: Task, data_dir: str | None, max_rows: int | None
     for layer in range(found["train"].shape[1]):
         model = _fitted(found["train"][:, layer], encoded["train"].labels, task.kind)
         said = model.predict(found["validation"][:, layer]).tolist()
-        scores.append(metrics.scores(task.metrics, said, encoded["validation"].labels))
+        scores.append(compute_scores(task.metrics, said, encoded["validation"].labels))
         known = model.predict(found["train"][:, layer]).tolist()
-        training.append(metrics.scores(task.metrics[:1], known, encoded["train"].labels)[task.metrics[0]])
-    majority = metrics.majority(task.metrics, encoded["train"].labels, encoded["validation"].labels)
+        training.append(compute_scores(task.metrics[:1], known, encoded["train"].labels)[task.metrics[0]])
+    majority = majority_scores(task.metrics, encoded["train"].labels, encoded["validation"].labels)
     return Probe(token, scores, training, majority)
 
 

@@ -145,20 +145,30 @@ def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
 
 
 def _draw(arms: "Sequence[Arm]", title: str, path: Path) -> None:
+    """Write a chart of the costs against the mean number of experts, by measure and top k."""
     from molex_cli.compare import plots
     from molex_cli.cost.inference import BASE, UNMERGED
 
-    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    levels = {}
+    ratios: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    unmerged = {}
     for arm in arms:
         for measure, found in arm.measures.items():
             if arm.experts is not None:
-                lines.setdefault((measure, f"top {arm.top_k}"), []).append((arm.experts, found.ratio[BASE]))
+                ratios.setdefault((measure, f"top {arm.top_k}"), []).append((arm.experts, found.ratio[BASE]))
             elif arm.name == UNMERGED:
-                levels[measure, UNMERGED] = found.ratio[BASE]
-    figure = plots.line_chart(
-        title, lines, {**levels, (BASE, "alone"): 1.0}, x="mean experts a layer", y="cost, as a ratio to the base"
-    )
+                unmerged[measure] = found.ratio[BASE]
+    colours = list(dict.fromkeys([*(measure for measure, _ in ratios), *unmerged, BASE]))
+    styles = list(dict.fromkeys(top for _, top in ratios))
+    lines = []
+    for (measure, top), points in ratios.items():
+        x, y = zip(*sorted(points), strict=True)
+        lines.append(plots.Line(f"{measure}, {top}", x, y, colour=colours.index(measure), style=styles.index(top)))
+    levels = [plots.Level(f"{measure}, {UNMERGED}", at, colours.index(measure)) for measure, at in unmerged.items()]
+    levels.append(plots.Level(f"{BASE}, alone", 1.0, colours.index(BASE)))
+    figure = plots.line_chart(title, lines, levels, x="mean experts a layer", y="cost, as a ratio to the base")
+    axes = figure.axes[0]
+    axes.set_xticks(sorted({x for points in ratios.values() for x, _ in points}))
+    axes.set_ylim(bottom=0)
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:

@@ -2,18 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.compare import formats
 from molex_cli.config.command_line import refuse
 from molex_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from molex_cli.compare.table import Comparison
 
-FORMATS = ("table", "md", "csv", "json", "latex")
 FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
@@ -21,6 +20,7 @@ def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
     options = _parser().parse_args(argv)
     from molex_cli.compare.confounds import confounds
+    from molex_cli.compare.layout import Report
     from molex_cli.compare.loading import load
     from molex_cli.compare.table import compare
 
@@ -33,15 +33,10 @@ def main(argv: list[str]) -> int:
         found.runs, _keys(options.rows), _keys(options.cols), options.which, options.against, FAMILIES[options.adjust]
     )
     notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
+    name, path = ("html", options.html) if options.html else (options.format, options.output)
+    _write(path, formats.text(name, Report(table, notes, path and path.parent)))
     if options.html:
-        from molex_cli.compare.html import page
-
-        _write(options.html, page(table, notes, options.html.parent))
         print(f"written: {options.html}")
-    elif options.format == "table":
-        _show(table, notes)
-    else:
-        _write(options.output, _text(options.format, table, notes))
     return 0
 
 
@@ -54,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
-    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--format", choices=formats.names(), default="table")
     parser.add_argument("--claims", type=Path, metavar="FILE", help="hypotheses written before the runs, to be judged")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
@@ -75,17 +70,6 @@ def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
     return [f"claim: {line}" for line in hypotheses.lines(hypotheses.verdicts(wanted, table, changed), table)]
 
 
-def _text(name: str, table: "Comparison", notes: Sequence[str]) -> str:
-    from molex_cli.compare import formats
-
-    under = [*formats.legend(table), *formats.differences(table), *notes]
-    if name == "csv":
-        return formats.as_csv(table)
-    if name == "json":
-        return formats.as_json_text(table, under)
-    return formats.markdown(table, under) if name == "md" else formats.latex(table, under)
-
-
 def _write(path: Path | None, text: str) -> None:
     if path is None:
         print(text, end="")
@@ -96,25 +80,3 @@ def _write(path: Path | None, text: str) -> None:
         write_text(path, text)
     except OSError as error:
         raise unwritable(str(path), error) from None
-
-
-def _show(table: "Comparison", notes: Sequence[str]) -> None:
-    """Print the table in the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from molex_cli.cli.tables import show
-    from molex_cli.compare import formats
-
-    head, lines = formats.matrix(table)
-    shown = Table(box=None, pad_edge=False)
-    for i, name in enumerate(head):
-        shown.add_column(name, justify="right" if i else "left", no_wrap=True)
-    for name, cells in lines:
-        styles = ["bold" if each.is_best else "underline" if each.is_close else "" for each in cells]
-        shown.add_row(Text(name), *(Text(each.text, style=style) for each, style in zip(cells, styles, strict=True)))
-    show(shown)
-    said = Console(highlight=False, soft_wrap=True)
-    for line in [*formats.legend(table), *formats.differences(table), *notes]:
-        said.print(line, markup=False)

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from molex_cli.compare.table import differing
+    from molex_cli.compare.arms import differing
     from molex_cli.records import flat, read_record
 
     facts = [flat(_facts(read_record(path))) for path in paths]

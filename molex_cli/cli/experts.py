@@ -119,7 +119,7 @@ def _name(record: Any) -> str:
 
 def _trend(by_layer: dict[int, float]) -> float:
     """Return Spearman's correlation of a layer's depth with a measure."""
-    from molex_cli.metrics.scores import spearman
+    from molex_cli.metrics.regression import spearman
 
     return spearman(list(by_layer), list(by_layer.values()))
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from molex_cli import records
 from molex_cli.config import command_line, overrides, schema
 from molex_cli.errors import ConfigError, MolexError
-from molex_cli.metrics.scores import METRICS
+from molex_cli.metrics.base import METRICS
 from molex_cli.records.locks import Resume
 
 SHOW_ONLY = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from molex_cli.config.command_line import refuse
 from molex_cli.errors import ConfigError
-from molex_cli.metrics.scores import METRICS
+from molex_cli.metrics.base import METRICS
 
 EXTRA = "molex wandb-view must have wandb-workspaces, got none; pip install 'molex[dashboard]'"
 COSTS = ("parameters.trainable", "flops_per_token.active")

@@ -1,14 +1,15 @@
-"""What else differs between arms than the axis that a table studies: every line here is a confound."""
+"""Confounds: everything in which the arms of a table differ besides the settings that name its rows and columns."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from molex_cli.compare.arms import VARIANT, defining, differing
 from molex_cli.compare.loading import Run
-from molex_cli.compare.table import VARIANT, Comparison, defining, differing
+from molex_cli.compare.table import Comparison
 from molex_cli.records import NUMBER_FORMATS, flat
 
-BUDGET = 0.01  # arms whose budgets differ by more than this share are not matched
+BUDGET_TOLERANCE = 0.01  # arms whose budgets differ by more than this share are not matched
 BUDGETS: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
     ("trainable parameters", "", lambda run: run.record.parameters.get("trainable")),
     ("active FLOPs", " a token", lambda run: run.record.flops_per_token.get("active")),
@@ -17,7 +18,7 @@ BUDGETS: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
 
 
 def confounds(table: Comparison) -> list[str]:
-    """Return a line for each thing besides the rows' own axis in which the arms of the table differ."""
+    """Return a line for each confound: settings, budgets, seeds, data, versions, code, hardware."""
     arms = {row: table.runs_of(row) for row in table.rows}
     lines = _settings(table, arms)
     for col in table.cols:
@@ -33,7 +34,7 @@ def confounds(table: Comparison) -> list[str]:
 
 
 def _seeds(col: str, arms: dict[str, list[Run]]) -> list[str]:
-    """Name the seeds of arms that do not have the same: differences are those of the seeds that both have."""
+    """Return a line with the seeds of each arm if they differ; two arms are compared on the seeds that both have."""
     found: dict[str, set[str]] = {}
     for row, runs in arms.items():
         found.setdefault(", ".join(map(str, sorted(run.record.seed for run in runs))), set()).add(row)
@@ -53,28 +54,28 @@ def _selection(run: Run) -> str:
 
 
 def _settings(table: Comparison, arms: dict[str, list[Run]]) -> list[str]:
-    """Name settings in which arms differ although no row or column is named after them."""
+    """Return a line for each setting in which arms differ although no row or column is named after it."""
     studied = (*table.row_keys, *table.col_keys)
     found: dict[str, dict[str, set[str]]] = {}
     for col in table.cols:
         column = table.column(col)
         values = {row: defining(cell.runs[0]) for row, cell in column.items()}
         for key in differing(list(values.values())):
-            if (
-                key == VARIANT
-                or key.startswith("hardware.")
-                or any(key == each or key.startswith(f"{each}.") for each in studied)
-            ):
-                continue
-            for row, each in values.items():
-                found.setdefault(key, {}).setdefault(str(each.get(key)), set()).add(row)
+            if not _is_expected(key, studied):
+                for row, each in values.items():
+                    found.setdefault(key, {}).setdefault(str(each.get(key)), set()).add(row)
     return [f"{key} differs: {_listed(values)}" for key, values in found.items()]
+
+
+def _is_expected(key: str, studied: Sequence[str]) -> bool:
+    """Return whether arms may differ in a setting: it is studied, or has a line of its own."""
+    return key == VARIANT or key.startswith("hardware.") or any(key == s or key.startswith(f"{s}.") for s in studied)
 
 
 def _budget(name: str, unit: str, arms: dict[str, list[Run]], value: Callable[[Run], float | None]) -> list[str]:
     means = {row: _mean([value(run) for run in runs]) for row, runs in arms.items()}
     known = {row: mean for row, mean in means.items() if mean}
-    if not known or max(known.values()) <= (1 + BUDGET) * min(known.values()):
+    if not known or max(known.values()) <= (1 + BUDGET_TOLERANCE) * min(known.values()):
         return []
     low, high = min(known, key=lambda row: known[row]), max(known, key=lambda row: known[row])
     ends = f"{low} {known[low]:,.4g}{unit}, {high} {known[high]:,.4g}{unit}"
@@ -115,7 +116,7 @@ def _commit(run: Run) -> str:
 
 
 def _differ(what: str, arms: dict[str, list[Run]], value: Callable[[Run], Any]) -> list[str]:
-    """Return a line if runs of the table differ in a value, arms by value."""
+    """Return a line with the arms of each value if the runs differ in it."""
     found: dict[str, set[str]] = {}
     for row, runs in arms.items():
         for run in runs:

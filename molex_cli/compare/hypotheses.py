@@ -1,4 +1,4 @@
-"""Hypotheses that were written down before the runs, and what the runs say of each."""
+"""Hypotheses written before the runs, and the verdict of the runs on each."""
 
 import math
 import re
@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from molex_cli.compare.formats import scale
+from molex_cli.compare.differences import Difference, difference
+from molex_cli.compare.layout import bounds, scale
 from molex_cli.compare.loading import Run
-from molex_cli.compare.table import ALPHA, Comparison, Difference, difference
+from molex_cli.compare.table import ALPHA, Comparison
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.statistics import paired
 
@@ -22,13 +23,14 @@ KEYS = ("claim", "seeds", "alpha")
 
 @dataclass(frozen=True)
 class Claim:
-    """`better > than on column`, maybe with the seeds that were to decide it."""
+    """The hypothesis that one arm is better than another in a column."""
 
     better: str
     than: str
     on: str
     alpha: float = ALPHA
     seeds: tuple[int, ...] | None = None
+    """The seeds that were planned to decide it; None for any."""
 
     def __str__(self) -> str:
         return f"{self.better} > {self.than} on {self.on}"
@@ -36,18 +38,18 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs say of a claim."""
+    """Whether the runs support a claim."""
 
     claim: Claim
-    word: str
+    result: str
     """supported, contradicted, undecided or not run."""
     difference: Difference | None
     flags: list[str]
-    """Reasons to doubt that the claim came first."""
+    """Reasons to doubt that the claim was written before the runs, or that they are those that were planned."""
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """Read a YAML list of sentences, or of `claim`, `seeds`, `alpha`; raise ConfigError with the place of a mistake."""
+    """Read a YAML list of sentences, or of `claim`, `seeds`, `alpha`; raise ConfigError on what is wrong in which."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -85,23 +87,23 @@ def verdicts(claims: Sequence[Claim], table: Comparison, changed: datetime) -> l
             found.append(Verdict(claim, "not run", None, []))
             continue
         judged = replace(each, adjusted=next(adjusted))
-        found.append(Verdict(claim, _word(claim, judged, table), judged, _flags(claim, table, changed)))
+        found.append(Verdict(claim, _result(claim, judged, table), judged, _flags(claim, table, changed)))
     return found
 
 
 def lines(found: Sequence[Verdict], table: Comparison) -> list[str]:
-    """Return a line for each verdict: n, interval, p, what could have been found, and doubts."""
-    said = []
-    for verdict in found:
-        line = f"{verdict.claim}: {verdict.word}"
-        if verdict.difference is not None:
-            d, times = verdict.difference, scale(table.cells[verdict.claim.better, verdict.claim.on].metric)
-            interval = f"[{d.interval.low * times:+.2f}, {d.interval.high * times:+.2f}]"
-            bounds = interval if math.isfinite(d.interval.low) else "unknown"
-            line += f", {d.interval.estimate * times:+.2f}, 95 % {bounds}, n = {len(d.seeds)} seeds, p {d.adjusted:.3g}"
-            line += f", detectable {d.detectable * times:.2f}" if math.isfinite(d.detectable) else ""
-        said.append("; ".join([line, *verdict.flags]))
-    return said
+    """Return a line for each verdict: difference, interval, n, p, smallest detectable difference, and flags."""
+    return ["; ".join([_line(verdict, table), *verdict.flags]) for verdict in found]
+
+
+def _line(verdict: Verdict, table: Comparison) -> str:
+    line = f"{verdict.claim}: {verdict.result}"
+    if verdict.difference is None:
+        return line
+    d, times = verdict.difference, scale(table.cells[verdict.claim.better, verdict.claim.on].metric)
+    line += f", {d.interval.estimate * times:+.2f}, 95 % {bounds(d.interval, times)}, n = {len(d.seeds)} seeds"
+    line += f", p {d.adjusted:.3g}"
+    return line + (f", detectable {d.detectable * times:.2f}" if math.isfinite(d.detectable) else "")
 
 
 def _difference(claim: Claim, table: Comparison) -> Difference | None:
@@ -112,7 +114,7 @@ def _difference(claim: Claim, table: Comparison) -> Difference | None:
     return None if cells[0] is None or cells[1] is None else difference(cells[0], cells[1])
 
 
-def _word(claim: Claim, found: Difference, table: Comparison) -> str:
+def _result(claim: Claim, found: Difference, table: Comparison) -> str:
     if not found.adjusted < claim.alpha:
         return "undecided"
     sign = 1 if table.cells[claim.better, claim.on].metric.higher_is_better else -1
@@ -120,6 +122,7 @@ def _word(claim: Claim, found: Difference, table: Comparison) -> str:
 
 
 def _flags(claim: Claim, table: Comparison, changed: datetime) -> list[str]:
+    """Return what speaks against the claim having been written before its runs, and its seeds having been kept to."""
     runs = [run for row in (claim.better, claim.than) for run in table.cells[row, claim.on].runs]
     early = sorted({run.record.seed for run in runs if _started(run) < changed})
     flags = [f"written after seeds {_listed(early)} had started"] if early else []

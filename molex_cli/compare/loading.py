@@ -1,7 +1,7 @@
-"""From paths to the runs that a comparison may use, and a line on each that it may not; no torch."""
+"""The finished runs of some paths, and a line on each record that is left out; no torch."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.errors import RecordError
+from molex_cli.metrics.base import ByExample, metric_named
 from molex_cli.records import NUMBER_FORMATS, Record, correctness, identity_of, index, read_record, read_rows
-from molex_cli.statistics.pseudo_values import JACKKNIFED, of_rows
+from molex_cli.statistics.pseudo_values import of_rows
 
 WHICH = ("last", "best")
 
@@ -25,7 +26,7 @@ class Run:
     record: Record
 
     def setting(self, key: str) -> Any:
-        """Return a setting by its full key; groups by the name of what was chosen, with its display name's place."""
+        """Return a setting by its full key; of a group, such as `method`, the name of what was chosen."""
         value: Any = self.record.settings
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
@@ -39,7 +40,9 @@ class Run:
 
     def values(self, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples and a value of each, whose mean is the score; None if there are none."""
-        return self.correctness(which) if metric == "accuracy" else _contributions(self, which, metric)
+        if metric_named(metric).by_example is ByExample.right_or_wrong:
+            return self.correctness(which)
+        return _values_of_rows(self, which, metric)
 
     def score(self, which: str, metric: str | None = None) -> float | None:
         """Return a score of the last or best evaluation, by default of the metric that comes first."""
@@ -62,13 +65,13 @@ def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None
 
 
 @cache
-def _contributions(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
-    """Return what each example contributes to a score that is no mean over examples."""
+def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
+    """Return what identifies the examples of the kept predictions and a value of each."""
     path = run.folder / f"predictions-{which}.jsonl"
-    if metric not in JACKKNIFED or "stages" in run.record.scores or not path.exists():
+    if metric_named(metric).by_example is ByExample.no or "stages" in run.record.scores or not path.exists():
         return None
     rows = read_rows(path)
-    values = of_rows(rows, metric, run.record.settings["task"]["labels"])
+    values = of_rows(rows, metric, run.record.settings["task"].get("labels"))
     return None if values is None else (identity_of(rows), values)
 
 
@@ -85,21 +88,28 @@ def load(paths: Sequence[Path]) -> Found:
     """Return the finished runs of folders of runs, of run folders and of records; of one run's tries the latest."""
     found = Found()
     latest: dict[str, Run] = {}
-    for folder, record in _records(paths, found.left_out):
-        if record.status != "finished":
-            why = f": {record.error['message'].splitlines()[0]}" if record.error and record.error["message"] else ""
-            found.left_out.append(f"{folder} is {record.status}{why}")
+    for each in _runs(paths):
+        run = each if isinstance(each, str) else _unusable(each) or each
+        if isinstance(run, str):
+            found.left_out.append(run)
             continue
-        if missing := _missing(record):
-            found.left_out.append(f"{folder} is incomplete: its record has no {missing}")
-            continue
-        run, key = Run(folder, record), _identity(record)
-        if key in latest and latest[key].folder != folder:
+        key = _identity(run.record)
+        if key in latest and latest[key].folder != run.folder:
             older, run = sorted((latest[key], run), key=lambda each: each.record.finished or "")
             found.left_out.append(f"{older.folder} was run again as {run.folder}")
         latest[key] = run
     found.runs = list(latest.values())
     return found
+
+
+def _unusable(run: Run) -> str:
+    """Return why a run cannot be compared; nothing if it can."""
+    record = run.record
+    if record.status != "finished":
+        why = f": {record.error['message'].splitlines()[0]}" if record.error and record.error["message"] else ""
+        return f"{run.folder} is {record.status}{why}"
+    missing = _missing(record)
+    return f"{run.folder} is incomplete: its record has no {missing}" if missing else ""
 
 
 def _missing(record: Record) -> str:
@@ -113,24 +123,23 @@ def _missing(record: Record) -> str:
 
 
 def _identity(record: Record) -> str:
-    """Return what is one run: a variant and a seed, on data and in number formats of its own."""
+    """Return what two tries of the same run have in common: variant, seed, data, number formats."""
     hardware = [record.settings["hardware"].get(name) for name in NUMBER_FORMATS]
     data = [about.get("fingerprint") for about in record.data.values()]
     return repr((record.variant, record.seed, hardware, data))
 
 
-def _records(paths: Iterable[Path], problems: list[str]) -> Iterable[tuple[Path, Record]]:
+def _runs(paths: Iterable[Path]) -> Iterator[Run | str]:
+    """Yield the run of each record under the paths, or a line on a record or folder that cannot be used."""
     for path in paths:
         if not path.exists():
             raise RecordError(f"a path must be a folder of runs, a run's folder or a record, got no such path: {path}")
         if path.is_dir() and not (path / "record.json").exists():
             records, broken = index.read(path)
-            if not records and not broken:
-                problems.append(f"{path} holds no runs")
-            problems += broken
-            yield from records.items()
+            yield from broken if records or broken else [f"{path} holds no runs"]
+            yield from (Run(folder, record) for folder, record in records.items())
             continue
         try:
-            yield (path if path.is_dir() else path.parent), read_record(path)
+            yield Run(path if path.is_dir() else path.parent, read_record(path))
         except RecordError as error:
-            problems.append(str(error))
+            yield str(error)

@@ -1,16 +1,59 @@
-"""Figures as files: drawn by matplotlib, without its global state, so that they can be drawn in any process."""
+"""Heat maps, curves and scatters: drawn by matplotlib, without its global state, so that any process can draw them.
+
+matplotlib is imported when something is drawn: it takes a second that tables and --help need not wait for.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL_INCHES = 0.36
+CHART_INCHES = (5.6, 3.6)
 LETTER_INCHES = 0.085  # of a title
-STYLES = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))
+COLOURS = ("#0b61a4", "#b8480a", "#23733a", "#8a2be2", "#b3124a", "#6b5900", "#007a80", "#555555")
+STYLES = (("-", "o"), ("--", "s"), (":", "D"))
+GRID = "#b0b0b0"
+DARK, LIGHT = "#1c2024", "#ffffff"  # numbers on a bright or a dark cell
+MOST_MARKERS = 30  # a longer curve is drawn without
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve, with a band around it where `low` and `high` are given."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    colour: int = 0
+    style: int = 0
+    """Of dashes and markers."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line."""
+
+    name: str
+    y: float
+    colour: int = 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One arm: x, and y with an interval."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
 
 
 def heat_map(
@@ -22,67 +65,99 @@ def heat_map(
     names: Sequence[str] = (),
 ) -> "Figure":
     """Return cells coloured by value, columns numbered or named; rows may differ in length, NaN leaves a cell empty."""
-    from matplotlib.figure import Figure
-
-    width = max((len(row) for row in values), default=1)
-    full = [[*row, *[math.nan] * (width - len(row))] for row in values]
-    wide = max(2.2 + CELL_INCHES * width, LETTER_INCHES * len(title))
-    figure = Figure(figsize=(wide, 1.5 + CELL_INCHES * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    shown = axes.imshow(full, cmap="viridis", aspect="equal")
-    known = [value for row in values for value in row if not math.isnan(value)] or [0.0]
-    bright = min(known) + 0.6 * (max(known) - min(known))
-    figure.suptitle(title, fontsize=9)
-    axes.set_xlabel(columns)
+    width, height = max([1, *map(len, values)]), max(1, len(rows))
+    wide = max(1.2 + CELL_INCHES * width, LETTER_INCHES * len(title))
+    figure, axes = _figure(wide, 1.2 + CELL_INCHES * height, title)
+    labels = list(names) or [f"{columns} {i}" for i in range(width)]
+    _draw_cells(axes, rows, labels, values)
+    axes.set(aspect="equal", xlabel=columns, xlim=(0, width), ylim=(height, 0))
+    middles = [i + 0.5 for i in range(width)]
     if names:
-        axes.set_xticks(range(width), labels=list(names), rotation=45, ha="right", fontsize=7)
+        axes.set_xticks(middles, labels=labels, rotation=45, ha="right", fontsize=7)
     else:
-        axes.set_xticks(range(width))
-    axes.set_yticks(range(len(rows)), labels=list(rows))
+        axes.set_xticks(middles, labels=list(map(str, range(width))))
+    axes.set_yticks([i + 0.5 for i in range(len(rows))], labels=list(rows))
     axes.spines[:].set_visible(False)
-    figure.colorbar(shown, ax=axes, shrink=0.8)
-    for i, row in enumerate(full):
-        for j, value in enumerate(row):
-            if not math.isnan(value):
-                colour = "black" if value > bright else "white"
-                axes.text(
-                    j,
-                    i,
-                    f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=6,
-                    color=colour,
-                )
+    axes.tick_params(length=0, labelsize=8)
     return figure
+
+
+def _draw_cells(axes: Any, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> None:
+    """Draw each value as a coloured square with the value in it, dark on bright colours and bright on dark ones.
+
+    The squares are shapes, not pixels: they stay sharp, and a page may show no embedded image.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+    from matplotlib.patches import Rectangle
+
+    cells = [(i, j, v) for i, row in enumerate(values) for j, v in enumerate(row) if not math.isnan(v)]
+    low, high = min((v for *_, v in cells), default=0.0), max((v for *_, v in cells), default=0.0)
+    share = Normalize(low, high)
+    for i, j, value in cells:
+        said = f"{rows[i]}, {columns[j]}: {value:.3f}"
+        axes.add_patch(
+            Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, facecolor=colormaps["viridis"](share(value)), gid=said)
+        )
+        text = f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
+        colour = DARK if value > low + 0.6 * (high - low) else LIGHT
+        axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=7, color=colour)
 
 
 def line_chart(
-    title: str,
-    lines: Mapping[tuple[str, str], Sequence[tuple[float, float]]],
-    levels: Mapping[tuple[str, str], float],
-    *,
-    x: str,
-    y: str,
+    title: str, lines: Sequence[Line], levels: Sequence[Level] = (), *, x: str, y: str, legend: bool = True
 ) -> "Figure":
-    """Return lines through points and horizontal lines; the first name chooses the colour, the second the style."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(name for name, _ in [*lines, *levels]))}
-    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(dict.fromkeys(name for _, name in lines))}
-    for (colour, style), points in lines.items():
-        dash, marker = styles[style]
-        across, up = zip(*sorted(points), strict=True)
-        axes.plot(across, up, dash, marker=marker, color=colours[colour], label=f"{colour}, {style}")
-    for (colour, name), level in levels.items():
-        axes.axhline(level, linestyle=":", linewidth=1.2, color=colours[colour], label=f"{colour}, {name}")
-    axes.set(xlabel=x, ylabel=y, title=title)
-    axes.set_xticks(sorted({across for points in lines.values() for across, _ in points}))
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8)
+    """Return curves with their bands, and horizontal lines."""
+    figure, axes = _figure(*CHART_INCHES, title)
+    for line in lines:
+        colour, (dash, marker) = COLOURS[line.colour % len(COLOURS)], STYLES[line.style % len(STYLES)]
+        if line.low:
+            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        shown = marker if len(line.x) <= MOST_MARKERS else None
+        axes.plot(line.x, line.y, dash, marker=shown, markersize=4, color=colour, label=line.name, gid=line.name)
+    for level in levels:
+        colour = COLOURS[level.colour % len(COLOURS)]
+        axes.axhline(level.y, linestyle=":", linewidth=1.2, color=colour, label=level.name, gid=level.name)
+    axes.set(xlabel=x, ylabel=y)
+    _rule(axes)
+    if legend:
+        axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def scatter(
+    title: str, points: Sequence[Point], *, x: str, y: str, logarithmic: bool = False, higher_is_better: bool = True
+) -> "Figure":
+    """Return points with intervals, and the front of those that no other beats in both cost and score."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+    figure, axes = _figure(*CHART_INCHES, title)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    best = front(points, higher_is_better=higher_is_better)
+    axes.plot(
+        [p.x for p in best], [p.y for p in best], "--", color="black", linewidth=1, gid="no arm is better and cheaper"
+    )
+    for i, p in enumerate(points):
+        style = {"color": COLOURS[i % len(COLOURS)], "marker": STYLES[i // len(COLOURS) % len(STYLES)][1]}
+        axes.plot([p.x, p.x], [p.low, p.high], color=style["color"])
+        axes.plot([p.x], [p.y], **style, linestyle="", markersize=8, gid=p.name)
+    axes.set(xlabel=x, ylabel=y)
+    _rule(axes)
+    return figure
+
+
+def front(points: Sequence[Point], *, higher_is_better: bool) -> list[Point]:
+    """Return the points for which no other is at least as cheap and at least as good, cheapest first."""
+    sign = 1 if higher_is_better else -1
+
+    def beats(one: Point, other: Point) -> bool:
+        return one.x <= other.x and sign * one.y >= sign * other.y and (one.x, one.y) != (other.x, other.y)
+
+    return sorted((p for p in points if not any(beats(other, p) for other in points)), key=lambda p: p.x)
 
 
 def png(figure: "Figure") -> BytesIO:
@@ -91,3 +166,20 @@ def png(figure: "Figure") -> BytesIO:
     figure.savefig(buffer, format="png", dpi=150)
     buffer.seek(0)
     return buffer
+
+
+def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
+    """Return an empty figure with its axes, of a size in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(wide, high), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=9)
+    return figure, figure.add_subplot()
+
+
+def _rule(axes: Any) -> None:
+    """Leave lines only where they help to read a value."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)

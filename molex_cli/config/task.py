@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from molex_cli.errors import nearest
-from molex_cli.metrics.generation import NOT_COMPUTED
-from molex_cli.metrics.scores import METRICS
+from molex_cli.metrics.base import METRICS
 
 
 class Kind(Enum):
@@ -141,7 +140,8 @@ class Task:
         for metric in self.metrics:
             if metric not in fitting:
                 yield f".metrics must be metrics of kind={self.kind.name}, got {metric}; {nearest(metric, fitting)}"
-        if self.metrics and self.metrics[0] in NOT_COMPUTED:
+        first = METRICS.get(self.metrics[0]) if self.metrics else None
+        if first is not None and first.not_computed:
             yield f".metrics must begin with a score that is computed, got {self.metrics[0]}"
         if self.labels is not None and (self.kind in (Kind.regression, Kind.generation) or self.choices):
             yield f".labels must be null where no label of a fixed list is predicted, got {list(self.labels)}"

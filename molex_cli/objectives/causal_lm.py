@@ -19,7 +19,8 @@ from molex_cli.data.encoding import Encoded
 from molex_cli.data.prompts import encode_questions, letter, questions
 from molex_cli.data.reading import Split, spoken
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics import scores as metrics
+from molex_cli.metrics.base import compute_scores, majority_scores
+from molex_cli.metrics.classification import accuracy
 from molex_cli.objectives.base import Batch, Predictions, for_model, in_order, objective, on, scoring_batches, sharded
 from molex_cli.objectives.multiple_choice import by_question, sizes_of
 from molex_cli.runtime import distributed
@@ -99,7 +100,7 @@ class CausalLM:
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
         """Return the scores of the answer that is most often right in training; none for texts."""
-        return {} if self.task.kind is Kind.generation else metrics.majority(names, train.labels, encoded.labels)
+        return {} if self.task.kind is Kind.generation else majority_scores(names, train.labels, encoded.labels)
 
     def _most_likely(self, values: Tensor, encoded: Encoded, names: Sequence[str]) -> Predictions:
         """Rank each question's answers by likelihood, raw and for each token."""
@@ -121,8 +122,8 @@ class CausalLM:
             }
             for key, label, said, other, line in lines
         ]
-        scores = metrics.scores(names, predictions, encoded.labels)
-        scores["accuracy_normalised"] = metrics.accuracy(normalised, encoded.labels)
+        scores = compute_scores(names, predictions, encoded.labels)
+        scores["accuracy_normalised"] = accuracy(normalised, encoded.labels)
         return Predictions(rows, scores, float(-raw.gather(1, gold).sum() / tokens))
 
     def _found(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
@@ -139,7 +140,7 @@ class CausalLM:
             for key, label, said, text in zip(encoded.ids, encoded.labels, answers, texts, strict=True)
         ]
         share = sum(answer is not None for answer in answers) / len(answers)
-        scores = metrics.scores(names, predictions, encoded.labels) | {"answers_found": share}
+        scores = compute_scores(names, predictions, encoded.labels) | {"answers_found": share}
         return Predictions(rows, scores, loss, () if share else ("no generated text holds an answer",))
 
     def _written(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
@@ -147,7 +148,7 @@ class CausalLM:
             {"id": key, "label": list(references), "prediction": text}
             for key, references, text in zip(encoded.ids, encoded.labels, texts, strict=True)
         ]
-        return Predictions(rows, metrics.scores(names, texts, encoded.labels), loss)
+        return Predictions(rows, compute_scores(names, texts, encoded.labels), loss)
 
     def _shown(self, index: int) -> str:
         return self.labels[index] if self.labels else letter(index)

@@ -13,7 +13,7 @@ from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics import scores as metrics
+from molex_cli.metrics.base import compute_scores, majority_scores
 from molex_cli.objectives.base import Batch, Predictions, head_logits, objective
 
 
@@ -78,11 +78,11 @@ class Classification:
             }
             for key, label, said, row in lines
         ]
-        return Predictions(rows, metrics.scores(names, predictions, encoded.labels), float(loss))
+        return Predictions(rows, compute_scores(names, predictions, encoded.labels), float(loss))
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
         """Return the scores of the most frequent training label."""
-        return metrics.majority(names, train.labels, encoded.labels)
+        return majority_scores(names, train.labels, encoded.labels)
 
     def _merged(self, logits: Tensor) -> Tensor:
         """Return log-probabilities of our labels: outputs of one meaning are added up."""

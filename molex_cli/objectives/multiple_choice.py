@@ -14,7 +14,7 @@ from molex_cli.data.encoding import Encoded, encode_pairs
 from molex_cli.data.prompts import letter
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics import scores as metrics
+from molex_cli.metrics.base import compute_scores, majority_scores
 from molex_cli.objectives.base import Batch, Predictions, head_logits, objective
 
 
@@ -78,11 +78,11 @@ class MultipleChoice:
             }
             for key, label, said, each in lines
         ]
-        return Predictions(rows, metrics.scores(names, predictions, encoded.labels), float(loss))
+        return Predictions(rows, compute_scores(names, predictions, encoded.labels), float(loss))
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
         """Return the scores of the place that is most often right in training."""
-        return metrics.majority(names, train.labels, encoded.labels)
+        return majority_scores(names, train.labels, encoded.labels)
 
 
 def sizes_of(encoded: Encoded) -> list[int]:

@@ -9,7 +9,7 @@ from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics import generation
+from molex_cli.metrics.base import implementations, not_computed
 from molex_cli.models.loading import longest_input
 from molex_cli.models.sources import default_cache_dir
 from molex_cli.objectives import Objective
@@ -41,8 +41,8 @@ def how_scored(task: Task, adapted: Adapted, objective: Objective, batch_size: i
     names = task.metrics
     return {
         "answer_mode": objective.answer_mode,
-        "implementations": generation.implementations(names),
-        "not_computed": {name: generation.NOT_COMPUTED[name] for name in names if name in generation.NOT_COMPUTED},
+        "implementations": implementations(names),
+        "not_computed": not_computed(names),
         "batch_size": batch_size,
         "order": "as in the split" if adapted.batch_dependent else "by length",
         "depends_on_batch": adapted.batch_dependent or None,

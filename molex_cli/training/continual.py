@@ -18,7 +18,7 @@ from molex_cli.errors import TaskError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
-from molex_cli.metrics.scores import backward_transfer, overall_performance, performance_drop
+from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
 from molex_cli.objectives import Predictions
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.records import Record, write_rows

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics import scores as metrics
+from molex_cli.metrics.base import METRICS
 from molex_cli.objectives.base import Predictions
 from molex_cli.records import correctness
 from molex_cli.tracking.events import Evaluated, Event, Step
@@ -44,7 +44,7 @@ class ScoredPredictions:
 class Scoring:
     """Scores the validation split during training and remembers the last and the best predictions."""
 
-    selection = "the best is the highest {metric} on validation, the split that is reported; the first of equals"
+    selection = "the best is the {end} {metric} on validation, the split that is reported; the first of equals"
 
     def __init__(self, adapted: Adapted, stage: Stage, accelerator: "Accelerator") -> None:
         self.adapted, self.objective = adapted, stage.objective
@@ -93,7 +93,7 @@ class Scoring:
             way_out = "lower train.learning_rate"
             raise TrainingError(f"validation loss must be finite, got {predictions.loss} at step {step}; {way_out}")
         self.routing = self.adapted.take_routing()
-        chosen = metrics.METRICS[self.names[0]]
+        chosen = METRICS[self.names[0]]
         before = self.best.predictions.scores[chosen.name] if self.best else None
         is_best = step > 0 and (self.best is None or chosen.better(predictions.scores[chosen.name], before))
         if step == 0:
@@ -122,7 +122,9 @@ class Scoring:
             **({"first": self.first.summary()} if self.first else {}),
             "last": self.last.with_correctness(),
             "best": self.best.with_correctness(),
-            "selection": self.selection.format(metric=self.names[0]),
+            "selection": self.selection.format(
+                end="highest" if METRICS[self.names[0]].higher_is_better else "lowest", metric=self.names[0]
+            ),
             "majority": majority,
         }
 

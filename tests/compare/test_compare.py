@@ -1,9 +1,5 @@
 """Records to an honest table."""
 
-import csv
-import io
-import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +11,8 @@ from support.made_records import leave, outputs, table_of
 from molex_cli import records
 from molex_cli.cli import main
 from molex_cli.compare.confounds import confounds
-from molex_cli.compare.formats import _escaped
 from molex_cli.compare.loading import load
 from molex_cli.errors import ConfigError, RecordError
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_means_are_over_seeds_and_n_is_in_the_cell():
@@ -32,7 +25,7 @@ def test_means_are_over_seeds_and_n_is_in_the_cell():
     assert cell.notes == []
 
 
-def test_the_best_is_found_and_only_what_can_be_told_from_it_is_not_underlined():
+def test_the_best_is_found_and_what_is_not_significantly_different_from_it_is_underlined():
     table = table_of(outputs(lora=0.6, mola=0.9, molex=0.895))
     cells = table.column("rte")
     assert [row for row, cell in cells.items() if cell.is_best] == ["mola"]
@@ -146,45 +139,6 @@ def outputs_alike():
     return Path("alike")
 
 
-@pytest.mark.parametrize("name", ["md", "csv", "json", "latex", "table"])
-def test_every_format_is_the_golden_file(name, capsys):
-    outputs(lora=0.6, mola=0.9, molex=0.89)
-    leave(Path("outputs/head"), "head", 0, 0.4, degenerate=["all predictions are the same"])
-    leave(Path("outputs/cola"), "lora", 0, 0.4, task="cola")
-    assert main(["compare", "outputs", "--cols", "task", "--format", name]) == 0
-    shown = capsys.readouterr().out
-    golden = GOLDEN / f"compare.{name}"
-    if not golden.exists():  # remove a golden file to write it anew, and read what changed
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(shown)
-    assert shown == golden.read_text()
-    if name == "csv":
-        assert {line["n"] for line in csv.DictReader(io.StringIO(shown))} == {"1", "3"}
-    if name == "json":
-        assert json.loads(shown)["cells"][0]["by_seed"]
-
-
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex (Debian package texlive-latex-recommended)")
-def test_the_latex_table_compiles(tmp_path):
-    table = (GOLDEN / "compare.latex").read_text()
-    names = "MoLA-▽ MoLA-Δ MoLA-⋈ MoLA-□ α ◇ a_b 50% & # $ {x} ~ ^ \\ ± ↑ ↓ – ° † ‡ ᵖ"
-    full = table.replace("MOLEX &", "".join(map(_escaped, names)) + " &")
-    assert full != table
-    head = "\\documentclass{article}\n\\usepackage{booktabs,amssymb}\n\\begin{document}\n"
-    (tmp_path / "table.tex").write_text(head + full + "\\end{document}\n")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Missing character" not in (tmp_path / "table.log").read_text()
-
-
-def test_a_table_is_written_to_a_file_at_once(capsys):
-    outputs(lora=0.6)
-    assert main(["compare", "outputs", "--format", "md", "--output", "table.md"]) == 0
-    assert Path("table.md").read_text().startswith("| method |")
-    assert main(["compare", "outputs", "--format", "md", "--output", "no/where.md"]) == 2
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -222,7 +176,7 @@ def test_real_runs_are_compared_example_by_example():
             assert run.correctness("last")[1].mean() == pytest.approx(run.score("last"))
 
 
-def test_diff_shows_what_tells_two_runs_apart_and_nothing_else(capsys):
+def test_diff_shows_where_two_runs_differ_and_nothing_else(capsys):
     outputs(lora=0.6, mola=0.9)
     assert main(["diff", "outputs/lora-s0", "outputs/mola-s0"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -244,7 +198,7 @@ def test_formats_of_numbers_make_arms_of_their_own():
     assert {len(cell.by_seed) for cell in table.cells.values()} == {3}
 
 
-def test_a_setting_that_one_version_lacks_tells_variants_apart():
+def test_a_setting_that_one_version_lacks_makes_another_arm():
     outputs(lora=0.6)
     for seed in (0, 1, 2):
         method = {"method": {"name": "lora", "published": False, "learning_rate": 1e-3, "new": None}}

@@ -23,7 +23,7 @@ score.click(); found.up = names(); score.click(); found.down = names(); name.cli
 found.sorted = document.querySelector("#arms th").getAttribute("aria-sort");
 const filter = document.getElementById("filter");
 filter.value = "mol"; filter.dispatchEvent(new Event("input")); found.filtered = names();
-found.said = document.getElementById("count").textContent;
+found.status = document.getElementById("count").textContent;
 found.wide = document.documentElement.scrollWidth <= window.innerWidth;
 found.requests = performance.getEntriesByType("resource").length;
 found.errors = errors;
@@ -53,7 +53,36 @@ def test_the_page_is_one_file_that_asks_for_nothing(page):
     for words in ("LORA", "MOLA", "63.00 ± 0.87 (3)", "Learning curves", "Score against cost", "share of the routing"):
         assert words in text
     assert 'href="lora-s0/record.json"' in text
-    assert text.count("<polyline") >= 3 + 2  # a curve for each arm, a front for each cost
+    for arm in ("LORA", "MOLEX", "MOLA"):
+        assert text.count(f"<g><title>{arm}</title><path d=") == 1  # its curve
+        assert text.count(f"<title>{arm}</title>") == 1 + 2  # and a point for each cost
+    assert text.count("<title>no arm is better and cheaper</title><path d=") == 2
+    assert "<title>layer 1, expert 2: 0.500</title>" in text
+
+
+def test_pictures_have_names_for_all_readers_and_ids_of_their_own(page):
+    text = page.read_text()
+    pictures = re.findall(r"<svg [^>]*>", text)
+    assert len(pictures) == 1 + 2 + 1
+    assert all('role="img"' in each and re.search(r'aria-label="[^"]+"', each) for each in pictures)
+    assert text.count("<figcaption>") == len(pictures)
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]*)"', text)) <= set(ids)
+    colours = {f"--c{i}" for i in range(8)}
+    assert colours | {"--line", "--soft"} >= set(
+        re.findall(r"var\((--\w+)\)", "".join(re.findall(r"<svg.*?</svg>", text)))
+    )
+
+
+def test_the_same_runs_make_the_same_page_and_leave_no_trace_in_matplotlib(page):
+    import matplotlib
+
+    before, content = dict(matplotlib.rcParams), page.read_text()
+    assert main(["compare", "outputs", "--html", "outputs/report.html"]) == 0
+    assert page.read_text() == content
+    assert dict(matplotlib.rcParams) == before
+    assert len(content) < 40_000
 
 
 def test_texts_of_runs_are_no_markup():
@@ -73,7 +102,7 @@ def test_a_score_that_is_undefined_at_some_step_is_left_out_of_the_curve():
     lines = ['{"event": "evaluated", "step": 5, "scores": {"accuracy": NaN}}', '{"event": "evalua']
     Path("outputs/lora-s0/events.jsonl").write_text("\n".join(lines))
     assert main(["compare", "outputs", "--html", "report.html"]) == 0
-    assert "<polygon" not in Path("report.html").read_text()
+    assert '<h2>Learning curves</h2><div class="charts"></div>' in Path("report.html").read_text()
 
 
 @pytest.mark.browser
@@ -93,5 +122,5 @@ def test_a_browser_sorts_and_filters_without_an_error_or_a_request(page, width):
     assert found["byName"] == ["LORA", "MOLA", "MOLEX"]
     assert found["sorted"] == "ascending"
     assert found["filtered"] == ["MOLA", "MOLEX"]
-    assert found["said"] == "2 arms shown"
+    assert found["status"] == "2 arms shown"
     assert found["wide"]

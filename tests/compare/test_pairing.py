@@ -1,4 +1,4 @@
-"""Arms are compared on the seeds and examples that both have, and what cannot be told apart is not."""
+"""Arms are compared on the seeds and examples that both have, and only significant differences are called so."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from support.made_records import leave, outputs, table_of
 from molex_cli import records
 from molex_cli.cli import main
 from molex_cli.compare.table import Cell, Comparison, _judge
-from molex_cli.metrics.scores import METRICS
+from molex_cli.metrics.base import METRICS
 
 
 def test_scores_are_paired_only_over_the_same_examples():
@@ -105,7 +105,7 @@ class Fake:
         return None
 
 
-def test_the_best_of_many_equal_arms_is_seldom_told_from_the_others():
+def test_the_best_of_many_equal_arms_is_seldom_significantly_better_than_another():
     """The best is picked by the same runs: without counting every pair, one in nine such tables would err."""
     stream = np.random.default_rng(7)
     wrong = 0

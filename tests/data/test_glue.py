@@ -10,7 +10,7 @@ from support.runs import only_record
 from molex_cli.cli import main
 from molex_cli.data.reading import read
 from molex_cli.errors import DataError
-from molex_cli.metrics.scores import METRICS, majority, scores
+from molex_cli.metrics.base import METRICS, compute_scores, majority_scores
 
 ROWS = {
     "cola": (8551, 1043),
@@ -101,10 +101,10 @@ def test_correlations_are_those_of_scipy_and_undefined_for_a_constant():
     from scipy import stats
 
     predictions, references = [0.1, 2.0, 2.0, 5.0, 3.5], [0.0, 1.0, 3.0, 4.0, 4.0]
-    found = scores(["pearson", "spearman"], predictions, references)
+    found = compute_scores(["pearson", "spearman"], predictions, references)
     assert found["pearson"] == pytest.approx(stats.pearsonr(predictions, references).statistic)
     assert found["spearman"] == pytest.approx(stats.spearmanr(predictions, references).statistic)
-    constant = majority(["pearson", "spearman"], references, references)
+    constant = majority_scores(["pearson", "spearman"], references, references)
     assert all(value != value for value in constant.values())
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from molex_cli.errors import ConfigError
-from molex_cli.metrics.generation import bleu, implementations, nist, rouge_l, tokens
+from molex_cli.metrics.base import implementations
+from molex_cli.metrics.generation import bleu, nist, rouge_l, tokens
 
 
 @pytest.fixture

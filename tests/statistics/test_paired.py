@@ -8,7 +8,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from molex_cli.errors import ConfigError
-from molex_cli.metrics.scores import accuracy, f1, matthews, pearson
+from molex_cli.metrics.classification import accuracy, f1, matthews
+from molex_cli.metrics.regression import pearson
 from molex_cli.statistics import paired
 
 

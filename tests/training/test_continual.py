@@ -10,7 +10,7 @@ from support.runs import only_record, sequence
 from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.data.reading import read
-from molex_cli.metrics.scores import backward_transfer, overall_performance, performance_drop
+from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
 
 # MoLA, table 6: row = trained up to, columns = biology, physics, chemistry, economics, earth science.
 INVERTED = [

@@ -1,16 +1,16 @@
-"""A comparison as a table for the terminal, Markdown, LaTeX, CSV and JSON: one layout, five ways to write it."""
+"""What all formats share: headings, cells in words, the legend, and a line for each difference."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from molex_cli.compare.differences import Difference
 from molex_cli.compare.loading import Run
-from molex_cli.compare.table import Cell, Comparison
-from molex_cli.metrics.scores import Metric
-from molex_cli.records import as_json
+from molex_cli.compare.table import ALPHA, Cell, Comparison
+from molex_cli.metrics.base import Metric
+from molex_cli.statistics.paired import Interval, smallest_p
 
 MARKS = {"provisional": "°", "degenerate": "†", "undefined": "‡", "published variant": "ᵖ"}
 MEANING = {
@@ -28,6 +28,21 @@ COSTS: dict[str, Callable[[Run], float | None]] = {
     "tokens/s": lambda run: run.record.training.get("tokens_per_second"),
     "peak MB": lambda run: max(run.record.memory_bytes.values(), default=math.nan) / 1e6,
 }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a format writes."""
+
+    table: Comparison
+    notes: Sequence[str] = ()
+    """Verdicts on hypotheses and confounds."""
+    folder: Path | None = None
+    """Where the file lies that it is written to; None for the terminal."""
+
+    def lines(self) -> list[str]:
+        """Return all that is said under the table."""
+        return [*legend(self.table), *differences(self.table), *self.notes]
 
 
 @dataclass(frozen=True)
@@ -77,13 +92,12 @@ def matrix(table: Comparison) -> tuple[list[str], list[tuple[str, list[Written]]
 
 
 def _cost(table: Comparison, row: str, name: str) -> str:
-    values = [value for run in table.runs_of(row) if (value := COSTS[name](run)) is not None]
-    mean = sum(values) / len(values) if values else math.nan
+    mean = _mean(table.runs_of(row), COSTS[name])
     return "–" if math.isnan(mean) else f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
 
 
 def legend(table: Comparison) -> list[str]:
-    """Return what the marks of this table mean, and how it was made."""
+    """Return which scores are shown, how they were tested, and what the marks mean."""
     rule = "the last evaluation" if table.which == "last" else _selection(table)
     used = {note for cell in table.cells.values() for note in cell.notes}
     lines = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
@@ -101,7 +115,7 @@ def _selection(table: Comparison) -> str:
 
 
 def differences(table: Comparison) -> list[str]:
-    """Return a line for each test: difference, interval, p-values, and what could have been found."""
+    """Return a line for each test: difference, interval, p-values, and the smallest detectable difference."""
     lines = []
     for col in table.cols:
         column = table.column(col)
@@ -113,104 +127,56 @@ def differences(table: Comparison) -> list[str]:
 def _difference(table: Comparison, row: str, base: str, col: str, cell: Cell) -> str:
     found = cell.difference
     assert found is not None
+    one, other = table.display.get(row, row), table.display.get(base, base)
     if not found.seeds:
-        return f"{col}: {table.display.get(row, row)} and {table.display.get(base, base)} have no seed in common"
-    times, interval, n = scale(cell.metric), found.interval, len(found.seeds)
-    bounds = (
-        f"[{interval.low * times:+.2f}, {interval.high * times:+.2f}]" if math.isfinite(interval.low) else "unknown"
+        return f"{col}: {one} and {other} have no seed in common"
+    times = scale(cell.metric)
+    return ", ".join(
+        [
+            f"{col}: {one} - {other} = {found.interval.estimate * times:+.2f}",
+            f"95 % {bounds(found.interval, times)} over {found.over}",
+            f"p {found.adjusted:.3g} ({table.adjust})",
+            *_tests(found),
+            *_power(found, times),
+        ]
     )
-    parts = [
-        f"{col}: {table.display.get(row, row)} - {table.display.get(base, base)} = {interval.estimate * times:+.2f}"
-    ]
-    parts += [f"95 % {bounds} over {found.over}", f"p {found.adjusted:.3g} ({table.adjust})"]
-    least = 2.0 ** (1 - n) if n else 1.0
-    cannot = f", which {_seeds(n)} cannot bring below {least:.3g}" if least >= 0.05 else ""
-    parts.append(f"permutation over seeds {found.permutation:.3g}{cannot}")
-    if found.mcnemar is not None:
-        parts.append(f"McNemar {found.mcnemar:.3g}")
-    if math.isfinite(found.detectable):
-        parts.append(f"{_seeds(n)} find {found.detectable * times:.2f} with 80 % power")
-    if found.adjusted >= 0.05 and math.isfinite(found.detectable) and interval.estimate:
-        needed = "more seeds alone would not find this difference"
-        parts.append(needed if found.needed is None else f"this difference would need about {found.needed} seeds")
-    return ", ".join(parts)
+
+
+def bounds(interval: Interval, times: float) -> str:
+    """Return an interval's bounds, in the unit in which its score is shown."""
+    if not math.isfinite(interval.low):
+        return "unknown"
+    return f"[{interval.low * times:+.2f}, {interval.high * times:+.2f}]"
+
+
+def _tests(found: Difference) -> list[str]:
+    """Return the p-values of other tests, and whether so few seeds can reach significance."""
+    count = len(found.seeds)
+    least = smallest_p(count)
+    cannot = f", which {_seeds(count)} cannot bring below {least:.3g}" if least >= ALPHA else ""
+    lines = [f"permutation over seeds {found.permutation:.3g}{cannot}"]
+    return lines if found.mcnemar is None else [*lines, f"McNemar {found.mcnemar:.3g}"]
+
+
+def _power(found: Difference, times: float) -> list[str]:
+    """Return what so many seeds would find, and how many would find a difference that was not significant."""
+    if not math.isfinite(found.detectable):
+        return []
+    lines = [f"{_seeds(len(found.seeds))} find {found.detectable * times:.2f} with 80 % power"]
+    if found.adjusted < ALPHA or not found.interval.estimate:
+        return lines
+    if found.needed is None:
+        return [*lines, "more seeds alone would not find this difference"]
+    return [*lines, f"this difference would need about {found.needed} seeds"]
 
 
 def _seeds(count: int) -> str:
     return f"{count} seed{'s' if count != 1 else ''}"
 
 
-def markdown(table: Comparison, notes: Sequence[str]) -> str:
-    """Return a Markdown table with the notes under it."""
-    head, lines = matrix(table)
-
-    def cell(each: Written) -> str:
-        text = each.text.replace("|", "\\|")
-        return f"**{text}**" if each.is_best else f"<u>{text}</u>" if each.is_close else text
-
-    rows = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
-    rows += [f"| {name} | {' | '.join(map(cell, cells))} |" for name, cells in lines]
-    return "\n".join([*rows, "", *(f"- {note}" for note in notes)]) + "\n"
-
-
-def latex(table: Comparison, notes: Sequence[str]) -> str:
-    """Return a LaTeX table for booktabs; the notes are comments under it."""
-    head, lines = matrix(table)
-
-    def cell(each: Written) -> str:
-        text = _escaped(each.text)
-        return f"\\textbf{{{text}}}" if each.is_best else f"\\underline{{{text}}}" if each.is_close else text
-
-    rows = [" & ".join(map(_escaped, head)) + r" \\"]
-    body = [" & ".join([_escaped(name), *map(cell, cells)]) + r" \\" for name, cells in lines]
-    columns = "l" + "r" * (len(head) - 1)
-    content = [
-        f"\\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        *rows,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(["% needs \\usepackage{booktabs,amssymb}", *content, *(f"% {note}" for note in notes)]) + "\n"
-
-
-LATEX = {
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "°": r"$^\circ$", "†": r"$^\dagger$",
-    "‡": r"$^\ddagger$", "ᵖ": r"$^{\mathrm{p}}$", "▽": r"$\triangledown$", "Δ": r"$\Delta$", "⋈": r"$\bowtie$",
-    "□": r"$\square$", "◇": r"$\lozenge$", "α": r"$\alpha$",
-}  # fmt: skip
-
-
-def _escaped(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
-
-
-def as_csv(table: Comparison) -> str:
-    """Return one line for each cell, with numbers as they are."""
-    out = io.StringIO()
-    lines = [_facts(table, row, col, cell) for (row, col), cell in table.cells.items()]
-    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {key: "" if isinstance(v, float) and math.isnan(v) else v for key, v in line.items()} for line in lines
-    )
-    return out.getvalue()
-
-
-def as_json_text(table: Comparison, notes: Sequence[str]) -> str:
-    """Return everything as JSON: cells, differences, runs and notes."""
-    cells = []
-    for (row, col), cell in table.cells.items():
-        found = asdict(cell.difference) if cell.difference else None
-        runs = [str(run.folder) for run in cell.runs]
-        cells.append({**_facts(table, row, col, cell), "by_seed": cell.by_seed, "difference": found, "runs": runs})
-    return (
-        as_json({"which": table.which, "against": table.against, "cells": cells, "notes": list(notes)}, indent=2) + "\n"
-    )
+def facts(table: Comparison) -> list[dict[str, Any]]:
+    """Return what is known of each cell, numbers as they are."""
+    return [_facts(table, row, col, cell) for (row, col), cell in table.cells.items()]
 
 
 def _facts(table: Comparison, row: str, col: str, cell: Cell) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""Which runs are one arm: those that differ in nothing but the seed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from molex_cli.compare.loading import Run
+from molex_cli.records import NOT_IN_VARIANT, NUMBER_FORMATS, flat
+
+GROUPS = ("method", "model", "task")
+VARIANT = "variant"
+
+
+def label(run: Run, keys: Sequence[str], distinguishing: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Return the name of a run's row or column, with the settings that distinguish it from others of that name."""
+    name = " ".join(str(run.setting(key)) if key in GROUPS else f"{key}={run.setting(key)}" for key in keys) or "all"
+    extra = (distinguishing or {}).get(name, ())
+    if not extra:
+        return name
+    values = defining(run)
+    named = ", ".join(f"{key}={values.get(key, 'unset')}" for key in extra)
+    return f"{name} ({named})"
+
+
+def by_label(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, list[Run]]:
+    """Return the runs by the name of their row or column."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(label(run, keys), []).append(run)
+    return found
+
+
+def distinguishing_settings(runs: Sequence[Run], rows: Sequence[str], cols: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each row the settings in which its runs differ within a column: they are no seeds of one arm."""
+    found: dict[str, set[str]] = {}
+    for row, in_row in by_label(runs, rows).items():
+        for in_cell in by_label(in_row, cols).values():
+            if keys := differing([defining(run) for run in in_cell]):
+                named = [key for key in keys if key != VARIANT]
+                found.setdefault(row, set()).update(named or keys)
+    return {row: sorted(keys) for row, keys in found.items()}
+
+
+def defining(run: Run) -> dict[str, Any]:
+    """Return the settings that define the run's arm, by full key; of the hardware, those that change numbers."""
+    settings = {key: value for key, value in run.record.settings.items() if key not in NOT_IN_VARIANT}
+    hardware = run.record.settings["hardware"]
+    formats = {f"hardware.{name}": hardware.get(name) for name in NUMBER_FORMATS}
+    return {**flat(settings), **formats, VARIANT: run.record.variant}
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys whose values are not all the same."""
+    keys = dict.fromkeys(key for each in settings for key in each)
+    return [key for key in keys if len({repr(each[key]) if key in each else "" for each in settings}) > 1]

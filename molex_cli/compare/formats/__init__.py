@@ -1,0 +1,22 @@
+"""The formats of a comparison: every file in this folder is one, named as its file, with a function `text(report)`.
+
+A file is imported when its format is asked for.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from molex_cli.compare.layout import Report
+
+
+def names() -> list[str]:
+    """Return the names of all formats."""
+    return sorted(module.name for module in iter_modules(__path__))
+
+
+def text(name: str, report: "Report") -> str:
+    """Return a report in the format of a name."""
+    written: str = import_module(f"{__name__}.{name}").text(report)
+    return written

@@ -1,0 +1,156 @@
+"""The pictures of a comparison: scores during training, scores against costs, and what the experts did."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from molex_cli.compare import plots
+from molex_cli.compare.layout import scale
+from molex_cli.compare.loading import Run
+from molex_cli.compare.table import Cell, Comparison
+from molex_cli.errors import MolexError, RecordError
+from molex_cli.methods.base import low_rank_scale
+from molex_cli.metrics.base import Metric
+from molex_cli.records import lines_of, read_record
+from molex_cli.statistics import expert_similarity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption and the names of its colours."""
+
+    caption: str
+    figure: "Figure"
+    names: Sequence[str] = ()
+
+
+def look(number: int) -> tuple[int, int]:
+    """Return the colour and the style of a series: when the colours are used up, the next style begins."""
+    return number % len(plots.COLOURS), number // len(plots.COLOURS)
+
+
+def curves(table: Comparison) -> Iterator[Picture]:
+    """Yield for each column the scores of its arms during training."""
+    for col in table.cols:
+        lines = [line for row, cell in table.column(col).items() if (line := _curve(table.display.get(row, row), cell))]
+        if lines:
+            caption = f"{col}: mean, and from the worst to the best seed"
+            styled = [_styled(line, number) for number, line in enumerate(lines)]
+            figure = plots.line_chart("", styled, x="step", y=_metric_name(table, col), legend=False)
+            yield Picture(caption, figure, [line.name for line in lines])
+
+
+def _curve(name: str, cell: Cell) -> plots.Line | None:
+    """Return the mean over seeds at each step, between the worst and the best; None without evaluations."""
+    by_step: dict[int, list[float]] = {}
+    for run in cell.runs:
+        for step, value in evaluations(run, cell.metric.name):
+            by_step.setdefault(step, []).append(value * scale(cell.metric))
+    if not by_step:
+        return None
+    steps = sorted(by_step)
+    values = [by_step[step] for step in steps]
+    means = [sum(each) / len(each) for each in values]
+    return plots.Line(name, steps, means, list(map(min, values)), list(map(max, values)))
+
+
+def _styled(line: plots.Line, number: int) -> plots.Line:
+    colour, style = look(number)
+    return replace(line, colour=colour, style=style)
+
+
+def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
+    """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean."""
+    path = run.folder / "events.jsonl"
+    found: dict[int, list[float]] = {}
+    for line in lines_of(path) if path.exists() else ():
+        if '"evaluated"' not in line:
+            continue
+        try:
+            event = json.loads(line)
+            value = event["scores"].get(metric)
+        except (json.JSONDecodeError, KeyError, AttributeError):  # a line that was cut off
+            continue
+        if isinstance(value, int | float) and math.isfinite(value):
+            found.setdefault(event["step"], []).append(float(value))
+    return [(step, sum(values) / len(values)) for step, values in found.items()]
+
+
+def costs(table: Comparison) -> Iterator[Picture]:
+    """Yield for each column and cost the scores of its arms against it."""
+    known = (("trainable parameters", _trainable, True), ("seconds of training", _seconds, False))
+    for col in table.cols:
+        for cost, value, logarithmic in known:
+            points = _points(table, col, value)
+            if points:
+                figure = plots.scatter(
+                    "",
+                    points,
+                    x=cost,
+                    y=_metric_name(table, col),
+                    logarithmic=logarithmic,
+                    higher_is_better=_metric(table, col).higher_is_better,
+                )
+                caption = f"{col}: score against {cost}, ± standard deviation over seeds"
+                yield Picture(caption, figure, [point.name for point in points])
+
+
+def _trainable(run: Run) -> float | None:
+    return run.record.parameters.get("trainable")
+
+
+def _seconds(run: Run) -> float | None:
+    return run.record.training.get("seconds")
+
+
+def _points(table: Comparison, col: str, cost: Callable[[Run], float | None]) -> list[plots.Point]:
+    found = []
+    for row, cell in table.column(col).items():
+        known = [value for run in cell.runs if (value := cost(run))]
+        if known and not math.isnan(cell.mean):
+            times = scale(cell.metric)
+            spread = 0.0 if math.isnan(cell.deviation) else cell.deviation
+            y, low, high = cell.mean * times, (cell.mean - spread) * times, (cell.mean + spread) * times
+            found.append(plots.Point(table.display.get(row, row), sum(known) / len(known), y, low, high))
+    return found
+
+
+def _metric(table: Comparison, col: str) -> Metric:
+    return next(iter(table.column(col).values())).metric
+
+
+def _metric_name(table: Comparison, col: str) -> str:
+    metric = _metric(table, col)
+    return f"{metric.name}{' %' if scale(metric) == 100 else ''}"
+
+
+def experts(table: Comparison) -> Iterator[Picture]:
+    """Yield how much each expert of each layer was used in an arm's first run, and how far apart the experts are."""
+    for row in table.rows:
+        run = table.runs_of(row)[0]
+        arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
+        try:
+            routing = read_record(run.folder).routing
+        except RecordError:
+            continue
+        if routing:
+            layers = [f"layer {layer}" for layer in routing]
+            usage = [statistics["usage"] for statistics in routing.values()]
+            yield Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
+            yield from _redundancy(run, table.which, arm)
+
+
+def _redundancy(run: Run, which: str, arm: str) -> Iterator[Picture]:
+    """Yield how far apart the experts of each layer and linear are; nothing for a run without an adapter of experts."""
+    try:
+        factors = expert_similarity.of_run(run.folder / f"adapter-{which}.safetensors", low_rank_scale)
+    except MolexError:
+        return
+    layers, linears, values = expert_similarity.table(factors, "distance")
+    figure = plots.heat_map("", layers, values.tolist(), columns="linear", names=linears)
+    yield Picture(f"{arm}: mean distance between two experts", figure)

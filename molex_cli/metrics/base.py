@@ -1,0 +1,112 @@
+"""What all metrics share: their properties, the list of them, and scoring by name."""
+
+import importlib.metadata
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from molex_cli.errors import ConfigError, nearest
+
+Score = Callable[[Any, Any], float]
+S = TypeVar("S", bound=Score)
+
+
+class ByExample(Enum):
+    """How a score is split into one value for each example, so that two models are compared example by example."""
+
+    no = "no"
+    """It is not: models are compared over seeds only."""
+    right_or_wrong = "right or wrong"
+    """The score is the share of predictions that equal their reference."""
+    mean = "mean"
+    """The score is the mean of the scores of single examples."""
+    jackknife = "jackknife"
+    """The score is no mean; a value is what the score changes by without the example."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A named score: its function, the tasks it is for, the direction that is better, its range."""
+
+    name: str
+    function: Score
+    """Takes predictions and references, returns the score; NaN where it is undefined."""
+    kinds: tuple[str, ...]
+    """The kinds of task that it scores."""
+    higher_is_better: bool = True
+    low: float = 0.0
+    high: float = 1.0
+    """A score of at most 1 is shown in percent."""
+    by_example: ByExample = ByExample.no
+    implementation: Callable[[], str] | None = None
+    """Returns what computes the score, with versions, for the record; raises ConfigError where that is missing."""
+    not_computed: str = ""
+    """Why it is not computed, and how to get it; such a metric can be named, but not come first."""
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Return whether `new` beats `old`; a score that is undefined beats nothing."""
+        if math.isnan(new):
+            return False
+        return old is None or math.isnan(old) or (new > old if self.higher_is_better else new < old)
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def register(added: Metric) -> None:
+    """Make a metric choosable in task.metrics."""
+    if added.name in METRICS:
+        raise ConfigError(f"a metric must have a name of its own, got a second {added.name}; rename one of them")
+    METRICS[added.name] = added
+
+
+def metric(*kinds: str, **properties: Any) -> Callable[[S], S]:
+    """Register a function as the metric of its name, for kinds of task and with other properties of `Metric`."""
+
+    def registered(function: S) -> S:
+        register(Metric(name=function.__name__, function=function, kinds=kinds, **properties))
+        return function
+
+    return registered
+
+
+def metric_named(name: str) -> Metric:
+    """Return a metric; raise ConfigError where there is none of that name."""
+    if name not in METRICS:
+        raise ConfigError(f"a metric must be one that molex knows, got {name}; {nearest(name, METRICS)}")
+    return METRICS[name]
+
+
+def compute_scores(names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+    """Return each named score of the predictions; those that are not computed are left out."""
+    computed = [each for each in map(metric_named, names) if not each.not_computed]
+    return {each.name: each.function(predictions, references) for each in computed}
+
+
+def majority_scores(names: Sequence[str], train: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+    """Return each named score of always predicting the most frequent training label."""
+    label = Counter(train).most_common(1)[0][0]
+    return compute_scores(names, [label] * len(references), references)
+
+
+def implementations(names: Sequence[str]) -> dict[str, str]:
+    """Return what computes each of the named scores, where more than its formula must be said."""
+    known = {name: metric_named(name).implementation for name in names}
+    return {name: described() for name, described in known.items() if described is not None}
+
+
+def not_computed(names: Sequence[str]) -> dict[str, str]:
+    """Return why scores among the named are not computed, and how to get them."""
+    return {name: reason for name in names if (reason := metric_named(name).not_computed)}
+
+
+def package_version(package: str) -> str:
+    """Return a package's name and version; raise ConfigError with the way to get it where it is missing."""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        way_out = "pip install 'molex[nlg]'"
+        raise ConfigError(f"task.metrics must have {package} to compute them, got none; {way_out}") from None

@@ -1,0 +1,116 @@
+"""Each format of a comparison: its golden file, on a terminal and in a file, and one that is added."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.added_files import added
+from support.golden import assert_golden
+from support.made_records import leave, outputs
+
+from molex_cli.cli import main
+from molex_cli.compare import formats
+from molex_cli.compare.formats.latex import escaped
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", ["md", "csv", "json", "latex", "table"])
+def test_every_format_is_the_golden_file(name, capsys):
+    outputs(lora=0.6, mola=0.9, molex=0.89)
+    leave(Path("outputs/head"), "head", 0, 0.4, degenerate=["all predictions are the same"])
+    leave(Path("outputs/cola"), "lora", 0, 0.4, task="cola")
+    assert main(["compare", "outputs", "--cols", "task", "--format", name]) == 0
+    shown = capsys.readouterr().out
+    assert_golden(shown, GOLDEN / f"compare.{name}")
+    if name == "csv":
+        assert {line["n"] for line in csv.DictReader(io.StringIO(shown))} == {"1", "3"}
+    if name == "json":
+        assert json.loads(shown)["cells"][0]["by_seed"]
+
+
+def test_a_missing_golden_file_fails_and_is_written_only_when_that_is_asked_for(tmp_path, monkeypatch):
+    path = tmp_path / "compare.md"
+    monkeypatch.delenv("MOLEX_RENEW_GOLDEN", raising=False)
+    with pytest.raises(AssertionError, match=r"the golden file compare\.md is missing; `make golden`"):
+        assert_golden("text", path)
+    assert not path.exists()
+    path.write_text("other")
+    with pytest.raises(AssertionError, match=r"compare\.md is another; if that is meant, `make golden`"):
+        assert_golden("text", path)
+    monkeypatch.setenv("MOLEX_RENEW_GOLDEN", "1")
+    assert_golden("text", path)
+    assert path.read_text() == "text"
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex (Debian package texlive-latex-recommended)")
+def test_the_latex_table_compiles(tmp_path):
+    table = (GOLDEN / "compare.latex").read_text()
+    names = "MoLA-▽ MoLA-Δ MoLA-⋈ MoLA-□ α ◇ a_b 50% & # $ {x} ~ ^ \\ ± ↑ ↓ – ° † ‡ ᵖ"
+    full = table.replace("MOLEX &", "".join(map(escaped, names)) + " &")
+    assert full != table
+    head = "\\documentclass{article}\n\\usepackage{booktabs,amssymb}\n\\begin{document}\n"
+    (tmp_path / "table.tex").write_text(head + full + "\\end{document}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "table.log").read_text()
+
+
+def test_every_format_is_written_to_a_file_as_it_is_shown(capsys):
+    outputs(lora=0.6, mola=0.9)
+    for name in formats.names():
+        capsys.readouterr()
+        assert main(["compare", "outputs", "--format", name]) == 0
+        shown = capsys.readouterr().out
+        assert main(["compare", "outputs", "--format", name, "--output", "file"]) == 0
+        assert capsys.readouterr().out == ""
+        assert Path("file").read_text() == shown
+
+
+def test_the_table_has_styles_in_a_terminal_and_none_in_a_file(monkeypatch, capsys):
+    outputs(lora=0.6, mola=0.9, molex=0.895)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as if it were a terminal
+    assert main(["compare", "outputs"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search("\\x1b\\[1m *9\\d", shown)
+    assert re.search("\\x1b\\[4m *[89]\\d", shown)
+    assert main(["compare", "outputs", "--output", "file"]) == 0
+    assert "\x1b" not in Path("file").read_text()
+
+
+HTML_LIST = '''"""A list of arms, for a page that has a style of its own."""
+
+from html import escape
+
+from molex_cli.compare.layout import Report, matrix
+
+
+def text(report: Report) -> str:
+    """Return one item for each arm, with its first score."""
+    _, lines = matrix(report.table)
+    return "".join(f"<li>{escape(name)}: {escape(cells[0].text)}</li>\\n" for name, cells in lines)
+'''
+
+
+def test_a_format_in_a_file_of_its_own_is_a_choice_of_the_command(tmp_path, capsys):
+    outputs(lora=0.6, mola=0.9)
+    with added(formats, "html_list", HTML_LIST, tmp_path / "added"):
+        assert main(["compare", "outputs", "--format", "html_list"]) == 0
+        assert capsys.readouterr().out == "<li>LORA: 63.00 ± 0.87 (3)</li>\n<li>MOLA: 92.17 ± 0.76 (3)</li>\n"
+        with pytest.raises(SystemExit):
+            main(["compare", "--help"])
+        assert "html_list" in capsys.readouterr().out
+    assert main(["compare", "outputs", "--format", "html_list"]) == 2
+
+
+def test_a_table_is_written_to_a_file_at_once(capsys):
+    outputs(lora=0.6)
+    assert main(["compare", "outputs", "--format", "md", "--output", "table.md"]) == 0
+    assert Path("table.md").read_text().startswith("| method |")
+    assert main(["compare", "outputs", "--format", "md", "--output", "no/where.md"]) == 2
