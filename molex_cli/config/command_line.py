@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from hydra._internal.utils import get_args_parser
-
+from molex_cli.config.hydra_internals import arguments_parser
 from molex_cli.errors import ConfigError
 
 OVERRIDE = re.compile(r"^(\+{0,2}|~)[A-Za-z_][\w./@-]*(=|$)")
@@ -45,7 +44,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     """Split the arguments into Hydra's flags and overrides; a relative -cp is one of the working directory."""
     flags = [argument for argument in arguments if not OVERRIDE.match(argument) or _is_value(arguments, argument)]
     overrides = [argument for argument in arguments if argument not in flags]
-    parser = get_args_parser()
+    parser = arguments_parser()
     parser.error = refuse  # type: ignore[method-assign]
     known = parser.parse_args(flags)
     line = CommandLine(overrides=[*known.overrides, *overrides], multirun=known.multirun)
