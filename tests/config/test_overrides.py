@@ -96,3 +96,12 @@ def test_frozen_settings_are_the_settings(tmp_path):
         )
         run_id.save_settings(tmp_path / "job.json", made)
         assert run_id.load_settings(tmp_path / "job.json") == made
+
+
+@pytest.mark.parametrize("flags", [["-cp", "mine"], ["--config-path", "mine"], ["--config-path=mine"]], ids=" ".join)
+def test_a_relative_folder_of_settings_is_one_of_the_working_directory(flags):
+    Path("mine").mkdir()
+    line = command_line.parse(["seed=1", *flags, "-cn", "seed", "-m"])
+    assert line.config_path == Path("mine").resolve()
+    assert line.flags[-2:] == ["--config-path", str(Path("mine").resolve())]
+    assert (line.config_name, line.overrides, line.multirun) == ("seed", ["seed=1"], True)
