@@ -20,6 +20,7 @@ from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.scores import METRICS
 from molex_cli.records.locks import Resume
 
+SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
 SHOW_ONLY = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
 
 
