@@ -1,30 +1,20 @@
-"""The `molex` command: it imports only what the chosen subcommand needs."""
+"""The `molex` command: it imports only what the chosen subcommand needs.
+
+A command is one file in this folder, which is found by itself; nothing else is edited to add one. It is called as its
+file: `score_range.py` is `molex score-range`, and a name that Python has taken ends in an underscore, as in `list_.py`.
+The file has a string `SUMMARY`, its line in `molex --help`, and a function `main(argv)`, which states its arguments
+with `parser.Parser`, prints, and returns the exit code. `SUMMARY` is read from the source, so what is heavy is imported
+inside `main` and costs the other commands nothing. A file without `SUMMARY` is shared by several commands.
+"""
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 from molex_cli import __version__
-from molex_cli.errors import MolexError
-
-COMMANDS = {
-    "train": "fine-tune one model with one method on one task, and record the run; -m sweeps",
-    "plan": "experts per layer, exact parameters and FLOPs of a method on a model; loads no weights",
-    "compare": "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex",
-    "diff": "in what two runs differ: settings, data, versions, cost, scores",
-    "eval": "score a saved run on any task or split, with mistakes or noise in its input if you like",
-    "predict": "ask a saved run about lines of a file or of standard input",
-    "export": "a LoRA run as an adapter folder that PEFT opens",
-    "import": "a LoRA adapter that PEFT wrote, as a saved run",
-    "merge": "a run as one Hugging Face model, its updates added to the weights",
-    "probe": "what each layer of a saved run knows of a task, by a linear model on its output",
-    "list": "what there is: tasks with sizes, metrics and places, methods, models",
-    "experts": "how alike the experts of each layer are, how they are used, what is lost without them",
-    "sync": "send to W&B the runs that were logged offline",
-    "wandb-view": "save a W&B workspace of arms and seeds: scores, cost, routing",
-    "bench": "step time and memory as ratios to BitFit, PEFT's LoRA and a loop over experts; --inference: of answering",
-}
+from molex_cli.cli import registry
+from molex_cli.errors import MolexError, nearest
 
 HELP = """\
 molex - trustworthy comparisons of parameter-efficient fine-tuning methods
@@ -48,19 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     if argv[:1] in (["-sc"], ["--shell-completion"]):
-        return _command("completion")(argv)
+        from molex_cli.cli import completion
+
+        return completion.main(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(help_text(), end="")
         return 0
     if argv[0] in ("-V", "--version", "version"):
         print(f"molex {__version__}")
         return 0
-    if argv[0] not in COMMANDS:
-        from molex_cli.errors import nearest
-
-        return _complain([f"command must be one of {', '.join(COMMANDS)}, got {argv[0]}; {nearest(argv[0], COMMANDS)}"])
+    module = registry.module_of(argv[0])
+    if module is None:
+        return _complain([_no_command(argv[0])])
     try:
-        return _command(argv[0])(argv[1:])
+        code: int = import_module(module).main(argv[1:])
+        return code
     except MolexError as error:
         return _complain(str(error).splitlines())
     except KeyboardInterrupt:
@@ -72,14 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def help_text() -> str:
     """Return what `molex --help` prints."""
-    return HELP.format(commands="\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items()))
+    known = registry.commands()
+    width = max(map(len, known))
+    return HELP.format(commands="\n".join(f"  {name:<{width}} {text}" for name, text in known.items()))
 
 
-def _command(name: str) -> Callable[[list[str]], int]:
-    # A module called list or eval would hide the built-in function of that name in this package; import is a keyword.
-    module = {"list": "listing", "eval": "evaluate", "import": "importing"}.get(name, name).replace("-", "_")
-    command: Callable[[list[str]], int] = import_module(f"molex_cli.cli.{module}").main
-    return command
+def _no_command(name: str) -> str:
+    known = registry.commands()
+    return f"command must be one of {', '.join(known)}, got {name}; {nearest(name, known)}"
 
 
 def _complain(lines: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.cli import bench_inference
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError
 
@@ -16,16 +17,18 @@ if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
     from molex_cli.cost.training_step import Arm
 
+SUMMARY = "step time and memory as ratios to BitFit, PEFT's LoRA and a loop over experts; --inference: of answering"
+
 
 def main(argv: list[str]) -> int:
     """Measure the chosen methods against BitFit, PEFT's LoRA and a loop over experts."""
-    parser = argparse.ArgumentParser(
-        prog="molex bench",
-        description="Step time and peak memory of training, as ratios: to BitFit (the frozen floor), to PEFT's LoRA "
+    parser = Parser(
+        "bench",
+        "Step time and peak memory of training, as ratios: to BitFit (the frozen floor), to PEFT's LoRA "
         "at the same total rank where peft is installed, to a loop over experts, and for MoLEx to its inner method.",
         epilog="example: molex bench --methods mola_inverted lora --dropout 0.05 0",
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for molex train")
+    parser.add_overrides()
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to measure (default: the method=)")
     parser.add_argument("--dropout", nargs="+", type=float, metavar="P", help="adapter dropouts, a table for each")
     parser.add_argument("--rows", type=int, default=16, help="rows of a batch (default 16)")
@@ -35,8 +38,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the measures as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     bench_inference.add_arguments(parser)
-    parser.error = command_line.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse(argv)
     for name in ("rows", "tokens", "rounds"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name} must be at least 1, got {getattr(options, name)}")

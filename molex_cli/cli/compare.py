@@ -1,24 +1,24 @@
 """`molex compare`: which arm is better, by how much, and whether that is more than noise."""
 
-import argparse
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
-from molex_cli.config.command_line import refuse
 from molex_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from molex_cli.compare.table import Comparison
 
+SUMMARY = "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex"
 FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
 def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse(argv)
     from molex_cli.compare.confounds import confounds
     from molex_cli.compare.layout import Report
     from molex_cli.compare.loading import load
@@ -40,9 +40,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="molex compare", description=__doc__)
-    parser.error = refuse  # type: ignore[method-assign]
+def _parser() -> Parser:
+    parser = Parser("compare", __doc__)
     parser.add_argument("paths", nargs="+", help="folders of runs, run folders, records")
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,train.learning_rate")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")

@@ -2,7 +2,7 @@
 
 import os
 
-from molex_cli.cli import COMMANDS
+from molex_cli.cli.registry import commands
 
 
 def main(argv: list[str]) -> int:
@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
 def _query(argv: list[str]) -> int:
     words = os.environ.get("COMP_LINE", "").split(" ")
     if len(words) <= 2:
-        print(" ".join(name for name in COMMANDS if name.startswith(words[-1] if len(words) == 2 else "")))
+        print(" ".join(name for name in commands() if name.startswith(words[-1] if len(words) == 2 else "")))
         return 0
     group, equals, start = words[-1].partition("=")
     if equals and (choices := _choices(group.lstrip("+"), start)):

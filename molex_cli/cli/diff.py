@@ -1,20 +1,20 @@
 """`molex diff`: in what two runs differ, and nothing else."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from molex_cli.config.command_line import refuse
+from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.records import HOW_ONLY
+
+SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
 
 
 def main(argv: list[str]) -> int:
     """Show the differences of two runs."""
-    parser = argparse.ArgumentParser(prog="molex diff", description=__doc__)
-    parser.error = refuse  # type: ignore[method-assign]
+    parser = Parser("diff", __doc__)
     parser.add_argument("runs", nargs=2, metavar="RUN", help="a run's folder or its record")
-    paths = [Path(path) for path in parser.parse_args(argv).runs]
+    paths = [Path(path) for path in parser.parse(argv).runs]
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from molex_cli.config.command_line import refuse
+from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError
 
+SUMMARY = "how alike the experts of each layer are, how they are used, what is lost without them"
 MEASURES = {
     "norm": "mean |dW|",
     "distance": "mean |dW_a - dW_b|",
@@ -23,13 +24,13 @@ USE = ("effective", "top1", "dead", "entropy", "logit")
 
 def main(argv: list[str]) -> int:
     """Analyse the experts of some runs."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse(argv)
     if options.max_rows is not None and options.max_rows < 1:
         raise ConfigError(f"--max-rows must be at least 1, got {options.max_rows}")
     found = _found(options)
-    if options.figures:
+    if options.plots:
         for each in found:
-            _draw(each, options.figures)
+            _draw(each, options.plots)
     if options.json:
         from molex_cli.records import as_json
 
@@ -42,9 +43,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="molex experts", description=__doc__)
-    parser.error = refuse  # type: ignore[method-assign]
+def _parser() -> Parser:
+    parser = Parser("experts", __doc__)
     parser.add_argument("runs", nargs="+", help="folders of runs")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which adapter of a run")
     parser.add_argument("--modules", action="store_true", help="a line for each linear instead of each layer")
@@ -52,8 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ablate", choices=("layers", "experts"), help="score each run without each of them")
     parser.add_argument("--data-dir", help="folder with the official files (default: MOLEX_DATA)")
     parser.add_argument("--max-rows", type=int, help="score on so many rows only")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="write heat maps there, as PNG and SVG")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write heat maps there, as PNG and SVG")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_renamed("--figures", "--plots")
+    parser.add_renamed("--knock-out", "--ablate")
     return parser
 
 

@@ -1,20 +1,20 @@
 """`molex export`: a LoRA run in another program's format."""
 
-import argparse
 from pathlib import Path
 
-from molex_cli.config.command_line import refuse
+from molex_cli.cli.parser import Parser
+
+SUMMARY = "a LoRA run as an adapter folder that PEFT opens"
 
 
 def main(argv: list[str]) -> int:
     """Write a run's adapter as a folder that PEFT opens."""
-    parser = argparse.ArgumentParser(prog="molex export", description=__doc__)
-    parser.error = refuse  # type: ignore[method-assign]
+    parser = Parser("export", __doc__)
     parser.add_argument("run", metavar="RUN", help="folder of a run, or an adapter file")
     parser.add_argument("--format", choices=["peft"], default="peft", help="peft (default)")
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
-    options = parser.parse_args(argv)
+    options = parser.parse(argv)
 
     from molex_cli.checkpoints.peft_export import export
 

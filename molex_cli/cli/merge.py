@@ -1,19 +1,19 @@
 """`molex merge`: a run as one Hugging Face model."""
 
-import argparse
 from pathlib import Path
 
-from molex_cli.config.command_line import refuse
+from molex_cli.cli.parser import Parser
+
+SUMMARY = "a run as one Hugging Face model, its updates added to the weights"
 
 
 def main(argv: list[str]) -> int:
     """Write the model with the run's updates in its weights, and its tokenizer."""
-    parser = argparse.ArgumentParser(prog="molex merge", description=__doc__)
-    parser.error = refuse  # type: ignore[method-assign]
+    parser = Parser("merge", __doc__)
     parser.add_argument("run", metavar="RUN", help="folder of a run, or an adapter file")
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
-    options = parser.parse_args(argv)
+    options = parser.parse(argv)
 
     from molex_cli.checkpoints.merge import merge
 

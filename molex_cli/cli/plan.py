@@ -1,10 +1,10 @@
 """`molex plan`: what a method costs on a model, counted without weights."""
 
-import argparse
 import dataclasses
 import json
 from typing import TYPE_CHECKING
 
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.cost.matching import BUDGETS, INSTEAD, SOLVABLE, matched, reference
 
@@ -12,21 +12,22 @@ if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
     from molex_cli.methods.ledger import Plan
 
+SUMMARY = "experts per layer, exact parameters and FLOPs of a method on a model; loads no weights"
+
 
 def main(argv: list[str]) -> int:
     """Print experts per layer, exact parameters by part, and FLOPs per token."""
-    parser = argparse.ArgumentParser(
-        prog="molex plan",
-        description="Experts per layer, exact parameters and FLOPs; loads no weights.",
+    parser = Parser(
+        "plan",
+        "Experts per layer, exact parameters and FLOPs; loads no weights.",
         epilog="example: molex plan model=llama2_7b method=mola_inverted",
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for molex train")
+    parser.add_overrides()
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument("--match", metavar="METHOD[:KEY=VALUE,...]", help="meet this arm's budget, e.g. lora:rank=64")
     parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
     parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
-    parser.error = command_line.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse(argv)
     given = options.overrides
     if options.match:
         target = plan_of(overrides.checked(command_line.CommandLine(overrides=reference(options.match, given))))

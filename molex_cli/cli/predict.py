@@ -1,6 +1,5 @@
 """`molex predict`: a saved run, asked about new rows."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -9,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.cli import saved
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, DataError
+
+SUMMARY = "ask a saved run about lines of a file or of standard input"
 
 
 @dataclass(kw_only=True)
@@ -20,15 +22,14 @@ class Settings(saved.Opened):
 
 def main(argv: list[str]) -> int:
     """Print a line of JSON for each line of the input."""
-    parser = argparse.ArgumentParser(
-        prog="molex predict",
-        description="Ask a saved run about lines: the task's columns separated by tabs, or JSON objects with them.",
+    parser = Parser(
+        "predict",
+        "Ask a saved run about lines: the task's columns separated by tabs, or JSON objects with them.",
         epilog="example: printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="run=PATH, which=last|best, hardware=...")
+    parser.add_overrides("run=PATH, which=last|best, hardware=...")
     parser.add_argument("--file", default="-", help="file of lines; - is standard input (default)")
-    parser.error = command_line.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse(argv)
     settings, left = saved.split_settings(Settings, options.overrides)
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     saved.require_known(left, ("hardware",))

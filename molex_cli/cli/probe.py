@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.cli import saved
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 
 if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
 
+SUMMARY = "what each layer of a saved run knows of a task, by a linear model on its output"
 KEYS = """\
 settings of its own
   run=PATH              folder of a run, or an adapter file
@@ -32,16 +34,15 @@ class Settings(saved.Opened):
 
 def main(argv: list[str]) -> int:
     """Print one score a layer."""
-    parser = argparse.ArgumentParser(
-        prog="molex probe",
-        description="Train a linear model on the frozen output of each layer of a saved run, and score it.",
+    parser = Parser(
+        "probe",
+        "Train a linear model on the frozen output of each layer of a saved run, and score it.",
         epilog=KEYS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_overrides(help=None)
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
-    parser.error = command_line.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse(argv)
     settings, left = saved.split_settings(Settings, options.overrides)
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     given = saved.require_known(left, ("task", "data_dir", "train.max_rows", "hardware"))

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from molex_cli.config import overrides
+from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Opened:
 
 def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
     """Return the keys of the overrides; raise ConfigError for one that this command would not look at."""
-    keys = {text.partition("=")[0].lstrip("+~") for text in given}
+    keys = {key_of(text) for text in given}
     for key in sorted(keys):
         section = key.split(".")[0]
         if key not in allowed and section not in allowed:
@@ -60,7 +60,7 @@ def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str
         try:
             OmegaConf.update(own, key, parser.parse_override(text).value())
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(f"{key} must fit its type, got {text}: {overrides.one_line(error)}") from None
+            raise ConfigError(f"{key} must fit its type, got {text}: {one_line(error)}") from None
     if not own.run:
         raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
     settings = OmegaConf.to_object(own)

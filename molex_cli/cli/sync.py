@@ -1,6 +1,5 @@
 """`molex sync`: send to W&B what was logged offline, or what its server did not take in time."""
 
-import argparse
 import os
 import subprocess
 import sys
@@ -9,15 +8,16 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from molex_cli.config.command_line import refuse
+from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 
+SUMMARY = "send to W&B the runs that were logged offline"
 REACHABLE_SECONDS = 10.0
 
 
 def main(argv: list[str]) -> int:
     """Send the runs of some folders; exit code 1 if one could not be sent whole."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse(argv)
     if options.timeout <= 0:
         raise ConfigError(f"--timeout must be above 0, got {options.timeout}")
     from molex_cli.records import locks
@@ -48,9 +48,8 @@ def main(argv: list[str]) -> int:
     return 1 if left else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="molex sync", description=__doc__)
-    parser.error = refuse  # type: ignore[method-assign]
+def _parser() -> Parser:
+    parser = Parser("sync", __doc__)
     parser.add_argument("paths", nargs="*", default=["outputs"], help="folders of runs (default: outputs)")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be sent")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each run (default: 60)")

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
 from molex_cli.config import command_line, overrides, schema
+from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
+from molex_cli.config.parsing import one_line
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import METRICS
 from molex_cli.records.locks import Resume
 
+SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
 SHOW_ONLY = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
-BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 def main(argv: list[str]) -> int:
@@ -30,9 +31,9 @@ def main(argv: list[str]) -> int:
     register_resolvers()
     if SHOW_ONLY & set(line.flags):
         if not {"-h", "--help", "--hydra-help"} & set(line.flags):
-            overrides.checked(line)
+            _, line = overrides.jobs(line)
         return application(line.argv(), str(line.config_path))
-    jobs = overrides.jobs(line)
+    jobs, line = overrides.jobs(line)
     _require_writable(jobs[0].experiment.output_dir)
     settings = overrides.hydra_settings(line)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
@@ -58,7 +59,7 @@ def application(argv: list[str], config_path: str, name: str = "molex train") ->
     try:
         hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
     except HydraException as error:
-        raise ConfigError(overrides.one_line(error)) from error
+        raise ConfigError(one_line(error)) from error
     return 0
 
 

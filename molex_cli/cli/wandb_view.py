@@ -1,21 +1,21 @@
 """`molex wandb-view`: save a W&B workspace that shows runs as arms: grouped by variant, scores, cost, routing."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from molex_cli.config.command_line import refuse
+from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import METRICS
 
+SUMMARY = "save a W&B workspace of arms and seeds: scores, cost, routing"
 EXTRA = "molex wandb-view must have wandb-workspaces, got none; pip install 'molex[dashboard]'"
 COSTS = ("parameters.trainable", "flops_per_token.active")
 
 
 def main(argv: list[str]) -> int:
     """Save the workspace, or print it."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse(argv)
     from molex_cli.compare.loading import load
     from molex_cli.records import read_record
     from molex_cli.tracking.wandb import has_key
@@ -44,9 +44,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="molex wandb-view", description=__doc__)
-    parser.error = refuse  # type: ignore[method-assign]
+def _parser() -> Parser:
+    parser = Parser("wandb-view", __doc__)
     parser.add_argument("paths", nargs="*", default=["outputs"], help="runs that say which panels (default: outputs)")
     parser.add_argument("--project", help="W&B project (default: that of the runs)")
     parser.add_argument("--entity", help="W&B user or team (default: that of the runs, or yours)")

@@ -6,11 +6,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from hydra._internal.utils import get_args_parser
-
+from molex_cli.config.hydra_internals import arguments_parser
 from molex_cli.errors import ConfigError
 
 OVERRIDE = re.compile(r"^(\+{0,2}|~)[A-Za-z_][\w./@-]*(=|$)")
+TAKES_VALUE = [
+    "-cp",
+    "--config-path",
+    "-cn",
+    "--config-name",
+    "-cd",
+    "--config-dir",
+    "-c",
+    "--cfg",
+    "-p",
+    "--package",
+    "-i",
+    "--info",
+]
 
 
 def conf_dir() -> Path:
@@ -43,9 +56,12 @@ class CommandLine:
 
 def parse(arguments: Sequence[str]) -> CommandLine:
     """Split the arguments into Hydra's flags and overrides; a relative -cp is one of the working directory."""
-    flags = [argument for argument in arguments if not OVERRIDE.match(argument) or _is_value(arguments, argument)]
-    overrides = [argument for argument in arguments if argument not in flags]
-    parser = get_args_parser()
+    flags: list[str] = []
+    overrides: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_value = before in TAKES_VALUE and "=" not in argument
+        (flags if is_value or not OVERRIDE.match(argument) else overrides).append(argument)
+    parser = arguments_parser()
     parser.error = refuse  # type: ignore[method-assign]
     known = parser.parse_args(flags)
     line = CommandLine(overrides=[*known.overrides, *overrides], multirun=known.multirun)
@@ -54,7 +70,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         line.config_name = known.config_name.removesuffix(".yaml")
     if known.config_path:
         line.config_path = _folder(known.config_path, "--config-path")
-        line.flags[line.flags.index(known.config_path)] = str(line.config_path)
+        line.flags += ["--config-path", str(line.config_path)]  # the last one wins
     if known.config_dir:
         line.extra_dirs.append(_folder(known.config_dir, "--config-dir"))
     return line
@@ -71,15 +87,8 @@ def options(group: str, folders: Sequence[Path] | None = None) -> list[str]:
 
 
 def refuse(message: str) -> NoReturn:
-    """Raise argparse's complaint as an error of ours."""
+    """Raise argparse's complaint as a ConfigError."""
     raise ConfigError(f"the arguments must be those that --help lists, got: {message}")
-
-
-def _is_value(arguments: Sequence[str], argument: str) -> bool:
-    """Return whether an argument without an equals sign follows a flag that takes a value."""
-    position = list(arguments).index(argument)
-    takes = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package")
-    return position > 0 and arguments[position - 1] in (*takes, "-i", "--info") and "=" not in argument
 
 
 def _folder(path: str, flag: str) -> Path:

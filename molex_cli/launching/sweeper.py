@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -22,6 +21,7 @@ from rich.measure import Measurement
 
 from molex_cli import records
 from molex_cli.config import run_id
+from molex_cli.config.hydra_internals import Callbacks
 from molex_cli.config.run_id import Job
 from molex_cli.launching.jobs import (
     ENDED,

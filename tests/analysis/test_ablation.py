@@ -67,7 +67,7 @@ def test_the_start_has_other_inputs_and_no_outputs(folders, capsys):
 
 
 def test_heat_maps_are_written_as_png_and_svg(folders, tmp_path, capsys):
-    assert main(["experts", *map(str, folders.values()), "--figures", "figures"]) == 0
+    assert main(["experts", *map(str, folders.values()), "--plots", "figures"]) == 0
     found = sorted(path.name.split("-s0-")[1] for path in Path("figures").iterdir() if "mola_inverted" in path.name)
     assert found == [f"{name}.{end}" for name in ("cosine", "distance", "usage") for end in ("png", "svg")]
     assert all(path.stat().st_size > 2000 for path in Path("figures").iterdir())

@@ -99,6 +99,7 @@ def table(text: str) -> pytest.MarkDecorator:
     +foo=1 | foo is no setting; choose from
     ++train.foo=1 | train.foo is no setting;
     ~train.epochs | train.epochs cannot be deleted;
+    ~model.config.vocab_size | model.config.vocab_size cannot be deleted;
     train.epoch=1 | train.epoch is no setting; did you mean train.epochs?
     +train.epoch=1 | train.epoch is no setting; did you mean train.epochs?
     train.learning_rat=1 | train.learning_rat is no setting; did you mean train.learning_rate?

@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 
 from molex_cli.config import command_line, overrides, run_id
+from molex_cli.errors import ConfigError
+
+
+def jobs_of(line):
+    jobs, _ = overrides.jobs(line)
+    return jobs
 
 
 @pytest.mark.parametrize(
@@ -26,7 +32,7 @@ def test_every_kind_of_sweep_is_expanded(sweep, expected):
             settings = getattr(settings, part)
         return settings.name if key == "method" else settings
 
-    assert [value(job.experiment) for job in overrides.jobs(line)] == expected
+    assert [value(job.experiment) for job in jobs_of(line)] == expected
 
 
 def test_a_pool_is_as_large_as_its_devices_say():
@@ -36,7 +42,7 @@ def test_a_pool_is_as_large_as_its_devices_say():
     train.register_resolvers()
     for settings, size in ((["hardware.jobs_per_device=4"], 4), (['hardware.devices=["0","1"]'], 4)):
         line = command_line.parse(["-m", "experiment=smoke", "hardware=pool", *settings])
-        overrides.jobs(line)
+        _, line = overrides.jobs(line)
         assert overrides.hydra_settings(line).hydra.launcher.n_jobs == size
 
 
@@ -47,14 +53,40 @@ def test_presets_bring_sweeps_of_their_own_which_the_command_line_overrules():
         "hydra: {sweeper: {params: {method: 'lora,head', seed: '0,1'}}}\n"
     )
     line = command_line.parse(["-m", "-cd", "mine", "experiment=grid"])
-    assert [job.values for job in overrides.jobs(line)] == [
+    assert [job.values for job in jobs_of(line)] == [
         (f"method={method}", f"seed={seed}") for method in ("lora", "head") for seed in (0, 1)
     ]
     line = command_line.parse(["-m", "-cd", "mine", "experiment=grid", "seed=7"])
-    assert [(job.values, job.experiment.seed) for job in overrides.jobs(line)] == [
+    assert [(job.values, job.experiment.seed) for job in jobs_of(line)] == [
         (("method=lora",), 7),
         (("method=head",), 7),
     ]
+
+
+def test_the_line_for_hydra_is_returned_and_the_one_given_stays_as_it_was():
+    given = ["experiment=smoke", "seed=3", "seed=4", "+model.config.vocab_size=99", "+train.epochs=2"]
+    line = command_line.parse(given)
+    _, checked = overrides.jobs(line)
+    assert line.overrides == given
+    assert checked.overrides == ["experiment=smoke", "seed=4", "++model.config.vocab_size=99", "train.epochs=2"]
+
+
+def test_no_experiment_may_be_chosen():
+    for flags in ([], ["-m"]):
+        _, line = overrides.jobs(command_line.parse([*flags, "experiment=null", "model=tiny_bert"]))
+        assert overrides.checked(line).model.name == "tiny_bert"
+
+
+def test_problems_of_every_step_are_named_at_once():
+    Path("mine/task").mkdir(parents=True)
+    Path("mine/task/broken.yaml").write_text("defaults: [nothing_there]\n")
+    given = ["word", "seed=0,1", "model=nowhere", "task=broken"]
+    with pytest.raises(ConfigError) as caught:
+        overrides.jobs(command_line.parse(["-cd", "mine", *given]))
+    starts = ["an argument must be key=value", "seed must be one value", "model must be one of", "In 'task/broken'"]
+    assert [problem.startswith(start) for problem, start in zip(caught.value.problems, starts, strict=True)] == [
+        True
+    ] * 4
 
 
 def test_frozen_settings_are_the_settings(tmp_path):
@@ -64,3 +96,12 @@ def test_frozen_settings_are_the_settings(tmp_path):
         )
         run_id.save_settings(tmp_path / "job.json", made)
         assert run_id.load_settings(tmp_path / "job.json") == made
+
+
+@pytest.mark.parametrize("flags", [["-cp", "mine"], ["--config-path", "mine"], ["--config-path=mine"]], ids=" ".join)
+def test_a_relative_folder_of_settings_is_one_of_the_working_directory(flags):
+    Path("mine").mkdir()
+    line = command_line.parse(["seed=1", *flags, "-cn", "seed", "-m"])
+    assert line.config_path == Path("mine").resolve()
+    assert line.flags[-2:] == ["--config-path", str(Path("mine").resolve())]
+    assert (line.config_name, line.overrides, line.multirun) == ("seed", ["seed=1"], True)

@@ -163,7 +163,7 @@ def test_every_random_allocation_is_equally_likely():
 
 def test_the_ablation_is_a_ready_sweep():
     line = command_line.parse(["-m", "experiment=ablation/allocation_vs_routing", "model=tiny_bert"])
-    jobs = overrides.jobs(line)
+    jobs, _ = overrides.jobs(line)
     assert len(jobs) == 4 * 4 * 3
     assert {job.experiment.method.router.name for job in jobs} == {"learned", *CONTROLS}
     assert len({job.experiment.name + str(job.values) for job in jobs}) == 48

@@ -1,27 +1,27 @@
 """`molex import`: a LoRA adapter that PEFT wrote, as a saved run."""
 
-import argparse
 from pathlib import Path
 
 from molex_cli.cli import saved
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError
 
+SUMMARY = "a LoRA adapter that PEFT wrote, as a saved run"
 READ = ("model", "task", "data_dir", "cache_dir", "seed", "train.max_length", "train.eval_batch_size")
 
 
 def main(argv: list[str]) -> int:
     """Write a folder that molex eval and molex predict open as any saved run."""
-    parser = argparse.ArgumentParser(
-        prog="molex import",
-        description=__doc__,
+    parser = Parser(
+        "import",
+        __doc__,
         epilog="example: molex import DIR model=roberta_base task=glue/rte --output outputs/theirs",
     )
     parser.add_argument("folder", metavar="DIR", help="PEFT's adapter folder")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="model= it was trained on, task= it answers")
+    parser.add_overrides("model= it was trained on, task= it answers")
     parser.add_argument("--output", required=True, metavar="RUNDIR", help="new folder of the run")
-    parser.error = command_line.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse(argv)
     wrong = [text for text in options.overrides if text.startswith(("method=", "method."))]
     if wrong:
         raise ConfigError(f"method must be left out, got {wrong[0]}; the adapter says rank, alpha and targets")

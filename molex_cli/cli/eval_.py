@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.cli import saved
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError
 
+SUMMARY = "score a saved run on any task or split, with mistakes or noise in its input if you like"
 KEYS = """\
 settings of its own
   run=PATH            folder of a run, or an adapter file
@@ -45,16 +47,15 @@ class Settings(saved.Opened):
 
 def main(argv: list[str]) -> int:
     """Score a run on its own or another task."""
-    parser = argparse.ArgumentParser(
-        prog="molex eval",
-        description="Score a saved run on any task or split; writes evaluations/ into its folder.",
+    parser = Parser(
+        "eval",
+        "Score a saved run on any task or split; writes evaluations/ into its folder.",
         epilog=KEYS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_overrides(help=None)
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.error = command_line.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse(argv)
     settings, left = saved.split_settings(Settings, options.overrides)
     if settings.split not in ("train", "validation", "test"):
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")

@@ -1,29 +1,29 @@
 """`molex list`: what can be chosen."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError, nearest
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
 
+SUMMARY = "what there is: tasks with sizes, metrics and data folders, methods, models"
 GROUPS = {"tasks": "task", "methods": "method", "models": "model"}
 
 
 def main(argv: list[str]) -> int:
     """Print a table of tasks, methods or models."""
-    parser = argparse.ArgumentParser(
-        prog="molex list",
-        description="What there is: tasks (sizes, metrics, where the data is looked for), methods or models.",
+    parser = Parser(
+        "list",
+        "What there is: tasks (sizes, metrics, where the data is looked for), methods or models.",
         epilog="example: molex list tasks data_dir=DIR",
     )
     parser.add_argument("what", nargs="?", default="tasks", metavar="tasks|methods|models")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for molex train")
-    parser.error = command_line.refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(argv)
+    parser.add_overrides()
+    options = parser.parse(argv)
     if options.what not in GROUPS:
         raise ConfigError(
             f"molex list must be given {', '.join(GROUPS)}, got {options.what}; {nearest(options.what, GROUPS)}"
