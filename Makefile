@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-slurm test-browser golden check style bench clean
+.PHONY: help install demo test test-slow test-slurm test-browser golden check style bench house mutants new-method clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,5 +51,16 @@ style: install ## Mend lint and format where that can be done for you
 bench: install ## Measure step time and memory of MoLA against LoRA, BitFit and a loop over experts
 	$(BIN)/molex bench --dropout 0.05 0
 
+house: install ## Print the rooms, the imports between them and the longest functions
+	$(BIN)/python benchmarks/house.py
+
+mutants: install ## Change the code in small ways and list the changes that no test notices (ONLY='*paired*' for some)
+	$(PIP) install --constraint constraints.txt --editable '.[mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(if $(ONLY),'$(ONLY)')
+	$(BIN)/mutmut results
+
+new-method: install ## Write the files of a new method: make new-method NAME=my_method
+	@$(BIN)/python templates/new_method.py '$(NAME)'
+
 clean: ## Remove the virtual environment and caches; runs in outputs/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist mutants
