@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from molex_cli.errors import CheckpointError, ConfigError
 from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.models.loading import load as load_backbone
 from molex_cli.objectives import Objective, head_outputs
+from molex_cli.records.files import renamed_when_whole
 from molex_cli.runtime.hardware import random_stream
 
 FORMAT = 1
@@ -62,14 +61,8 @@ def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: li
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file beside its place and rename it."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    try:
+    with renamed_when_whole(path) as beside:
         save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, beside, metadata)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
 
 
 def read_about(path: Path) -> Saved:

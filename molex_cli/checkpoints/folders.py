@@ -1,13 +1,11 @@
 """A folder that is written beside its place and renamed; no torch."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from molex_cli.errors import RecordError
+from molex_cli.records.files import folder_renamed_when_whole
 
 
 def require_new(path: Path) -> None:
@@ -20,14 +18,10 @@ def require_new(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to write into; it gets its name when all is written, and goes if something fails."""
     require_new(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise RecordError(f"--output must be a folder that can be written, got {path} ({error.strerror})") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = stack.enter_context(folder_renamed_when_whole(path))
+        except OSError as error:
+            raise RecordError(f"--output must be a folder that can be written, got {path} ({error.strerror})") from None
         yield beside
-        beside.chmod(0o755)
-        os.replace(beside, path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

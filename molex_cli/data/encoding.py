@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from molex_cli.data.reading import Split
+from molex_cli.records.files import renamed_when_whole
 
 FORMAT = 1
 
@@ -126,8 +127,8 @@ def _cached(path: Path) -> dict[str, np.ndarray] | None:
 def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{id(arrays)}.npz")
-        np.savez(beside, tokens=arrays["tokens"], types=arrays["types"], offsets=arrays["offsets"])
-        beside.replace(path)
+        # numpy appends .npz to a name that lacks it, so it gets an open file.
+        with renamed_when_whole(path) as beside, beside.open("wb") as file:
+            np.savez(file, tokens=arrays["tokens"], types=arrays["types"], offsets=arrays["offsets"])
     except OSError:  # a cache that cannot be written costs time, nothing else
         return

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,8 @@ from molex_cli.errors import DataError, nearest
 from molex_cli.models import hub
 
 SPLITS = ("train", "validation")
+Mode = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
+MODES: dict[Quoting, Mode] = {Quoting.csv: csv.QUOTE_MINIMAL, Quoting.none: csv.QUOTE_NONE}
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -23,7 +25,7 @@ class Table:
     source: str
     rows: Sequence[Mapping[str, Any]]
     numbers: Sequence[int] = ()
-    """The place of each row in the source, from 0."""
+    """The index of each row in the source, from 0."""
 
 
 def table(task: Task, split: str, data_dir: str | None) -> Table:
@@ -159,31 +161,34 @@ def _delimited(text: str, delimiter: str, files: Files) -> tuple[list[str], list
 
 
 def _cells(text: str, delimiter: str, quoting: Quoting) -> Iterator[list[str]]:
-    """Return the rows of cells, blank lines left out.
-
-    Benchmarks write tab-separated text without quoting, and stray quotation marks then merge rows in a
-    reader that unquotes; spreadsheets quote. `auto` unquotes only where the whole file is well quoted.
-    """
+    """Return the rows of cells, blank lines left out."""
     csv.field_size_limit(2**31 - 1)
+    mode = _quoting_of(text, delimiter) if quoting is Quoting.auto else MODES[quoting]
+    return iter(list(_rows(text, delimiter, mode)))  # a text that is badly quoted fails before its rows are judged
 
-    def reader(mode: Literal[0, 3]) -> Iterable[list[str]]:
-        parsed = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=mode, strict=True)
-        return (cells for cells in parsed if cells)
 
-    if quoting is Quoting.none:
-        return iter(reader(csv.QUOTE_NONE))
+def _rows(text: str, delimiter: str, mode: Mode) -> Iterator[list[str]]:
+    parsed = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=mode, strict=True)
+    return (cells for cells in parsed if cells)
+
+
+def _quoting_of(text: str, delimiter: str) -> Mode:
+    """Return how a text is quoted: unquoted where it has no quotation mark, or where unquoting goes wrong.
+
+    Benchmarks write tab-separated text without quoting, and a stray quotation mark then merges rows in a reader
+    that unquotes; spreadsheets quote. Unquoting goes wrong in two ways: the text is not well quoted, or two stray
+    marks look like one quoted cell with a line break. The second shows in the plain rows: there are more of them,
+    and all have one width. csv.Sniffer is not good enough: it judges a text by a pattern, without parsing it.
+    """
+    if '"' not in text:
+        return csv.QUOTE_NONE
     try:
-        quoted = list(reader(csv.QUOTE_MINIMAL))
+        unquoted_rows = sum(1 for _ in _rows(text, delimiter, csv.QUOTE_MINIMAL))
     except csv.Error:
-        if quoting is Quoting.csv:
-            raise
-        return iter(reader(csv.QUOTE_NONE))
-    if quoting is Quoting.auto and '"' in text:
-        # Two stray quotes can look like one quoted field with a line break; then the plain rows are all of one width.
-        plain = list(reader(csv.QUOTE_NONE))
-        if len(plain) > len(quoted) and len({len(cells) for cells in plain}) == 1:
-            return iter(plain)
-    return iter(quoted)
+        return csv.QUOTE_NONE
+    widths = [len(cells) for cells in _rows(text, delimiter, csv.QUOTE_NONE)]
+    stray_marks = len(widths) > unquoted_rows and len(set(widths)) == 1
+    return csv.QUOTE_NONE if stray_marks else csv.QUOTE_MINIMAL
 
 
 def _require_columns(task: Task, found: Sequence[str], where: str, key: str) -> None:

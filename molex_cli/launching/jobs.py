@@ -166,11 +166,11 @@ def _isolated(job: Path, experiment: schema.Experiment, lock: RunLock, device: s
             process.join()
     except BaseException:  # Ctrl-C, or a scheduler that takes the machine back
         _end(process)
-        locks.settle(lock.folder, process.exitcode, before=lock.record, status="interrupted")
+        locks.settle(lock.folder, process.exitcode, unless_record_is=lock.record, status="interrupted")
         raise
     console = lock.folder / CONSOLE
-    said = console.read_text(encoding="utf-8", errors="replace")[-4000:] if console.exists() else ""
-    locks.settle(lock.folder, process.exitcode, before=lock.record, status="failed", said=said)
+    tail = console.read_text(encoding="utf-8", errors="replace")[-4000:] if console.exists() else ""
+    locks.settle(lock.folder, process.exitcode, unless_record_is=lock.record, status="failed", console_tail=tail)
 
 
 def _server() -> ForkServerContext:

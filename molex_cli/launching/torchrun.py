@@ -55,15 +55,17 @@ def _shared(experiment: Experiment, lock: RunLock, count: int) -> records.Record
             process.wait(SHUTDOWN_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-        locks.settle(folder, process.returncode, before=lock.record, status="interrupted")
+        locks.settle(folder, process.returncode, unless_record_is=lock.record, status="interrupted")
         raise
     finally:
         (folder / JOB).unlink(missing_ok=True)
         first = _first_error(folder)
     # torchrun ends the others when one process dies, which the first one takes for an interruption.
-    over = ("running", "interrupted", "failed") if first else ("running", "interrupted")
+    unsettled = ("running", "interrupted", "failed") if first else ("running", "interrupted")
     if code:
-        locks.settle(folder, code, before=lock.record, status="failed", over=over, error=first)
+        locks.settle(
+            folder, code, unless_record_is=lock.record, status="failed", only_if_status_in=unsettled, error=first
+        )
     record = locks.record_of(folder)
     if code or record is None or record.status != "finished":
         message = first["message"] if first else f"the processes of a run must end well, got exit code {code}"

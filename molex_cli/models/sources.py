@@ -3,12 +3,11 @@
 import hashlib
 import importlib.util
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from molex_cli.errors import ModelError
 from molex_cli.models.settings import Model
+from molex_cli.records.files import folder_renamed_when_whole
 
 
 def default_cache_dir() -> Path:
@@ -52,17 +51,12 @@ def converted(gguf: Path, cache_dir: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
+    with folder_renamed_when_whole(folder, keep_existing=True) as beside:
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype="float32"
         )
         model.save_pretrained(beside)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(beside)
-        if not folder.exists():
-            beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 

@@ -1,240 +1,43 @@
 """The run record and its folder; no torch.
 
-A run's folder holds record.json (this file's `Record`), events.jsonl, predictions-last.jsonl and
+A run's folder holds record.json (`Record`), events.jsonl, predictions-last.jsonl and
 predictions-best.jsonl, and adapter-last.safetensors and adapter-best.safetensors.
 """
 
-import base64
-import hashlib
-import importlib.metadata
-import json
-import os
-import platform
-import subprocess
-import tempfile
-import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
-
-from molex_cli.errors import RecordError
-from molex_cli.records.renamed import first_settings, record_of_today
-
-RECORD_VERSION = 1
-PACKAGES = (
-    "molex",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "accelerate",
-    "datasets",
-    "safetensors",
-    "hydra-core",
-    "peft",
+from molex_cli.records.files import as_json, lines_of, read_rows, unwritable, write_rows, write_text
+from molex_cli.records.record import (
+    HOW_ONLY,
+    NOT_IN_VARIANT,
+    NUMBER_FORMATS,
+    RECORD_VERSION,
+    Record,
+    correctness,
+    flat,
+    identity_of,
+    read_record,
+    variant_id,
+    write_record,
 )
-# Settings that say how and where a run is made, not what it computes.
-HOW_ONLY = (
-    "log",
-    "collapse",
-    "data_dir",
-    "output_dir",
-    "cache_dir",
-    "resume",
-    "fail_fast",
-    "isolate",
-    "keep",
-    "checkpoint_every",
-)
-NOT_IN_VARIANT = ("seed", "hardware", "experiment", *HOW_ONLY)
-NUMBER_FORMATS = ("device", "precision", "base")  # what of the hardware changes a run's numbers
+from molex_cli.records.versions import environment, error_of
 
-
-@dataclass(kw_only=True)
-class Record:
-    """Everything a comparison needs to know of one run."""
-
-    version: int = RECORD_VERSION
-    name: str
-    """`task method model`, for people."""
-    status: str = "running"
-    """running, finished, failed or interrupted; imported where another program trained."""
-    variant: str
-    """Hash of the settings that define the arm: no seed, hardware, logging or paths."""
-    seed: int
-    settings: dict[str, Any]
-    display: dict[str, str] = field(default_factory=dict)
-    """Names for tables and plots."""
-    started: str = ""
-    finished: str | None = None
-    """ISO 8601, UTC."""
-    command: list[str] = field(default_factory=list)
-    scores: dict[str, Any] = field(default_factory=dict)
-    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, correctness}; `selection` (rule of best);
-    `majority`. `correctness` packs which predictions were right."""
-    degenerate: list[str] = field(default_factory=list)
-    """Reasons not to trust the score: a constant prediction, an undefined metric."""
-    parameters: dict[str, int] = field(default_factory=dict)
-    """Exact counts by part; `trainable`, `added` (trainable without the head), `total`."""
-    experts_per_layer: list[int] | None = None
-    flops_per_token: dict[str, float] = field(default_factory=dict)
-    """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
-    data: dict[str, Any] = field(default_factory=dict)
-    """By split: rows, rows used, tokens, fingerprint, source."""
-    evaluation: dict[str, Any] = field(default_factory=dict)
-    """`answer_mode`; what computed the scores, or why they are `not_computed`; `batch_size` and `order` of the rows;
-    `depends_on_batch`: why predictions do, or null."""
-    training: dict[str, Any] = field(default_factory=dict)
-    """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss."""
-    memory_bytes: dict[str, int] = field(default_factory=dict)
-    checks: dict[str, Any] = field(default_factory=dict)
-    """Self-checks: gradient_flow, reload, finite."""
-    routing: dict[str, Any] = field(default_factory=dict)
-    """By layer, at the last evaluation: `usage`, the share of each expert; MoLEx also `entropy` and `margin`."""
-    environment: dict[str, Any] = field(default_factory=dict)
-    error: dict[str, str] | None = None
-    """`type`, `message`, `traceback` of a run that failed."""
-    attempts: list[dict[str, Any]] = field(default_factory=list)
-    """Earlier tries of a resumed run: `started`, `finished`, `status`, `error`, `resumed_from_step`."""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it, so that no reader sees half of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_record(folder: Path, record: Record) -> Path:
-    """Write record.json into the run's folder and return its path."""
-    path = folder / "record.json"
-    write_text(path, as_json(asdict(record), indent=2) + "\n")
-    return path
-
-
-def read_record(folder: Path) -> Record:
-    """Read a run's record; raise RecordError when it is missing, broken or of another version."""
-    path = folder / "record.json" if folder.is_dir() else folder
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("version") != RECORD_VERSION:
-            raise RecordError(f"{path} must be a record of version {RECORD_VERSION}, got {content.get('version')}")
-        return Record(**record_of_today(content))
-    except FileNotFoundError:
-        raise RecordError(f"{path} must be the record of a run, got no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{path} must be the record of a run, got a broken file: {error}") from None
-
-
-def as_json(content: Any, indent: int | None = None) -> str:
-    """Return content as JSON that every reader takes: numbers that are not finite become null."""
-    return json.dumps(_without_nan(content), indent=indent, ensure_ascii=False)
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON lines, at once."""
-    write_text(path, "".join(as_json(dict(row)) + "\n" for row in rows))
-
-
-def error_of(error: BaseException) -> dict[str, str]:
-    """Return what a record keeps of an error."""
-    trace = "".join(traceback.format_exception(error))
-    return {"type": type(error).__name__, "message": str(error), "traceback": trace}
-
-
-def lines_of(path: Path) -> list[str]:
-    """Return the lines of a file of JSON lines; texts in it may hold other characters that end lines."""
-    return [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines."""
-    return [json.loads(line) for line in lines_of(path)]
-
-
-def correctness(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return which predictions are right, a bit for each, with a hash of their ids; None where none is right or wrong.
-
-    It lets a comparison pair thousands of runs example by example without opening their predictions.
-    """
-    if not rows or not all(isinstance(row.get("label"), str) for row in rows):
-        return None
-    right = [row["prediction"] == row["label"] for row in rows]
-    padded = right + [False] * (-len(right) % 8)
-    packed = bytes(int("".join("01"[bit] for bit in padded[i : i + 8]), 2) for i in range(0, len(padded), 8))
-    return {"ids": identity_of(rows), "count": len(right), "right": base64.b64encode(packed).decode()}
-
-
-def identity_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a hash of the rows' ids, in order."""
-    return hashlib.sha256("\n".join(str(row["id"]) for row in rows).encode()).hexdigest()[:16]
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested content by full key."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for name, item in value.items():
-        found |= flat(item, f"{prefix}.{name}" if prefix else str(name))
-    return found
-
-
-def variant_id(settings: Mapping[str, Any]) -> str:
-    """Return the hash of the settings that define an arm of a comparison."""
-    defining = {key: value for key, value in first_settings(settings).items() if key not in NOT_IN_VARIANT}
-    return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def unwritable(output_dir: str, error: OSError) -> RecordError:
-    """Return the error of an output folder that cannot be written to."""
-    reason = error.strerror or type(error).__name__
-    return RecordError(f"output_dir must be a folder that can be written to, got {output_dir} ({reason})")
-
-
-def environment() -> dict[str, Any]:
-    """Return the versions and the commit that this process runs, and where: no secrets, no paths."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    here = {"host": platform.node(), "pid": os.getpid()}
-    return {"python": platform.python_version(), "packages": versions, "git": _git_state(), **here}
-
-
-def _git_state() -> dict[str, Any] | None:
-    here = Path(__file__).resolve().parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit, "dirty": bool(status.strip())}
-
-
-def _without_nan(value: Any) -> Any:
-    """Return plain data with NaN and infinities as null, which JSON can hold."""
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value
+__all__ = [
+    "HOW_ONLY",
+    "NOT_IN_VARIANT",
+    "NUMBER_FORMATS",
+    "RECORD_VERSION",
+    "Record",
+    "as_json",
+    "correctness",
+    "environment",
+    "error_of",
+    "flat",
+    "identity_of",
+    "lines_of",
+    "read_record",
+    "read_rows",
+    "unwritable",
+    "variant_id",
+    "write_record",
+    "write_rows",
+    "write_text",
+]

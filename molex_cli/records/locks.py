@@ -98,21 +98,27 @@ def settle(
     exit_code: int | None,
     *,
     status: str,
-    before: Record | None = None,
-    over: tuple[str, ...] = ("running",),
+    unless_record_is: Record | None = None,
+    only_if_status_in: tuple[str, ...] = ("running",),
     error: dict[str, str] | None = None,
-    said: str = "",
+    console_tail: str = "",
 ) -> None:
-    """Complete the record of a process that ended while the record still says one of the states `over`.
+    """Complete the record of a process that ended without doing so itself.
 
-    A record that is the one of `before` was not touched by that process and stays as it is.
+    The record changes only if its status is one of `only_if_status_in`, and not if it is still the attempt
+    `unless_record_is`, found before the process began: then the process did not touch it. For example, a run that
+    the system killed left the status "running"; `settle(folder, -9, status="failed", unless_record_is=lock.record)`
+    makes it "failed", with the error "... (killed by SIGKILL, perhaps for lack of memory)". `console_tail` becomes
+    the error's traceback, and `error`, if given, replaces the whole error.
     """
     record = record_of(folder)
-    if record is None or record.status not in over or (before is not None and _same_try(record, before)):
+    if record is None or record.status not in only_if_status_in:
+        return
+    if unless_record_is is not None and _same_try(record, unless_record_is):
         return
     record.status, record.finished = status, datetime.now(UTC).isoformat(timespec="seconds")
     message = f"the run's process exited without writing a record ({_how(exit_code)})"
-    record.error = error or {"type": "ProcessEnded", "message": message, "traceback": said}
+    record.error = error or {"type": "ProcessEnded", "message": message, "traceback": console_tail}
     write_record(folder, record)
     index.add(folder, record)
 

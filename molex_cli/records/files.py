@@ -1,0 +1,85 @@
+"""Files of JSON and JSON lines, and the one way to write: beside, then renamed; no torch."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from molex_cli.errors import RecordError
+
+
+@contextmanager
+def renamed_when_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary file in the same folder; it replaces `path` at the end, and goes if something fails."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    beside = Path(name)
+    try:
+        yield beside
+        beside.chmod(0o644)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_renamed_when_whole(path: Path, *, keep_existing: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it gets that name at the end, and goes if something fails.
+
+    With `keep_existing`, a folder that another process made meanwhile stays.
+    """
+    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield beside
+        beside.chmod(0o755)
+        if not (keep_existing and path.exists()):
+            os.replace(beside, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it, so that no reader sees half of it."""
+    with renamed_when_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def as_json(content: Any, indent: int | None = None) -> str:
+    """Return content as JSON that every reader takes: numbers that are not finite become null."""
+    return json.dumps(_without_nan(content), indent=indent, ensure_ascii=False)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines, at once."""
+    write_text(path, "".join(as_json(dict(row)) + "\n" for row in rows))
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a file of JSON lines; texts in it may hold other characters that end lines."""
+    return [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in lines_of(path)]
+
+
+def unwritable(output_dir: str, error: OSError) -> RecordError:
+    """Return the error of an output folder that cannot be written to."""
+    reason = error.strerror or type(error).__name__
+    return RecordError(f"output_dir must be a folder that can be written to, got {output_dir} ({reason})")
+
+
+def _without_nan(value: Any) -> Any:
+    """Return plain data with NaN and infinities as null, which JSON can hold."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value

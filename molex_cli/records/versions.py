@@ -1,0 +1,58 @@
+"""What a record keeps of the process that made it: versions, commit, host, errors."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import traceback
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "molex",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "hydra-core",
+    "peft",
+)
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions and the commit that this process runs, and where: no secrets, no paths."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    here = {"host": platform.node(), "pid": os.getpid()}
+    return {"python": platform.python_version(), "packages": versions, "git": _git_state(), **here}
+
+
+def _git_state() -> dict[str, Any] | None:
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": bool(status.strip())}
+
+
+def error_of(error: BaseException) -> dict[str, str]:
+    """Return what a record keeps of an error."""
+    trace = "".join(traceback.format_exception(error))
+    return {"type": type(error).__name__, "message": str(error), "traceback": trace}
