@@ -22,6 +22,8 @@ class Method:
 
     starts_at_base: ClassVar[bool] = True
     """Whether an untrained model says what the base model says."""
+    solvable: ClassVar[dict[str, str]] = {}
+    """What `molex plan --match` may solve for: rank, total or mean of the experts, and the section that has it."""
     name: str
     display_name: str
     """Name in tables and plots."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from molex_cli.methods.base import Adapted, Group, Method, freeze, method
 
@@ -39,6 +39,8 @@ class Update:
 @dataclass(kw_only=True)
 class LowRank(Update, Method):
     """Settings of every method that adds low-rank updates to the base's own linears."""
+
+    solvable: ClassVar[dict[str, str]] = {"rank": ""}
 
 
 @method("lora")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from molex_cli.errors import ConfigError
 from molex_cli.methods.allocation import Allocation, experts_per_layer
@@ -34,6 +34,7 @@ class Router(Enum):
 class MoLA(LowRank):
     """LoRA experts, allocated layer by layer, behind a top-k router for each linear."""
 
+    solvable: ClassVar[dict[str, str]] = {"rank": "", "total": "allocation", "mean": "allocation"}
     name: str = "mola"
     display_name: str = "MoLA"
     learning_rate: float = 5e-4

@@ -75,6 +75,7 @@ class MoLEx(Method):
     """Mix each layer's output with that of a layer that a gate picks."""
 
     starts_at_base: ClassVar[bool] = False
+    solvable: ClassVar[dict[str, str]] = {"rank": "lora"}
     name: str = "molex"
     display_name: str = "MoLEx"
     learning_rate: float = 5e-4
