@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--tokens", type=int, default=64, help="tokens of a row (default 64)")
     parser.add_argument("--rounds", type=int, default=15, help="steps of each arm (default 15)")
     parser.add_argument("--no-memory", action="store_true", help="leave out memory, which takes a process an arm")
-    parser.add_argument("--json", action="store_true", help="print the measures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     bench_inference.add_arguments(parser)
     options = parser.parse(argv)

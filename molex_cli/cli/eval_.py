@@ -12,7 +12,7 @@ from molex_cli.errors import ConfigError
 
 SUMMARY = "score a saved run on any task or split, with mistakes or noise in its input if you like"
 KEYS = """\
-settings of its own
+settings of molex eval alone
   run=PATH            folder of a run, or an adapter file
   which=last|best     which of its adapters
   split=NAME          validation (default), test or train

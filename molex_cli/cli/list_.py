@@ -67,10 +67,10 @@ def _task(experiment: "Experiment") -> tuple[str, ...]:
     task = experiment.task
     sizes = [num_rows(task, split, experiment.data_dir) for split in ("train", "validation", "test")]
     counts = ["-" if size is None else f"{size:,}" for size in sizes]
-    return task.kind.name, ", ".join(task.metrics), *counts, _place(experiment)
+    return task.kind.name, ", ".join(task.metrics), *counts, _source(experiment)
 
 
-def _place(experiment: "Experiment") -> str:
+def _source(experiment: "Experiment") -> str:
     task = experiment.task
     if task.builtin:
         return "built in"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
-from molex_cli.cost.matching import BUDGETS, INSTEAD, SOLVABLE, matched, reference
+from molex_cli.cost.matching import BUDGETS, SOLVABLE, matched, reference
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -28,14 +28,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
     parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
     options = parser.parse(argv)
-    given = options.overrides
+    experiment = overrides.checked(command_line.CommandLine(overrides=options.overrides))
     if options.match:
-        target = plan_of(overrides.checked(command_line.CommandLine(overrides=reference(options.match, given))))
-        match = matched(given, target, options.solve, options.by, plan_of)
-        instead = INSTEAD.get(match.setting.partition("=")[0], {})
-        given = [each for each in given if not each.startswith(tuple(instead))] if instead else given
-        given = [*given, *instead.values(), match.setting]
-    experiment = overrides.checked(command_line.CommandLine(overrides=given))
+        target = plan_of(reference(options.match, options.overrides))
+        match, experiment = matched(experiment, target, options.solve, options.by, plan_of)
     plan = plan_of(experiment)
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:

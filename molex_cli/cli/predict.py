@@ -1,4 +1,4 @@
-"""`molex predict`: a saved run, asked about new rows."""
+"""`molex predict`: what a saved run predicts for new rows."""
 
 import json
 import sys

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "what each layer of a saved run knows of a task, by a linear model on its output"
 KEYS = """\
-settings of its own
+settings of molex probe alone
   run=PATH              folder of a run, or an adapter file
   which=last|best       which of its adapters
   token=mean|first|last what of a layer's output is read (auto: first for encoders, last for decoders)

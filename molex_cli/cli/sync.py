@@ -40,10 +40,10 @@ def main(argv: list[str]) -> int:
     if not has_key():
         raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither")
     _require_reachable(server())
-    said = _sync(logs, options.timeout * len(logs))
+    printed = _sync(logs, options.timeout * len(logs))
     left = [log for log in logs if not _sent(log)]
     if left:
-        print(said.strip(), file=sys.stderr)
+        print(printed.strip(), file=sys.stderr)
     print(*(f"not sent: {log}" for log in left), f"{len(logs) - len(left)} of {len(logs)} sent", sep="\n")
     return 1 if left else 0
 
@@ -88,7 +88,7 @@ def _require_reachable(url: str) -> None:
 
 
 def _sync(logs: Sequence[Path], seconds: float) -> str:
-    """Let W&B's own command send the logs; return what it said. It tries for ever where a server goes away."""
+    """Let W&B's own command send the logs; return what it printed. It tries for ever where a server goes away."""
     command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, logs)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=_environment())

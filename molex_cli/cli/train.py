@@ -76,11 +76,11 @@ def job(config: DictConfig) -> float:
 
 
 def _upwards(experiment: schema.Experiment, line: command_line.CommandLine, settings: DictConfig) -> list[str]:
-    """Return what makes an optimiser seek high scores where its default is low ones and nobody said otherwise."""
+    """Return what makes an optimiser seek high scores where its default is low ones and nothing else is set."""
     direction = settings.hydra.sweeper.get("direction")
-    said = any("hydra.sweeper.direction" in override for override in line.overrides)
+    is_set = any("hydra.sweeper.direction" in override for override in line.overrides)
     better_high = METRICS[experiment.task.metrics[0]].higher_is_better
-    return ["hydra.sweeper.direction=maximize"] if direction is not None and better_high and not said else []
+    return ["hydra.sweeper.direction=maximize"] if direction is not None and better_high and not is_set else []
 
 
 def _one(experiment: schema.Experiment) -> int:
@@ -100,7 +100,7 @@ def _one(experiment: schema.Experiment) -> int:
     try:
         run_here(experiment)
     except MolexError as error:
-        if getattr(error, "__notes__", None):  # a run that has a record has told it
+        if getattr(error, "__notes__", None):  # its record and its last line already say so
             return 2
         raise
     except Exception as error:

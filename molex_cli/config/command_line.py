@@ -10,20 +10,10 @@ from molex_cli.config.hydra_internals import arguments_parser
 from molex_cli.errors import ConfigError
 
 OVERRIDE = re.compile(r"^(\+{0,2}|~)[A-Za-z_][\w./@-]*(=|$)")
-TAKES_VALUE = [
-    "-cp",
-    "--config-path",
-    "-cn",
-    "--config-name",
-    "-cd",
-    "--config-dir",
-    "-c",
-    "--cfg",
-    "-p",
-    "--package",
-    "-i",
-    "--info",
-]
+TAKES_VALUE = (
+    "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package",
+    "-i", "--info",
+)  # fmt: skip
 
 
 def conf_dir() -> Path:

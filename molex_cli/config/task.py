@@ -172,14 +172,14 @@ class Task:
         """Yield what is wrong with one template."""
         template = getattr(self.language, name)
         try:
-            used = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
+            used = {column for _, column, _, _ in string.Formatter().parse(template) if column is not None}
             if used <= known:
                 template.format(**dict.fromkeys(known, ""))
         except (ValueError, IndexError, KeyError, AttributeError) as error:
             yield f".language.{name} must be a template with {{column}} in it, got {template!r} ({error})"
             return
-        for place in sorted(used - known):
-            yield f".language.{name} must use columns of the task, got {{{place}}}; {nearest(place, known)}"
+        for column in sorted(used - known):
+            yield f".language.{name} must use columns of the task, got {{{column}}}; {nearest(column, known)}"
 
     def _language_problems(self) -> Iterator[str]:
         """Yield what is wrong with the templates of kinds that a language model answers."""

@@ -1,12 +1,14 @@
 """`molex plan --match`: the rank or the number of experts with which an arm meets another one's budget."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molex_cli.config import command_line, overrides
+from molex_cli.config.parsing import key_of
 from molex_cli.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -15,11 +17,8 @@ if TYPE_CHECKING:
 
 BUDGETS = ("parameters", "flops")
 SOLVABLE = ("rank", "total", "mean")
-# What a setting replaces: a mean replaces a total, and the other way round.
-INSTEAD = {
-    "method.allocation.mean": {"method.allocation.total=": "method.allocation.total=null"},
-    "method.allocation.total": {"method.allocation.mean=": "method.allocation.mean=null"},
-}
+INSTEAD = {"mean": "total", "total": "mean"}
+"""What a setting replaces: an allocation has either a mean or a total."""
 
 
 @dataclass(frozen=True)
@@ -37,33 +36,35 @@ class Match:
         return self.reached / self.target - 1
 
 
-def reference(text: str, given: Sequence[str]) -> list[str]:
-    """Return the settings of the arm to match: `lora:rank=64` on the model and task of the given settings."""
+def reference(text: str, given: Sequence[str]) -> "Experiment":
+    """Return the arm to match: `lora:rank=64` on the model and task of the given settings."""
     name, _, rest = text.partition(":")
     choices = command_line.options("method")
     if name not in choices:
         raise ConfigError(f"--match must begin with a method, got {name}; {nearest(name, choices)}")
     own = [f"method.{setting}" for setting in re.split(r",(?![^\[]*\])", rest) if setting]
-    others = [each for each in given if not each.startswith(("method=", "method."))]
-    return [*others, f"method={name}", *own]
+    others = [each for each in given if key_of(each).split(".")[0] != "method"]
+    return overrides.checked(command_line.CommandLine(overrides=[*others, f"method={name}", *own]))
 
 
 def matched(
-    given: Sequence[str], target: "Plan", solve: str, by: str, plan_of: Callable[["Experiment"], "Plan"]
-) -> Match:
-    """Return the value of `solve` whose budget is nearest to the target's; raise ConfigError where there is none."""
-    experiment = overrides.checked(command_line.CommandLine(overrides=list(given)))
-    key, plan = _key(experiment, solve), plan_of(experiment)
-    layers = plan.experts_per_layer or [1]
-    settings = [each for each in given if not each.startswith((f"{key}=", *INSTEAD.get(key, {})))]
-    settings += INSTEAD.get(key, {}).values()
+    experiment: "Experiment", target: "Plan", solve: str, by: str, plan_of: Callable[["Experiment"], "Plan"]
+) -> "tuple[Match, Experiment]":
+    """Return the value of `solve` whose budget is nearest to the target's, and the experiment with it.
 
-    def setting(value: int) -> str:
-        return f"{key}={value / len(layers) if solve == 'mean' else value:g}"
+    Raises ConfigError where no value changes the budget.
+    """
+    section, layers = _section(experiment, solve), plan_of(experiment).experts_per_layer or [1]
+
+    def number(value: int) -> float:
+        return float(f"{value / len(layers):g}") if solve == "mean" else value  # as the setting is typed
+
+    def with_value(value: int) -> "Experiment":
+        changes = {solve: number(value)} | ({INSTEAD[solve]: None} if solve in INSTEAD else {})
+        return _checked(_replaced(experiment, section, changes))
 
     def reached(value: int) -> float:
-        tried = overrides.checked(command_line.CommandLine(overrides=[*settings, setting(value)]))
-        return budget(plan_of(tried), by)
+        return budget(plan_of(with_value(value)), by)
 
     # A budget grows by the same amount with each rank and each expert, so two points give the line.
     start = 1 if solve == "rank" else sum(layers)
@@ -76,7 +77,7 @@ def matched(
     best = start + (wanted - least) / slope
     around = {max(1, math.floor(best)), max(1, math.ceil(best))}
     value = min(sorted(around), key=lambda each: abs(reached(each) - wanted))
-    return Match(setting(value), wanted, reached(value))
+    return Match(f"{section}.{solve}={number(value):g}", wanted, reached(value)), with_value(value)
 
 
 def budget(plan: "Plan", by: str) -> float:
@@ -84,8 +85,25 @@ def budget(plan: "Plan", by: str) -> float:
     return float(plan.parameters["added"]) if by == "parameters" else plan.flops_per_token["active"]
 
 
-def _key(experiment: "Experiment", solve: str) -> str:
-    method = experiment.method
-    if solve not in method.solvable:
-        raise ConfigError(f"--solve must be a setting of method={method.name}, got {solve}")
-    return f"method.{method.solvable[solve]}"
+def _section(experiment: "Experiment", solve: str) -> str:
+    """Return the section of the settings that has what is solved for."""
+    settings = experiment.method.solvable
+    if solve not in settings:
+        raise ConfigError(f"--solve must be a setting of method={experiment.method.name}, got {solve}")
+    return f"method.{settings[solve]}".rpartition(".")[0]
+
+
+def _replaced(settings: Any, section: str, changes: dict[str, Any]) -> Any:
+    """Return a copy of the settings with changes in one of their sections, given as `method.allocation`."""
+    if not section:
+        return dataclasses.replace(settings, **changes)
+    name, _, rest = section.partition(".")
+    return dataclasses.replace(settings, **{name: _replaced(getattr(settings, name), rest, changes)})
+
+
+def _checked(experiment: "Experiment") -> "Experiment":
+    from molex_cli.config.schema import problems
+
+    if found := list(problems(experiment)):
+        raise ConfigError(found)
+    return experiment
