@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from molex_cli.checkpoints.saved_run import SavedRun
+from molex_cli.compare import plots
 from molex_cli.config.task import Kind, Task
 from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
@@ -127,15 +128,13 @@ def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
 
 def drawn(probe: Probe, metric: str, title: str, path: Path) -> None:
     """Draw one score against the layer, as PNG, SVG or PDF by the file's ending."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([scores[metric] for scores in probe.scores], marker="o", label="validation")
-    axes.plot(probe.training, linestyle=":", color="grey", label="training rows")
-    axes.axhline(probe.majority[metric], linestyle="--", color="grey", linewidth=1, label="majority")
-    axes.set(xlabel="layer (0: its input)", ylabel=metric, title=title)
-    axes.legend(frameon=False)
+    layers = range(len(probe.scores))
+    lines = [
+        plots.Line("validation", layers, [scores[metric] for scores in probe.scores]),
+        plots.Line("training rows", layers, probe.training, colour=1, style=2),
+    ]
+    level = plots.Level("majority", probe.majority[metric], colour=7)
+    figure = plots.line_chart(title, lines, [level], x="layer (0: its input)", y=metric)
     try:
         figure.savefig(path, dpi=160)
     except (OSError, ValueError) as error:
