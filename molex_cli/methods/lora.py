@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from molex_cli.layers.experts import LowRankExperts
     from molex_cli.layers.fixed_gates import FixedGates
     from molex_cli.layers.routing_statistics import LayerRouting
-    from molex_cli.models.structure import Backbone
+    from molex_cli.models.structure import Backbone, Linear
 
 
 @dataclass(kw_only=True)
@@ -133,33 +133,17 @@ def inject_experts(
 
     `fixed_gates` makes gates in the place of routers, from the number of experts and the linears' names.
     """
-    from molex_cli.layers.experts import FusedLinears, LowRankExperts
-    from molex_cli.models.structure import features, shared_inputs
+    from molex_cli.models.structure import shared_inputs
 
-    targets = backbone.targets(settings.targets, key)
     modules: dict[str, LowRankExperts] = {}
-    for linears in shared_inputs(targets):
+    for linears in shared_inputs(backbone.targets(settings.targets, key)):
         layer = linears[0].layer
-        members = [
-            LowRankExperts(
-                linear.module, features(linear.module), experts[layer], settings.rank, routed=fixed_gates is None
-            )
-            for linear in linears
-        ]
         routing = (routings or {}).get(layer)
-        names = [linear.name.split(f".{layer}.", 1)[-1] for linear in linears]
         gates = None
         if fixed_gates and routing:
             gates = fixed_gates(experts[layer], names=[linear.name for linear in linears])
-        FusedLinears(
-            members,
-            top_k=top_k,
-            scale=settings.scale,
-            dropout=settings.dropout,
-            routing=routing,
-            names=names,
-            fixed_gates=gates,
-        )
+        members = _members(settings, linears, experts[layer], routed=fixed_gates is None)
+        _fuse(settings, linears, members, top_k, routing, gates)
         for linear, member in zip(linears, members, strict=True):
             backbone.replace(linear, member)
             modules[linear.name] = member
@@ -171,3 +155,34 @@ def inject_experts(
         return sum(m.flops_per_token(top_k if active else None) for m in modules.values())
 
     return Adapted(backbone=backbone, groups=groups, added_flops=added_flops, uncompiled=list(modules.values()))
+
+
+def _members(settings: Update, linears: "Sequence[Linear]", experts: int, *, routed: bool) -> "list[LowRankExperts]":
+    from molex_cli.layers.experts import LowRankExperts
+    from molex_cli.models.structure import features
+
+    return [
+        LowRankExperts(each.module, features(each.module), experts, settings.rank, routed=routed) for each in linears
+    ]
+
+
+def _fuse(
+    settings: Update,
+    linears: "Sequence[Linear]",
+    members: "list[LowRankExperts]",
+    top_k: int,
+    routing: "LayerRouting | None",
+    gates: "FixedGates | None",
+) -> None:
+    """Let the members, which hold what is made here, compute what they share together."""
+    from molex_cli.layers.experts import FusedLinears
+
+    FusedLinears(
+        members,
+        top_k=top_k,
+        scale=settings.scale,
+        dropout=settings.dropout,
+        routing=routing,
+        names=[linear.name.split(f".{linear.layer}.", 1)[-1] for linear in linears],
+        fixed_gates=gates,
+    )
