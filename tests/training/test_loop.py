@@ -66,14 +66,53 @@ def test_training_twice_gives_identical_losses(adapted, tmp_path):
     assert runs[0] != [s.loss for s in trained(adapted, tmp_path, seed=1)[1]]
 
 
-def test_two_methods_with_the_same_seed_see_the_same_batches(adapted, tmp_path):
-    rows = encoded(tmp_path)
-    tokens = []
-    for method in ("mola_inverted", "lora", "head"):
-        made = adapted(f"method={method}")
-        loop = loop_of(made, rows, Train(batch_size=4), seed=3)
-        tokens.append([step.tokens for step in loop])
-    assert tokens[0] == tokens[1] == tokens[2]
+def test_two_methods_with_the_same_seed_see_the_same_batches(adapted, tmp_path, monkeypatch):
+    rows, seen = encoded(tmp_path), []
+    make_batch = Classification.batch
+
+    def watched(self, encoded, chosen, *rest):
+        seen[-1].append(list(chosen))
+        return make_batch(self, encoded, chosen, *rest)
+
+    monkeypatch.setattr(Classification, "batch", watched)
+    for method, seed in (("mola_inverted", 3), ("lora", 3), ("head", 3), ("head", 4)):
+        seen.append([])
+        list(loop_of(adapted(f"method={method}"), rows, Train(batch_size=4, epochs=2), seed=seed))
+    assert seen[0] == seen[1] == seen[2] != seen[3]
+    first, second = seen[0][:5], seen[0][5:]
+    assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == list(range(20))
+    assert first != second, "each epoch has an order of its own"
+
+
+def test_gradients_longer_than_the_limit_are_shortened_to_it_before_the_step(adapted, tmp_path):
+    train = Train(batch_size=8, max_steps=2, max_grad_norm=1e-3)
+    training = Training.of(adapted("method=lora"), train, learning_rate=1e-3)
+    applied = []
+
+    def measure(adam, *_):
+        gradients = [p.grad for group in adam.param_groups for p in group["params"] if p.grad is not None]
+        applied.append(float(torch.stack([g.norm() for g in gradients]).norm()))
+
+    training.adam.register_step_pre_hook(measure)
+    objective = Classification(Task(name="rows"), AnswerMode.head, ["no", "yes"])
+    done = list(steps(training, objective, encoded(tmp_path), train, seed=0, accelerator=accelerator(CPU)))
+    assert min(step.gradient_norm for step in done) > 1e-2, "the record tells the length before"
+    assert applied == pytest.approx([1e-3, 1e-3], rel=1e-2)
+
+
+def test_the_balance_loss_of_parts_is_their_mean_weighted_by_rows(adapted, tmp_path):
+    made, found = adapted("method=mola_inverted"), []
+    balance_of_part = made.auxiliary_loss
+
+    def watched(**arguments):
+        found.append(balance_of_part(**arguments))
+        return found[-1]
+
+    made.auxiliary_loss = watched
+    train = Train(batch_size=3, gradient_accumulation_steps=3, max_steps=1)
+    (step,) = loop_of(made, encoded(tmp_path, num_rows=8), train)
+    a, b, c = (float(each.detach()) for each in found)
+    assert step.balance_loss == pytest.approx((3 * a + 3 * b + 2 * c) / 8, rel=1e-5)
 
 
 def test_the_balance_loss_is_reported_apart_from_the_task_loss(adapted, tmp_path):
@@ -107,6 +146,23 @@ def test_the_learning_rate_rises_to_its_peak_and_never_wastes_a_step(schedule):
     assert max(factors) == pytest.approx(factors[10]) == pytest.approx(1.0)
     assert min(factors) > 0
     assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
+
+
+def test_the_rate_follows_the_formula_of_its_schedule():
+    of = {
+        name: [rate_factor(s, 24, 0.25, LearningRateSchedule[name]) for s in range(24)] for name in ("linear", "cosine")
+    }
+    for factors in of.values():
+        assert factors[:7] == pytest.approx([1 / 7, 2 / 7, 3 / 7, 4 / 7, 5 / 7, 6 / 7, 1])
+    # A third of the way down: 1 - 1/3, and (1 + cos 60 degrees) / 2; halfway they meet.
+    assert (of["linear"][12], of["cosine"][12]) == pytest.approx((2 / 3, 3 / 4))
+    assert (of["linear"][18], of["cosine"][18]) == pytest.approx((1 / 3, 1 / 4))
+    assert (of["linear"][15], of["cosine"][15]) == pytest.approx((1 / 2, 1 / 2))
+
+
+def test_a_run_is_scored_after_every_so_many_steps_and_after_the_last():
+    table = Schedule.of(Train(batch_size=4, epochs=2, evaluate_every=3), 20)
+    assert [step for step in range(1, 11) if table.evaluates_after(step)] == [3, 6, 9, 10]
 
 
 def test_each_group_keeps_its_own_rate_and_decay(adapted):
