@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from molex_cli.checkpoints import adapter
 from molex_cli.config import command_line, overrides, schema
 from molex_cli.methods.base import Adapted
+
+settings.register_profile("busy machine", deadline=None)  # how long an example takes says nothing of the code
+settings.load_profile("busy machine")
 
 OFFICIAL_DATA = os.environ.get("MOLEX_DATA")
 TINY_MODELS = [name for name in command_line.options("model") if name.startswith("tiny_")]

@@ -81,6 +81,14 @@ def test_votes_are_counted_for_each_sequence_without_padding_and_the_first_of_eq
     torch.testing.assert_close(vote_margin(found), torch.tensor([0.0, 1 / 3]))
     assert vote_margin(torch.tensor([[4.0, 0, 0], [0, 0, 0]])).tolist() == [1.0, 0.0]
     assert vote_margin(torch.tensor([[3.0]])).tolist() == [1.0]
+    assert vote_margin(torch.tensor([[2.0, 1.0]])).tolist() == [pytest.approx(1 / 3)]
+    assert vote_margin(torch.tensor([[0.0, 1, 0, 0]])).tolist() == [1.0]
+
+
+def test_each_unit_has_a_majority_of_its_own_and_experts_without_a_ballot_count():
+    assert majority(torch.tensor([[1.0, 3, 2], [0, 0, 1], [5, 0, 0]])).tolist() == [1, 2, 0]
+    logits = torch.tensor([[[2.0, 1, 0, 0], [2, 1, 0, 0]]])
+    assert ballots(logits, torch.ones(1, 2)).tolist() == [[2, 0, 0, 0]]
 
 
 def test_entropy_is_zero_when_certain_and_log_n_when_uniform():

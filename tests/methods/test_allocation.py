@@ -1,5 +1,7 @@
 """The laws of allocation, for every number of layers from 1 to 100."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,7 +101,7 @@ def test_an_explicit_list_is_taken_as_it_is():
         ({"shape": "inverted", "total": 3}, "got a total of 3; the nearest possible is total=6"),
         ({"shape": "inverted", "total": 99, "max": 8}, "the nearest possible is total=48"),
         ({"shape": "hourglass", "mean": 2.5}, "the nearest possible is total=14 or total=16"),
-        ({"layers": [1, 2]}, "must give one count for each of the 6 layers, got 2"),
+        ({"layers": [1, 2]}, "each of the 6 layers, got 2; or give method.allocation.bands, which stretch over any"),
         ({"layers": [1, 2, 2, 2, 2, 9], "max": 8}, "must lie between 1 and 8"),
     ],
 )
@@ -109,8 +111,18 @@ def test_an_impossible_request_names_the_nearest_possible_one(settings, message)
     assert message in str(error.value)
 
 
+def test_a_random_allocation_is_that_of_its_seed_and_each_possible_one_is_equally_likely():
+    settings = {"shape": "random", "total": 6, "min": 1, "max": 3}
+    drawn = [allocated(3, **settings, seed=seed) for seed in range(2100)]
+    assert drawn == [allocated(3, **settings, seed=seed) for seed in range(2100)]
+    possible = {(a, b, 6 - a - b) for a in (1, 2, 3) for b in (1, 2, 3) if 1 <= 6 - a - b <= 3}
+    assert set(drawn) == possible
+    share, spread = len(drawn) / len(possible), 5 * (len(drawn) / len(possible)) ** 0.5  # five standard deviations
+    assert all(abs(count - share) < spread for count in Counter(drawn).values())
+
+
 def test_the_shapes_are_the_papers_and_the_random_one():
-    assert set(SHAPES) == {*BANDS, "random"}
+    assert set(SHAPES) >= {*BANDS, "random"}
 
 
 def test_a_shape_that_registers_itself_can_be_chosen_and_is_known_to_hints(monkeypatch, capsys):
