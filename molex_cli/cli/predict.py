@@ -9,14 +9,13 @@ from typing import Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
-from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, DataError
 
 SUMMARY = "ask a saved run about lines of a file or of standard input"
 
 
 @dataclass(kw_only=True)
-class Settings(saved.Opened):
+class Settings(saved.SavedRunSettings):
     """Which run."""
 
 
@@ -30,9 +29,7 @@ def main(argv: list[str]) -> int:
     parser.add_overrides("run=PATH, which=last|best, hardware=...")
     parser.add_argument("--file", default="-", help="file of lines; - is standard input (default)")
     options = parser.parse(argv)
-    settings, left = saved.split_settings(Settings, options.overrides)
-    experiment = overrides.checked(command_line.CommandLine(overrides=left))
-    saved.require_known(left, ("hardware",))
+    settings, experiment, _ = saved.read(Settings, options.overrides, ("hardware",))
 
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
