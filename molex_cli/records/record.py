@@ -53,7 +53,7 @@ class Record:
     """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, correctness}; `selection` (rule of best);
     `majority`. `correctness` packs which predictions were right."""
     degenerate: list[str] = field(default_factory=list)
-    """Reasons not to trust the score: a constant prediction, an undefined metric."""
+    """Why the score means nothing: a constant prediction, an undefined metric, a failed check."""
     parameters: dict[str, int] = field(default_factory=dict)
     """Exact counts by part; `trainable`, `added` (trainable without the head), `total`."""
     experts_per_layer: list[int] | None = None
