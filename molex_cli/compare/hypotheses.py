@@ -45,7 +45,7 @@ class Verdict:
     """supported, contradicted, undecided or not run."""
     difference: Difference | None
     flags: list[str]
-    """Reasons to doubt that the claim was written before the runs, or that they are those that were planned."""
+    """Where the claim may not have been written before the runs, or they may not be those that were planned."""
 
 
 def read_claims(path: Path) -> list[Claim]:

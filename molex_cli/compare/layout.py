@@ -41,7 +41,7 @@ class Report:
     """Where the file lies that it is written to; None for the terminal."""
 
     def lines(self) -> list[str]:
-        """Return all that is said under the table."""
+        """Return the lines under the table."""
         return [*legend(self.table), *differences(self.table), *self.notes]
 
 

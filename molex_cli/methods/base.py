@@ -40,7 +40,7 @@ class Method:
     """
 
     starts_at_base: ClassVar[bool] = True
-    """Whether an untrained model says what the base model says."""
+    """Whether an untrained model predicts what the base model predicts."""
     yardsticks: ClassVar[tuple[str, ...]] = ()
     """Those of `bench_arms` that all arms are held against."""
     solvable: ClassVar[Mapping[str, str]] = {}
@@ -235,7 +235,7 @@ class Adapted:
                 self.tokens.silent = False
 
     def take_routing(self) -> dict[str, dict[str, Any]]:
-        """Return what the routers did since this was last asked, by layer: `usage`, the share of each expert, ..."""
+        """Return what the routers did since the last call, by layer: `usage`, the share of each expert, ..."""
         return {str(layer): router.take() for layer, router in self.routers.items()}
 
 

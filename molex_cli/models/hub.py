@@ -37,7 +37,7 @@ def _answers() -> bool:
 
 def _stay_offline() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # The clients read the variable when they are imported; those already here must be told.
+    # The clients read the variable when they are imported; those already imported must be set.
     for module in ("huggingface_hub.constants", "datasets.config"):
         if module in sys.modules:
             vars(sys.modules[module])["HF_HUB_OFFLINE"] = True

@@ -66,7 +66,7 @@ def smallest_p(num_seeds: int) -> float:
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p of McNemar's exact test: examples that only one of two models gets right.
 
-    The exact binomial test with probability 1/2; 1 where no example tells the models apart.
+    The exact binomial test with probability 1/2; 1 where no example distinguishes the models.
     """
     total = only_first + only_second
     return float(stats.binomtest(only_first, total, 0.5).pvalue) if total else 1.0
@@ -152,8 +152,8 @@ def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for place, i in enumerate(order):
-        largest = max(largest, min(1.0, (size - place) * p_values[i]))
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (size - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted
 
