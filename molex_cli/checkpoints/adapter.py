@@ -27,7 +27,7 @@ BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to c
 
 @dataclass(frozen=True)
 class Saved:
-    """What an adapter file says of itself."""
+    """What an adapter file holds beside the tensors."""
 
     experiment: schema.Experiment
     labels: list[str]
@@ -66,7 +66,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dic
 
 
 def read_about(path: Path) -> Saved:
-    """Return what an adapter file says of itself; raise CheckpointError if it is none of ours."""
+    """Return what an adapter file holds beside the tensors; raise CheckpointError for a foreign one."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

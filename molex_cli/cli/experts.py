@@ -56,7 +56,7 @@ def _parser() -> Parser:
 
 
 def _analyses(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return what is known of each run; of several, those that cannot be analysed are left out with a line."""
+    """Return the analysis of each run; of several, those that cannot be analysed are left out with a line."""
     analyses = []
     for path in options.runs:
         try:
@@ -71,7 +71,7 @@ def _analyses(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Return all that is known of a run's experts."""
+    """Return how alike a run's experts are, how they are used, and what is lost without them."""
     from molex_cli.methods.base import low_rank_scale
     from molex_cli.records import read_record
     from molex_cli.statistics import expert_similarity

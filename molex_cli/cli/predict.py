@@ -11,7 +11,7 @@ from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, DataError
 
-SUMMARY = "ask a saved run about lines of a file or of standard input"
+SUMMARY = "predictions of a saved run for lines of a file or of standard input"
 
 
 @dataclass(kw_only=True)
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     """Print a line of JSON for each line of the input."""
     parser = Parser(
         "predict",
-        "Ask a saved run about lines: the task's columns separated by tabs, or JSON objects with them.",
+        "Predict lines with a saved run: the task's columns separated by tabs, or JSON objects with them.",
         epilog="example: printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
     )
     parser.add_overrides("run=PATH, which=last|best, hardware=...")

@@ -28,8 +28,8 @@ def main(argv: list[str]) -> int:
     if not runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(options.paths)}")
     logs = [run.record.settings["log"] for run in runs]
-    project = _the_one("project", options.project, [log["project"] for log in logs]) or "molex"
-    entity = _the_one("entity", options.entity, [log["entity"] for log in logs])
+    project = _only_value("project", options.project, [log["project"] for log in logs]) or "molex"
+    entity = _only_value("entity", options.entity, [log["entity"] for log in logs])
     if not options.json and not has_key():
         raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither; --json prints the workspace")
     view = _workspace(
@@ -57,7 +57,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _the_one(name: str, flag: str | None, logged: Sequence[str | None]) -> str | None:
+def _only_value(name: str, flag: str | None, logged: Sequence[str | None]) -> str | None:
     """Return the flag's value, else the one that all runs were logged to."""
     if flag is not None:
         return flag

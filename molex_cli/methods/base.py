@@ -36,7 +36,7 @@ class LayerExperts(Protocol):
 class Method:
     """Settings of one way to fine-tune, and what can be done to a model that was tuned that way.
 
-    What a method does not say it cannot do is refused by its name: nothing is guessed from its modules.
+    What a method does not define is refused by its name: nothing is guessed from its modules.
     """
 
     starts_at_base: ClassVar[bool] = True

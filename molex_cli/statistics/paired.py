@@ -34,7 +34,7 @@ class Interval:
     error: float = math.inf
     """Standard error."""
     degrees_of_freedom: float = 0.0
-    """Degrees of freedom."""
+    """Of Student's t."""
     of_seeds: float = 0.0
     """The part of the error's square that more seeds would make smaller."""
 
@@ -175,8 +175,8 @@ def power(effect: float, error: float, degrees_of_freedom: float, alpha: float =
     if error < TIE:
         return 1.0 if effect else alpha
     shift, edge = effect / error, float(stats.t.ppf(1 - alpha / 2, degrees_of_freedom))
-    found = 1 - stats.nct.cdf(edge, degrees_of_freedom, shift) + stats.nct.cdf(-edge, degrees_of_freedom, shift)
-    return float(found) if math.isfinite(found) else 1.0  # scipy gives up where the effect is beyond doubt
+    chance = 1 - stats.nct.cdf(edge, degrees_of_freedom, shift) + stats.nct.cdf(-edge, degrees_of_freedom, shift)
+    return float(chance) if math.isfinite(chance) else 1.0  # scipy gives up where the effect is beyond doubt
 
 
 def detectable_effect(interval: Interval, alpha: float = 0.05, wanted: float = 0.8) -> float:
