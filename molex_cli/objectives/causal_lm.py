@@ -18,7 +18,7 @@ from molex_cli.config.task import AnswerMode, Kind, Scored, Task
 from molex_cli.data.batches import collate, slices
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.prompts import encode_questions, letter, questions
-from molex_cli.data.reading import Split, spoken
+from molex_cli.data.reading import Split, label_words
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import compute_scores, majority_scores
 from molex_cli.metrics.classification import accuracy
@@ -129,7 +129,7 @@ class CausalLM:
 
     def _extracted(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
         """Look for exactly one answer in each text; a text with none or several is wrong."""
-        answers = [found_answer(text, self.task.language, list(map(spoken, self.labels))) for text in texts]
+        answers = [found_answer(text, self.task.language, list(map(label_words, self.labels))) for text in texts]
         predictions = [-1 if answer is None else answer for answer in answers]
         rows = [
             {

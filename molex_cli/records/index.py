@@ -54,15 +54,15 @@ def _copied(line: Any, folder: Path) -> Record | None:
 
 
 def _lines(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    by_folder: dict[str, Any] = {}
     if path.exists():
         for text in lines_of(path):
             try:
                 line = json.loads(text)
-                found[line["folder"]] = line
+                by_folder[line["folder"]] = line
             except (json.JSONDecodeError, TypeError, KeyError):
                 continue
-    return found
+    return by_folder
 
 
 def _short(record: Record) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a record says of a training: how it was scored, sums over the steps, collapsed routers, failed checks."""
+"""What a record keeps of a training: how it was scored, sums over the steps, collapsed routers, failed checks."""
 
 import dataclasses
 import json
