@@ -26,7 +26,8 @@ from molex_cli.runtime import distributed, hardware
 from molex_cli.tracking.events import Evaluated, Noted
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
-from molex_cli.training.loop import GradientFlow, Training
+from molex_cli.training.gradient_flow import GradientFlow
+from molex_cli.training.loop import Training
 from molex_cli.training.stage import Stage, started
 from molex_cli.training.state import TrainingState
 from molex_cli.training.summary import CollapseAlarm, Summary, checked, evaluation, mark

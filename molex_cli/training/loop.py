@@ -2,14 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from molex_cli.config.schema import LearningRateSchedule, Train
 from molex_cli.data.batches import Microbatch, epoch_order, microbatches
@@ -20,11 +19,10 @@ from molex_cli.objectives.base import Batch, Objective, for_model, on
 from molex_cli.runtime import distributed
 from molex_cli.runtime.hardware import stream_seed
 from molex_cli.tracking.events import Step
+from molex_cli.training.gradient_flow import GradientFlow
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-FLOW_STEPS = 20  # steps within which every trainable tensor should have received a gradient
 
 
 @dataclass(frozen=True)
@@ -92,38 +90,6 @@ def optimizer(adapted: Adapted, learning_rate: float, weight_decay: float) -> to
 
 
 @dataclass
-class GradientFlow:
-    """Watches which trainable tensors have received a gradient; those that never do are named."""
-
-    waiting: dict[str, Tensor]
-    steps: int = 0
-    excused: Callable[[], dict[str, str]] = dict
-
-    @classmethod
-    def of(cls, adapted: Adapted) -> "GradientFlow":
-        """Return a watch over everything the method trains."""
-        return cls(dict(adapted.trainable()), excused=adapted.unused)
-
-    def observe(self) -> None:
-        """Look at the gradients of this step."""
-        self.steps += 1
-        if self.steps > FLOW_STEPS or not self.waiting:
-            return
-        seen = [name for name, p in self.waiting.items() if p.grad is not None and bool(p.grad.any())]
-        for name in seen:
-            del self.waiting[name]
-
-    def report(self) -> dict[str, Any]:
-        """Return the check for the record: passed, and the tensors without a gradient."""
-        excused = self.excused()
-        dead = sorted(name for name in self.waiting if name not in excused)
-        # Until B has moved from zero, the gradient of A and of the router is zero: one step shows nothing.
-        judged = self.steps >= 2
-        reasons = {name: why for name, why in excused.items() if name in self.waiting}
-        return {"passed": not dead if judged else None, "without_gradient": dead, "known": reasons, "steps": self.steps}
-
-
-@dataclass
 class Training:
     """What a training carries from step to step, and all that a checkpoint must keep of it.
 
@@ -156,7 +122,10 @@ def steps(
     seed: int,
     accelerator: "Accelerator",
 ) -> Iterator[Step]:
-    """Train to the end of the schedule and yield each optimizer step that is left; the seed and lengths order rows."""
+    """Train to the end of the schedule and yield each optimizer step that is left.
+
+    The order of the rows depends on the seed and their lengths alone.
+    """
     schedule = Schedule.of(settings, len(encoded.ids))
     pad_id = training.adapted.backbone.tokenizer.pad_token_id
     for rows in islice(schedule.batches(encoded.lengths, seed), training.step, None):
