@@ -48,15 +48,15 @@ def run(
 def _acquired(experiment: schema.Experiment) -> RunLock:
     """Return the same lock in all processes of a run; the first one holds it."""
     own = run_id.acquired(experiment) if distributed.rank() == 0 else None
-    found = distributed.broadcast((own.folder, own.state, own.record) if own else None)
+    shared = distributed.broadcast((own.folder, own.state, own.record) if own else None)
     if own is None:
-        assert found is not None
-        return RunLock(*found)
+        assert shared is not None
+        return RunLock(*shared)
     return own
 
 
 def _run(experiment: schema.Experiment, lock: RunLock, extra_sinks: tuple[Sink, ...]) -> records.Record:
-    """Train in the run's folder and see to it that the record says how that ended."""
+    """Train in the run's folder and record how that ended."""
     folder = lock.folder
     earlier = state.load(folder)
     if earlier is not None:

@@ -1,1 +1,1 @@
-"""What a saved run knows and what it loses: probes and ablations."""
+"""What the layers of a saved run encode, and what it loses without its parts: probes and ablations."""

@@ -14,7 +14,7 @@ from molex_cli.statistics.expert_similarity import ExpertSimilarity, layer_and_m
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss:
+class AblatedPart:
     """What the score changes by without a layer's experts (or guest), or without one of its experts."""
 
     layer: int
@@ -28,12 +28,12 @@ class Loss:
     of: int
 
 
-def ablated(run: SavedRun, request: EvaluationRequest, *, each_expert: bool) -> tuple[float, list[Loss]]:
+def ablated(run: SavedRun, request: EvaluationRequest, *, each_expert: bool) -> tuple[float, list[AblatedPart]]:
     """Return the score of the whole run, and what it loses without each part."""
     split, objective = prepared(run, request)
     whole = predictions(run, request, split, objective)
     metric = request.task.metrics[0]
-    found = []
+    ablations = []
     layers = run.experiment.method.experts(run.adapted)
     for layer, expert in parts(layers, each_expert=each_expert):
         with layers[layer].without(expert):
@@ -43,8 +43,8 @@ def ablated(run: SavedRun, request: EvaluationRequest, *, each_expert: bool) -> 
         if values[0] is not None and values[1] is not None:
             interval = paired.example_interval(values[0] - values[1])
         pairs = zip(rest.rows, whole.rows, strict=True)
-        found.append(
-            Loss(
+        ablations.append(
+            AblatedPart(
                 layer=layer,
                 expert=expert,
                 score=rest.scores[metric],
@@ -55,7 +55,7 @@ def ablated(run: SavedRun, request: EvaluationRequest, *, each_expert: bool) -> 
                 of=len(whole.rows),
             )
         )
-    return whole.scores[metric], found
+    return whole.scores[metric], ablations
 
 
 def parts(layers: Mapping[int, LayerExperts], *, each_expert: bool) -> list[tuple[int, int | None]]:

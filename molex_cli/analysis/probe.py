@@ -51,14 +51,14 @@ def probed(run: SavedRun, task: Task, data_dir: str | None, max_rows: int | None
     cache = Path(run.experiment.cache_dir) if run.experiment.cache_dir else default_cache_dir()
     tokenizer, length = run.adapted.backbone.tokenizer, run.experiment.train.max_length
     encoded = {name: encode(split, tokenizer, length, cache) for name, split in splits.items()}
-    found = {name: features(run, each, token) for name, each in encoded.items()}
+    features_of = {name: features(run, each, token) for name, each in encoded.items()}
     scores, training = [], []
-    for layer in range(found["train"].shape[1]):
-        model = _fitted(found["train"][:, layer], encoded["train"].labels, task.kind)
-        said = model.predict(found["validation"][:, layer]).tolist()
-        scores.append(compute_scores(task.metrics, said, encoded["validation"].labels))
-        known = model.predict(found["train"][:, layer]).tolist()
-        training.append(compute_scores(task.metrics[:1], known, encoded["train"].labels)[task.metrics[0]])
+    for layer in range(features_of["train"].shape[1]):
+        model = _fitted(features_of["train"][:, layer], encoded["train"].labels, task.kind)
+        predicted = model.predict(features_of["validation"][:, layer]).tolist()
+        scores.append(compute_scores(task.metrics, predicted, encoded["validation"].labels))
+        predicted = model.predict(features_of["train"][:, layer]).tolist()
+        training.append(compute_scores(task.metrics[:1], predicted, encoded["train"].labels)[task.metrics[0]])
     majority = majority_scores(task.metrics, encoded["train"].labels, encoded["validation"].labels)
     return Probe(token, scores, training, majority)
 

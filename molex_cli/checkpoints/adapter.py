@@ -27,7 +27,7 @@ BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to c
 
 @dataclass(frozen=True)
 class Saved:
-    """What an adapter file says of itself."""
+    """What an adapter file holds beside the tensors."""
 
     experiment: schema.Experiment
     labels: list[str]
@@ -46,7 +46,7 @@ def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
 
 
 def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: list[str], step: int) -> None:
-    """Write the trained tensors with the settings that rebuild their places."""
+    """Write the trained tensors with the settings that rebuild the model around them."""
     tensors = {name: p.detach().cpu().contiguous() for name, p in adapted.trainable().items()}
     about = {
         "format": FORMAT,
@@ -60,13 +60,13 @@ def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: li
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file beside its place and rename it."""
-    with renamed_when_whole(path) as beside:
-        save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, beside, metadata)
+    """Write a safetensors file under a temporary name and rename it."""
+    with renamed_when_whole(path) as temporary:
+        save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, temporary, metadata)
 
 
 def read_about(path: Path) -> Saved:
-    """Return what an adapter file says of itself; raise CheckpointError if it is none of ours."""
+    """Return what an adapter file holds beside the tensors; raise CheckpointError for a foreign one."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -128,7 +128,7 @@ def reload_check(
 ) -> dict[str, Any]:
     """Return whether the adapter on disk gives the logits (or likelihoods) that the trained model gives.
 
-    `place` puts another model where and how this one is.
+    `place` puts another model on the same device in the same formats as this one.
     """
     device = next(iter(adapted.trainable().values())).device
     few = encoded.first(2 * batch_size)

@@ -1,4 +1,4 @@
-"""A folder that is written beside its place and renamed; no torch."""
+"""A folder that is written under a temporary name and then renamed; no torch."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +21,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside = stack.enter_context(folder_renamed_when_whole(path))
+            temporary = stack.enter_context(folder_renamed_when_whole(path))
         except OSError as error:
             raise RecordError(f"--output must be a folder that can be written, got {path} ({error.strerror})") from None
-        yield beside
+        yield temporary

@@ -12,7 +12,7 @@ from molex_cli.runtime.hardware import Base
 
 
 def merge(run: Path, which: str, output: Path) -> Saved:
-    """Write the run's model with its updates in the weights, and its tokenizer; return what its file says."""
+    """Write the run's model with its updates in the weights, and its tokenizer; return its settings."""
     require_new(output)
     file = adapter_file(run, which)
     _require_one_weight(adapter.read_about(file))
@@ -20,7 +20,7 @@ def merge(run: Path, which: str, output: Path) -> Saved:
     if adapted.routers:
         raise MethodError(
             "molex merge must be given a run without routers, got one whose expert or layer depends on the input, so "
-            "that no one weight is equal to it; ask the run itself with molex predict"
+            "that no one weight is equal to it; use the run itself, with molex predict"
         )
     saved.experiment.method.merge(adapted)
     config = adapted.model.config

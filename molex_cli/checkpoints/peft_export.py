@@ -14,7 +14,7 @@ FILE, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's name
 
 
 def export(run: Path, which: str, output: Path) -> Saved:
-    """Write a run's adapter as PEFT's and return what the run's file says of itself."""
+    """Write a run's adapter as PEFT's and return the run's settings."""
     require_new(output)
     try:
         import peft  # noqa: F401

@@ -30,13 +30,13 @@ from molex_cli.models.loading import skeleton
 from molex_cli.models.structure import ALL_LINEAR, Backbone
 from molex_cli.objectives import head_outputs
 
-# What a config may say without changing what the tensors mean, or what is read from it below.
+# Keys of a config that do not change what the tensors mean, or that are read below.
 UNDERSTOOD = {"peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "bias", "init_lora_weights"}
 HARMLESS = {"auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode"}
 HARMLESS |= {"layers_pattern", "layers_to_transform", "megatron_core", "modules_to_save", "peft_version"}
 HARMLESS |= {"qalora_group_size", "revision", "target_modules", "task_type"}
-# How A and B began does not matter, unless the beginning was taken out of the base's own weights.
-BEGAN_APART = (True, False, None, "gaussian", "orthogonal")
+# How A and B were initialised does not matter, unless that changed the base's own weights.
+KEEP_BASE_WEIGHTS = (True, False, None, "gaussian", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Adapter:
 
 
 def read(folder: Path) -> Adapter:
-    """Return what a PEFT folder holds; raise CheckpointError for what LoRA here cannot say."""
+    """Return what a PEFT folder holds; raise CheckpointError for what LoRA here cannot represent."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(folder / FILE)
@@ -83,15 +83,15 @@ def read(folder: Path) -> Adapter:
     return Adapter(folder, settings, tensors, config.get("base_model_name_or_path"))
 
 
-def import_adapter(theirs: Adapter, given: schema.Experiment, output: Path) -> schema.Experiment:
-    """Write a saved run that answers as the adapter does, and return its experiment."""
+def import_adapter(imported: Adapter, given: schema.Experiment, output: Path) -> schema.Experiment:
+    """Write a saved run that predicts as the adapter does, and return its experiment."""
     require_new(output)
     labels = list(given.task.labels or ()) or reading.read(given.task, given.data_dir, given.train.max_rows)[1]
     backbone = skeleton(given.model, head_outputs(given.task, given.model, labels))
-    method = dataclasses.replace(theirs.settings, targets=_shortest(backbone, theirs))
+    method = dataclasses.replace(imported.settings, targets=_shortest(backbone, imported))
     experiment = dataclasses.replace(given, method=method)
     adapted = adapter.adapt(experiment, labels)
-    _fill(adapted, theirs)
+    _fill(adapted, imported)
     settings = schema.as_data(experiment)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = records.Record(
@@ -118,45 +118,45 @@ def _require_plain(folder: Path, config: Mapping[str, Any]) -> None:
     problems = {key: value for key, value in config.items() if value and key not in UNDERSTOOD | HARMLESS}
     if config.get("bias", "none") != "none":
         problems["bias"] = config["bias"]
-    if config.get("init_lora_weights") not in BEGAN_APART:
+    if config.get("init_lora_weights") not in KEEP_BASE_WEIGHTS:
         problems["init_lora_weights"] = config["init_lora_weights"]
     if problems:
         key, value = next(iter(problems.items()))
         raise CheckpointError(f"{folder} must be plain LoRA to be imported, got {key}={json.dumps(value)} in {CONFIG}")
 
 
-def _shortest(backbone: Backbone, theirs: Adapter) -> list[str]:
+def _shortest(backbone: Backbone, imported: Adapter) -> list[str]:
     """Return the shortest patterns that name just the adapted linears."""
-    names = theirs.settings.targets
-    chosen = {linear.name for linear in backbone.targets(names, str(theirs.folder))}
+    names = imported.settings.targets
+    chosen = {linear.name for linear in backbone.targets(names, str(imported.folder))}
     for patterns in ([ALL_LINEAR], sorted({name.rpartition(".")[2] for name in names})):
         if {linear.name for linear in backbone.targets(patterns)} == chosen:
             return patterns
     return names
 
 
-def _fill(adapted: Adapted, theirs: Adapter) -> None:
+def _fill(adapted: Adapted, imported: Adapter) -> None:
     """Copy PEFT's tensors into our parameters; each tensor must have its parameter, and each parameter its tensor."""
-    left = dict(theirs.tensors)
+    left = dict(imported.tensors)
     for name, parameter in adapted.trainable().items():
         linear, _, part = name.rpartition(".")
         name_there = PREFIX + {"down": f"{linear}.lora_A.weight", "up": f"{linear}.lora_B.weight"}.get(part, name)
         if name_there not in left:
             raise CheckpointError(
-                f"{theirs.folder} must hold all that is trained here, got no {name_there}; a head belongs into "
+                f"{imported.folder} must hold all that is trained here, got no {name_there}; a head belongs into "
                 "modules_to_save"
             )
         tensor = left.pop(name_there)
         shaped = {"down": lambda a: a[None], "up": lambda b: b.t()[None]}.get(part, lambda same: same)(tensor)
         if shaped.shape != parameter.shape:
             raise CheckpointError(
-                f"{theirs.folder}: {name_there} must fit {list(parameter.shape)}, got {list(shaped.shape)}; it was "
+                f"{imported.folder}: {name_there} must fit {list(parameter.shape)}, got {list(shaped.shape)}; it was "
                 "trained on another model or another number of labels"
             )
         with torch.no_grad():
             parameter.copy_(shaped)
     if left:
         raise CheckpointError(
-            f"{theirs.folder} must hold low-rank updates and the head alone, got {min(left)} too, which LoRA "
+            f"{imported.folder} must hold low-rank updates and the head alone, got {min(left)} too, which LoRA "
             "here does not train"
         )

@@ -1,4 +1,4 @@
-"""A saved run, opened again: scored on any task and split, or asked about new rows."""
+"""A saved run, opened again: scored on any task and split, or predicting new rows."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ from molex_cli.runtime import hardware
 
 @dataclass(frozen=True)
 class SavedRun:
-    """An adapted model with what its file says of it."""
+    """An adapted model with what its adapter file holds of the run."""
 
     folder: Path
     file: Path
@@ -45,7 +45,7 @@ class SavedRun:
     device: torch.device
 
     def objective(self, task: Task, labels: Sequence[str], mapping: Mapping[str, str]) -> Objective:
-        """Return how this model is asked a task's questions; raise TaskError where it cannot be."""
+        """Return the objective that scores this model on a task; raise TaskError where none can."""
         own = self.experiment.task
         model = self.experiment.model
         chosen, trained = answer_mode(task, model), answer_mode(own, model)
@@ -55,12 +55,12 @@ class SavedRun:
                 f"task={task.name} must be of the kind that the run was trained on, got {task.kind.name} for a run on "
                 f"{own.name} ({own.kind.name})"
             )
-        found = build_objective(task, model, labels)
-        if task.kind is Kind.classification and isinstance(found, Classification):
-            found.label_of_output = _label_of_output(self.labels, labels, mapping)
+        objective = build_objective(task, model, labels)
+        if task.kind is Kind.classification and isinstance(objective, Classification):
+            objective.label_of_output = _label_of_output(self.labels, labels, mapping)
         elif mapping:
             raise ConfigError(f"map must be left out where no labels are predicted, got {dict(mapping)}")
-        return found
+        return objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def scored(run: SavedRun, request: EvaluationRequest, perturbation: tuple[str, f
     task = request.task
     split, objective = prepared(run, request)
     batch_size = request.batch_size or run.experiment.train.eval_batch_size
-    found = _answers(run, objective, split, request, batch_size, perturbation)
+    predicted = _predictions(run, objective, split, request, batch_size, perturbation)
     result = {
         "task": task.name,
         "where": dict(task.where),
@@ -116,9 +116,9 @@ def scored(run: SavedRun, request: EvaluationRequest, perturbation: tuple[str, f
         "seed": request.seed,
         "mapping": dict(request.mapping),
         "max_length": request.max_length or run.experiment.train.max_length,
-        "scores": found.scores,
-        "loss": found.loss,
-        "degenerate": found.doubts(),
+        "scores": predicted.scores,
+        "loss": predicted.loss,
+        "degenerate": predicted.degenerate(),
         "rows": split.num_rows,
         "rows_used": len(split.ids),
         "fingerprint": split.fingerprint,
@@ -132,12 +132,12 @@ def scored(run: SavedRun, request: EvaluationRequest, perturbation: tuple[str, f
     name = f"{task.name.replace('/', '-')}-{request.split}-{digest(identity)}"
     folder = subfolder(run.folder, "evaluations")
     records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
-    records.write_rows(folder / f"{name}-predictions.jsonl", found.rows)
+    records.write_rows(folder / f"{name}-predictions.jsonl", predicted.rows)
     return result
 
 
 def prepared(run: SavedRun, request: EvaluationRequest) -> tuple[Split, Objective]:
-    """Return the rows of a request and how the run is asked."""
+    """Return the rows of a request and the objective that scores them."""
     task = request.task
     own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}
     labels = task.labels or (run.labels if own else [])
@@ -146,12 +146,14 @@ def prepared(run: SavedRun, request: EvaluationRequest) -> tuple[Split, Objectiv
 
 
 def predictions(run: SavedRun, request: EvaluationRequest, split: Split, objective: Objective) -> Predictions:
-    """Return what the run says of these rows, and write nothing."""
-    return _answers(run, objective, split, request, request.batch_size or run.experiment.train.eval_batch_size, None)
+    """Return the run's predictions of these rows, and write nothing."""
+    return _predictions(
+        run, objective, split, request, request.batch_size or run.experiment.train.eval_batch_size, None
+    )
 
 
 def digest(content: Any) -> str:
-    """Return eight letters that tell one request from another in a file's name."""
+    """Return eight letters that distinguish one request from another in a file's name."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
@@ -166,7 +168,7 @@ def subfolder(folder: Path, name: str) -> Path:
 
 
 def predict(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the run says of rows that have the columns (and choices) of its task, or of the task's files."""
+    """Return the run's predictions of rows that have the columns (and choices) of its task, or of the task's files."""
     task = run.experiment.task
     dummy: Any = {Kind.regression: 0.0, Kind.generation: ("",)}.get(task.kind, 0)
     files = task.files if task.files.train else task.official
@@ -176,11 +178,11 @@ def predict(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     split = Split([str(i) for i in range(len(texts))], texts, [dummy] * len(texts), choices if any(choices) else [])
     objective = run.objective(task, run.labels, {})
     size = run.experiment.train.eval_batch_size
-    found = _answers(run, objective, split, EvaluationRequest(task=task), size, None, scored_by=())
-    return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in found.rows]
+    predicted = _predictions(run, objective, split, EvaluationRequest(task=task), size, None, scored_by=())
+    return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in predicted.rows]
 
 
-def _answers(
+def _predictions(
     run: SavedRun,
     objective: Objective,
     split: Split,

@@ -4,7 +4,7 @@ A command is one file in this folder, which is found by itself; nothing else is 
 file: `score_range.py` is `molex score-range`, and a name that Python has taken ends in an underscore, as in `list_.py`.
 The file has a string `SUMMARY`, its line in `molex --help`, and a function `main(argv)`, which states its arguments
 with `parser.Parser`, prints, and returns the exit code. `SUMMARY` is read from the source, so what is heavy is imported
-inside `main` and costs the other commands nothing. A file without `SUMMARY` is shared by several commands.
+inside `main` and costs the other commands nothing. A file without `SUMMARY` is no command: others use it.
 """
 
 import os

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,38 @@ from molex_cli.errors import ConfigError, MolexError
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
-    from molex_cli.cost.training_step import Arm
+    from molex_cli.cost.training_step import Arm, Load
 
 SUMMARY = "step time and memory as ratios to BitFit, PEFT's LoRA and a loop over experts; --inference: of answering"
 
 
 def main(argv: list[str]) -> int:
     """Measure the chosen methods against BitFit, PEFT's LoRA and a loop over experts."""
+    options = _parser().parse(argv)
+    _check(options)
+    experiments = _experiments(options)
+    if options.inference:
+        return bench_inference.main(options, experiments)
+
+    from molex_cli.cost import training_step
+
+    work = training_step.Load(rows=options.rows, tokens=options.tokens, rounds=options.rounds)
+    if options.memory_of:
+        dropout = (options.dropout or [None])[0]
+        print(training_step.peak_memory(options.memory_of, _with_dropout(experiments, dropout), work))
+        return 0
+    report = []
+    for dropout in options.dropout or [None]:
+        arms = _measured(_with_dropout(experiments, dropout), work, options, argv, dropout)
+        report.append({"dropout": dropout, "arms": [dataclasses.asdict(arm) for arm in arms]})
+        if not options.json:
+            _print(arms, experiments[0], dropout, work.rows, work.tokens)
+    if options.json:
+        print(json.dumps(report))
+    return 0
+
+
+def _parser() -> Parser:
     parser = Parser(
         "bench",
         "Step time and peak memory of training, as ratios: to BitFit (the frozen floor), to PEFT's LoRA "
@@ -38,36 +64,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     bench_inference.add_arguments(parser)
-    options = parser.parse(argv)
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise ConfigError for flags that cannot be measured."""
     for name in ("rows", "tokens", "rounds"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not all(0 <= dropout < 1 for dropout in options.dropout or []):
         raise ConfigError(f"--dropout must be at least 0 and below 1, got {options.dropout}")
     bench_inference.refuse_mixed(options)
-    if options.inference:
-        return bench_inference.main(options, _experiments(options))
-    experiments = _experiments(options)
-
-    from molex_cli.cost import training_step
-
-    work = training_step.Load(rows=options.rows, tokens=options.tokens, rounds=options.rounds)
-    if options.memory_of:
-        at = [_with_dropout(experiment, (options.dropout or [None])[0]) for experiment in experiments]
-        print(training_step.peak_memory(options.memory_of, at, work))
-        return 0
-    report = []
-    for dropout in options.dropout or [None]:
-        at = [_with_dropout(experiment, dropout) for experiment in experiments]
-        arms = training_step.measured(at, work)
-        if not options.no_memory and Path("/proc/self/clear_refs").exists():
-            training_step.with_memory(arms, {arm.name: _memory(arm.name, argv, dropout) for arm in arms})
-        report.append({"dropout": dropout, "arms": arms})
-        if not options.json:
-            _print(arms, experiments[0], dropout, work.rows, work.tokens)
-    if options.json:
-        print(json.dumps([entry | {"arms": [dataclasses.asdict(arm) for arm in entry["arms"]]} for entry in report]))
-    return 0
 
 
 def _experiments(options: argparse.Namespace) -> "list[Experiment]":
@@ -77,14 +84,30 @@ def _experiments(options: argparse.Namespace) -> "list[Experiment]":
     return [overrides.checked(command_line.CommandLine(overrides=line)) for line in lines]
 
 
-def _with_dropout(experiment: "Experiment", dropout: float | None) -> "Experiment":
-    """Return the experiment with this dropout in its adapters, where it has any."""
+def _with_dropout(experiments: "Sequence[Experiment]", dropout: float | None) -> "list[Experiment]":
+    """Return the experiments with this dropout in their adapters, where they have any."""
     if dropout is None:
-        return experiment
-    return dataclasses.replace(experiment, method=experiment.method.with_dropout(dropout))
+        return list(experiments)
+    return [dataclasses.replace(each, method=each.method.with_dropout(dropout)) for each in experiments]
 
 
-def _memory(name: str, argv: list[str], dropout: float | None) -> int:
+def _measured(
+    experiments: "Sequence[Experiment]",
+    work: "Load",
+    options: argparse.Namespace,
+    argv: Sequence[str],
+    dropout: float | None,
+) -> "list[Arm]":
+    """Return the step time of every arm and, where the system tells a process its peak, the memory."""
+    from molex_cli.cost import training_step
+
+    arms = training_step.measured(experiments, work)
+    if not options.no_memory and Path("/proc/self/clear_refs").exists():
+        training_step.with_memory(arms, {arm.name: _memory(arm.name, argv, dropout) for arm in arms})
+    return arms
+
+
+def _memory(name: str, argv: Sequence[str], dropout: float | None) -> int:
     """Return the peak memory of one arm, measured in a process of its own."""
     kept = list(argv)
     if "--dropout" in kept:
@@ -110,13 +133,9 @@ def _print(arms: "list[Arm]", experiment: "Experiment", dropout: float | None, r
     title = f"{experiment.model.name}, {rows} x {tokens} tokens"
     table = Table(title=title if dropout is None else f"{title}, adapter dropout {dropout:g}", box=None, pad_edge=False)
     table.add_column("arm")
-    table.add_column("ms a step", justify="right")
-    for other in others:
-        table.add_column(f"x {other}", justify="right")
-    if arms[0].memory_bytes is not None:
-        table.add_column("peak MB", justify="right")
-        for other in others[:2]:
-            table.add_column(f"x {other}", justify="right")
+    memory = [] if arms[0].memory_bytes is None else ["peak MB", *(f"x {other}" for other in others[:2])]
+    for column in ("ms a step", *(f"x {other}" for other in others), *memory):
+        table.add_column(column, justify="right")
     for arm in arms:
         cells = [arm.name, f"{arm.milliseconds:.0f}", *(f"{arm.time_ratio[other]:.2f}" for other in others)]
         if arm.memory_bytes is not None:

@@ -59,34 +59,39 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
 
     from molex_cli.cost import inference
 
-    new_tokens = NEW_TOKENS if options.new_tokens is None else options.new_tokens
-    if not inference.generates(first.model):
-        if options.new_tokens is not None:
-            raise ConfigError(
-                f"--new-tokens must be left out with an encoder, which generates none, got {options.new_tokens} with "
-                f"{first.model.name}; choose a decoder, such as model=smollm2_135m"
-            )
-        new_tokens = 0
     work = inference.Load(
         rows=options.rows,
         tokens=options.tokens,
         rounds=options.rounds,
-        new_tokens=new_tokens,
+        new_tokens=_new_tokens(options.new_tokens, first),
         training=options.training,
     )
     rank = options.lora_rank or update.rank
-    arms = inference.setups(first.method, rank, pairs, [experiment.method for experiment in experiments[1:]])
-    found = inference.measured(arms, first, work)
+    setups = inference.setups(first.method, rank, pairs, [experiment.method for experiment in experiments[1:]])
+    arms = inference.measured(setups, first, work)
     title = f"{first.model.name}, {work.rows} x {work.tokens} tokens, experts of rank {update.rank}, LoRA {rank}"
     if options.json:
         conditions = {"model": first.model.name, "rank": update.rank, "lora_rank": rank}
-        measures = list(found[0].measures)
-        table = conditions | dataclasses.asdict(work) | {"measures": measures}
-        print(json.dumps([table | {"arms": [dataclasses.asdict(arm) for arm in found]}]))
+        table = conditions | dataclasses.asdict(work) | {"measures": list(arms[0].measures)}
+        print(json.dumps([table | {"arms": [dataclasses.asdict(arm) for arm in arms]}]))
     else:
-        _print(found, title, first.model.name, work)
+        _print(arms, title, first.model.name, work)
     if options.plot:
-        _draw(found, title, Path(options.plot))
+        _draw(arms, title, Path(options.plot))
+    return 0
+
+
+def _new_tokens(wanted: int | None, experiment: "Experiment") -> int:
+    """Return how many tokens each row generates: none with an encoder; raise ConfigError where it should."""
+    from molex_cli.cost import inference
+
+    if inference.generates(experiment.model):
+        return NEW_TOKENS if wanted is None else wanted
+    if wanted is not None:
+        raise ConfigError(
+            f"--new-tokens must be left out with an encoder, which generates none, got {wanted} with "
+            f"{experiment.model.name}; choose a decoder, such as model=smollm2_135m"
+        )
     return 0
 
 
@@ -136,9 +141,9 @@ def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
         for column in ("ms", "tokens/s", *(f"x {other}" for other in others)):
             table.add_column(column, justify="right")
         for arm in arms:
-            if found := arm.measures.get(measure):
-                ratios = (f"{found.ratio[other]:.2f}" for other in others)
-                table.add_row(arm.name, f"{found.milliseconds:.1f}", f"{found.tokens_per_second:.0f}", *ratios)
+            if cost := arm.measures.get(measure):
+                ratios = (f"{cost.ratio[other]:.2f}" for other in others)
+                table.add_row(arm.name, f"{cost.milliseconds:.1f}", f"{cost.tokens_per_second:.0f}", *ratios)
         terminal.print(table)
     if not work.new_tokens:
         terminal.print(f"{model} is an encoder: it generates no tokens, so nothing is measured of them")
@@ -149,14 +154,8 @@ def _draw(arms: "Sequence[Arm]", title: str, path: Path) -> None:
     from molex_cli.compare import plots
     from molex_cli.cost.inference import BASE, UNMERGED
 
-    ratios: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    unmerged = {}
-    for arm in arms:
-        for measure, found in arm.measures.items():
-            if arm.experts is not None:
-                ratios.setdefault((measure, f"top {arm.top_k}"), []).append((arm.experts, found.ratio[BASE]))
-            elif arm.name == UNMERGED:
-                unmerged[measure] = found.ratio[BASE]
+    ratios = _ratios(arms)
+    unmerged = {m: cost.ratio[BASE] for arm in arms if arm.name == UNMERGED for m, cost in arm.measures.items()}
     colours = list(dict.fromkeys([*(measure for measure, _ in ratios), *unmerged, BASE]))
     styles = list(dict.fromkeys(top for _, top in ratios))
     lines = []
@@ -173,3 +172,16 @@ def _draw(arms: "Sequence[Arm]", title: str, path: Path) -> None:
         figure.savefig(path, dpi=150)
     except OSError as error:
         raise ConfigError(f"--plot must be a file that can be written, got {path} ({error})") from None
+
+
+def _ratios(arms: "Sequence[Arm]") -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Return mean experts and cost of MoLA's arms, for each measure and top k."""
+    from molex_cli.cost.inference import BASE
+
+    ratios: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for arm in arms:
+        if arm.experts is None:
+            continue
+        for measure, cost in arm.measures.items():
+            ratios.setdefault((measure, f"top {arm.top_k}"), []).append((arm.experts, cost.ratio[BASE]))
+    return ratios

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 
 
 def _facts(record: Any) -> dict[str, Any]:
-    """Return what may tell a run from another: settings, data, versions, cost, scores."""
+    """Return in what two runs may differ: settings, data, versions, cost, scores."""
     if record.status == "running":
         raise ConfigError(f"a run must have ended to be compared, got {record.name} (seed {record.seed}) still running")
     scores = {which: record.scores[which]["scores"] for which in ("last", "best") if which in record.scores}

@@ -3,12 +3,15 @@
 import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
-from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from molex_cli.checkpoints.saved_run import EvaluationRequest
+    from molex_cli.config.schema import Experiment
 
 SUMMARY = "score a saved run on any task or split, with mistakes or noise in its input if you like"
 KEYS = """\
@@ -28,7 +31,7 @@ READ = ("task", "data_dir", "train.max_rows", "train.max_length", "train.eval_ba
 
 
 @dataclass(kw_only=True)
-class Settings(saved.Opened):
+class Settings(saved.SavedRunSettings):
     """What is scored."""
 
     split: str = "validation"
@@ -41,12 +44,11 @@ class Settings(saved.Opened):
     def perturbations(self) -> list[tuple[str, float] | None]:
         """Return kind and strength of each scoring; None is the text as it is."""
         named = {"noise": self.noise, "characters": self.characters, "words": self.words}
-        found = [(kind, float(strength)) for kind, each in named.items() for strength in each]
-        return [*found] if found else [None]
+        changes = [(kind, float(strength)) for kind, strengths in named.items() for strength in strengths]
+        return [*changes] if changes else [None]
 
 
-def main(argv: list[str]) -> int:
-    """Score a run on its own or another task."""
+def _parser() -> Parser:
     parser = Parser(
         "eval",
         "Score a saved run on any task or split; writes evaluations/ into its folder.",
@@ -55,42 +57,48 @@ def main(argv: list[str]) -> int:
     )
     parser.add_overrides(help=None)
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    options = parser.parse(argv)
-    settings, left = saved.split_settings(Settings, options.overrides)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Score a run on its own or another task."""
+    options = _parser().parse(argv)
+    settings, experiment, given = saved.read(Settings, options.overrides, READ)
     if settings.split not in ("train", "validation", "test"):
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
-    experiment = overrides.checked(command_line.CommandLine(overrides=left))
-    given = saved.require_known(left, READ)
 
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
     run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
-    chosen = experiment if "task" in given else run.experiment
-    tasks = list(chosen.stages.values()) or [chosen.task]
-    results = [
-        saved_run.scored(
-            run,
-            saved_run.EvaluationRequest(
-                task=task,
-                split=settings.split,
-                data_dir=saved.data_dir(run.experiment, experiment, given),
-                max_rows=experiment.train.max_rows,
-                mapping=settings.map,
-                batch_size=experiment.train.eval_batch_size if "train.eval_batch_size" in given else None,
-                max_length=experiment.train.max_length if "train.max_length" in given else None,
-                seed=settings.seed,
-            ),
-            perturbation,
-        )
-        for task in tasks
-        for perturbation in settings.perturbations()
-    ]
+    requests = _requests(settings, run.experiment, experiment, given)
+    changes = settings.perturbations()
+    results = [saved_run.scored(run, request, change) for request in requests for change in changes]
     if options.json:
         print(as_json(results))
     else:
         _print(results, run)
     return 0
+
+
+def _requests(settings: Settings, own: "Experiment", given: "Experiment", keys: set[str]) -> "list[EvaluationRequest]":
+    """Return what to score: the command line's task, else the run's own, which may have stages."""
+    from molex_cli.checkpoints.saved_run import EvaluationRequest
+
+    chosen = given if "task" in keys else own
+    return [
+        EvaluationRequest(
+            task=task,
+            split=settings.split,
+            data_dir=saved.data_dir(own, given, keys),
+            max_rows=given.train.max_rows,
+            mapping=settings.map,
+            batch_size=given.train.eval_batch_size if "train.eval_batch_size" in keys else None,
+            max_length=given.train.max_length if "train.max_length" in keys else None,
+            seed=settings.seed,
+        )
+        for task in list(chosen.stages.values()) or [chosen.task]
+    ]
 
 
 def _print(results: list[dict[str, Any]], run: Any) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
-from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, DataError
 
-SUMMARY = "ask a saved run about lines of a file or of standard input"
+SUMMARY = "predictions of a saved run for lines of a file or of standard input"
 
 
 @dataclass(kw_only=True)
-class Settings(saved.Opened):
+class Settings(saved.SavedRunSettings):
     """Which run."""
 
 
@@ -24,15 +23,13 @@ def main(argv: list[str]) -> int:
     """Print a line of JSON for each line of the input."""
     parser = Parser(
         "predict",
-        "Ask a saved run about lines: the task's columns separated by tabs, or JSON objects with them.",
+        "Predict lines with a saved run: the task's columns separated by tabs, or JSON objects with them.",
         epilog="example: printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
     )
     parser.add_overrides("run=PATH, which=last|best, hardware=...")
     parser.add_argument("--file", default="-", help="file of lines; - is standard input (default)")
     options = parser.parse(argv)
-    settings, left = saved.split_settings(Settings, options.overrides)
-    experiment = overrides.checked(command_line.CommandLine(overrides=left))
-    saved.require_known(left, ("hardware",))
+    settings, experiment, _ = saved.read(Settings, options.overrides, ("hardware",))
 
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json

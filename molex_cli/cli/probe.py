@@ -4,14 +4,14 @@ import argparse
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
-from molex_cli.config import command_line, overrides
 
 if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
+    from molex_cli.checkpoints.saved_run import SavedRun
 
 SUMMARY = "what each layer of a saved run knows of a task, by a linear model on its output"
 KEYS = """\
@@ -22,18 +22,18 @@ settings of molex probe alone
   plot=FILE             draw the first metric against the layer (png, svg, pdf)
 and task=..., data_dir=..., train.max_rows=..., hardware=... as for molex train
 """
+READ = ("task", "data_dir", "train.max_rows", "hardware")
 
 
 @dataclass(kw_only=True)
-class Settings(saved.Opened):
+class Settings(saved.SavedRunSettings):
     """What is read."""
 
     token: str = "auto"
     plot: str | None = None
 
 
-def main(argv: list[str]) -> int:
-    """Print one score a layer."""
+def _parser() -> Parser:
     parser = Parser(
         "probe",
         "Train a linear model on the frozen output of each layer of a saved run, and score it.",
@@ -42,46 +42,60 @@ def main(argv: list[str]) -> int:
     )
     parser.add_overrides(help=None)
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
-    options = parser.parse(argv)
-    settings, left = saved.split_settings(Settings, options.overrides)
-    experiment = overrides.checked(command_line.CommandLine(overrides=left))
-    given = saved.require_known(left, ("task", "data_dir", "train.max_rows", "hardware"))
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Print one score a layer."""
+    options = _parser().parse(argv)
+    settings, experiment, given = saved.read(Settings, options.overrides, READ)
 
     from molex_cli.analysis import probe
     from molex_cli.checkpoints import saved_run
-    from molex_cli.records import as_json, write_text
+    from molex_cli.records import as_json
 
     run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
     task = experiment.task if "task" in given else run.experiment.task
     data_dir = saved.data_dir(run.experiment, experiment, given)
     max_rows = experiment.train.max_rows
-    found = probe.probed(run, task, data_dir, max_rows, settings.token)
+    scored = probe.probed(run, task, data_dir, max_rows, settings.token)
     about = {"task": task.name, "adapter": run.file.name, "step": run.step, "max_rows": max_rows}
-    about |= dataclasses.asdict(found)
-    name = f"{task.name.replace('/', '-')}-{found.token}-{saved_run.digest([run.file.name, max_rows])}"
-    path = saved_run.subfolder(run.folder, "probes") / f"{name}.json"
-    write_text(path, as_json(about, indent=2) + "\n")
+    about |= dataclasses.asdict(scored)
+    path = _written(run, about)
+    title = f"{run.experiment.name}, probed on {task.name}"
     if settings.plot:
-        probe.drawn(found, task.metrics[0], f"{run.experiment.name}, probed on {task.name}", Path(settings.plot))
+        probe.drawn(scored, task.metrics[0], title, Path(settings.plot))
     if options.json:
         print(as_json(about))
     else:
-        _print(found, f"{run.experiment.name}, probed on {task.name} ({found.token} token)", str(path))
+        _print(scored, f"{title} ({scored.token} token)", str(path))
     return 0
 
 
-def _print(found: "Probe", title: str, path: str) -> None:
+def _written(run: "SavedRun", about: dict[str, Any]) -> Path:
+    """Write the probe into the run's folder and return the file."""
+    from molex_cli.checkpoints import saved_run
+    from molex_cli.records import as_json, write_text
+
+    condition = saved_run.digest([run.file.name, about["max_rows"]])
+    name = f"{about['task'].replace('/', '-')}-{about['token']}-{condition}"
+    path = saved_run.subfolder(run.folder, "probes") / f"{name}.json"
+    write_text(path, as_json(about, indent=2) + "\n")
+    return path
+
+
+def _print(scored: "Probe", title: str, path: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    names = list(found.scores[0])
+    names = list(scored.scores[0])
     terminal = Console(highlight=False)
     terminal.print(f"[bold]{title}[/bold]", soft_wrap=True)
     table = Table("layer", box=None, pad_edge=False)
     for name in [*names, f"{names[0]} on training rows"]:
         table.add_column(name, justify="right")
-    for layer, (scores, training) in enumerate(zip(found.scores, found.training, strict=True)):
+    for layer, (scores, training) in enumerate(zip(scored.scores, scored.training, strict=True)):
         table.add_row(str(layer), *(f"{value:.4f}" for value in scores.values()), f"{training:.4f}")
-    table.add_row("majority", *(f"{found.majority[name]:.4f}" for name in names), "")
+    table.add_row("majority", *(f"{scored.majority[name]:.4f}" for name in names), "")
     terminal.print(table)
     terminal.print(f"written to {path}", soft_wrap=True)

@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from molex_cli.config import command_line, overrides
 from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError
 
@@ -17,13 +18,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Opened:
+class SavedRunSettings:
     """Settings of every command that opens a run."""
 
     run: str = ""
     """Folder of a run, or an adapter file."""
     which: str = "last"
     """last or best."""
+
+
+S = TypeVar("S", bound=SavedRunSettings)
+
+
+def read(kind: type[S], arguments: Sequence[str], allowed: Sequence[str]) -> "tuple[S, Experiment, set[str]]":
+    """Return the command's own settings, the other settings over their defaults, and the keys of those others."""
+    own, left = split_settings(kind, arguments)
+    experiment = overrides.checked(command_line.CommandLine(overrides=left))
+    return own, experiment, require_known(left, allowed)
 
 
 def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
@@ -43,9 +54,6 @@ def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
 def data_dir(own: "Experiment", given: "Experiment", keys: set[str]) -> str | None:
     """Return where the data is: what the command line says, else the run's own folder, else MOLEX_DATA."""
     return given.data_dir if "data_dir" in keys else own.data_dir or given.data_dir
-
-
-S = TypeVar("S", bound=Opened)
 
 
 def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:

@@ -37,16 +37,16 @@ def main(argv: list[str]) -> int:
     _require_writable(jobs[0].experiment.output_dir)
     settings = overrides.hydra_settings(line)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
-        return _one(jobs[0].experiment)
+        return _run_one(jobs[0].experiment)
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
-        return application([*line.argv(), *_upwards(jobs[0].experiment, line, settings)], str(line.config_path))
+        return application([*line.argv(), *_maximise(jobs[0].experiment, line, settings)], str(line.config_path))
     from molex_cli.launching.sweeper import sweep
 
     return sweep(jobs, settings)
 
 
 def register_resolvers() -> None:
-    """Let YAML files ask for the choices of a group and for the size of a pool."""
+    """Let YAML files name the choices of a group and the size of a pool."""
     OmegaConf.register_new_resolver("molex_options", _options_line, replace=True)
     OmegaConf.register_new_resolver("molex_slots", _slots, replace=True)
 
@@ -75,7 +75,7 @@ def job(config: DictConfig) -> float:
     return math.nan if score is None else float(score)
 
 
-def _upwards(experiment: schema.Experiment, line: command_line.CommandLine, settings: DictConfig) -> list[str]:
+def _maximise(experiment: schema.Experiment, line: command_line.CommandLine, settings: DictConfig) -> list[str]:
     """Return what makes an optimiser seek high scores where its default is low ones and nothing else is set."""
     direction = settings.hydra.sweeper.get("direction")
     is_set = any("hydra.sweeper.direction" in override for override in line.overrides)
@@ -83,7 +83,7 @@ def _upwards(experiment: schema.Experiment, line: command_line.CommandLine, sett
     return ["hydra.sweeper.direction=maximize"] if direction is not None and better_high and not is_set else []
 
 
-def _one(experiment: schema.Experiment) -> int:
+def _run_one(experiment: schema.Experiment) -> int:
     """Run one experiment; what failed before is tried again, what has finished is shown."""
     from molex_cli.config import run_id
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import METRICS
 
+if TYPE_CHECKING:
+    from molex_cli.records import Record
+
 SUMMARY = "save a W&B workspace of arms and seeds: scores, cost, routing"
 EXTRA = "molex wandb-view must have wandb-workspaces, got none; pip install 'molex[dashboard]'"
 COSTS = ("parameters.trainable", "flops_per_token.active")
+CURVES = ("loss", "balance_loss", "learning_rate", "gradient_norm")
 
 
 def main(argv: list[str]) -> int:
@@ -20,18 +24,18 @@ def main(argv: list[str]) -> int:
     from molex_cli.records import read_record
     from molex_cli.tracking.wandb import has_key
 
-    found = load([Path(path) for path in options.paths])
-    if not found.runs:
+    runs = load([Path(path) for path in options.paths]).runs
+    if not runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(options.paths)}")
-    logs = [run.record.settings["log"] for run in found.runs]
-    project = _the_one("project", options.project, [log["project"] for log in logs]) or "molex"
-    entity = _the_one("entity", options.entity, [log["entity"] for log in logs])
+    logs = [run.record.settings["log"] for run in runs]
+    project = _only_value("project", options.project, [log["project"] for log in logs]) or "molex"
+    entity = _only_value("entity", options.entity, [log["entity"] for log in logs])
     if not options.json and not has_key():
         raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither; --json prints the workspace")
     view = _workspace(
         entity or (_default_entity() if not options.json else ""),
         project,
-        [read_record(run.folder) for run in found.runs],
+        [read_record(run.folder) for run in runs],
     )
     if options.json:
         print(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
@@ -53,12 +57,13 @@ def _parser() -> Parser:
     return parser
 
 
-def _the_one(name: str, asked: str | None, found: Sequence[str | None]) -> str | None:
-    if asked is not None:
-        return asked
-    if len(set(found)) > 1:
-        raise ConfigError(f"--{name} must be given where the runs have several, got {', '.join(map(str, set(found)))}")
-    return found[0]
+def _only_value(name: str, flag: str | None, logged: Sequence[str | None]) -> str | None:
+    """Return the flag's value, else the one that all runs were logged to."""
+    if flag is not None:
+        return flag
+    if len(set(logged)) > 1:
+        raise ConfigError(f"--{name} must be given where the runs have several, got {', '.join(map(str, set(logged)))}")
+    return logged[0]
 
 
 def _default_entity() -> str:
@@ -68,7 +73,7 @@ def _default_entity() -> str:
     return entity
 
 
-def _workspace(entity: str, project: str, runs: Sequence[Any]) -> Any:
+def _workspace(entity: str, project: str, runs: "Sequence[Record]") -> Any:
     """Return the workspace with the panels that these records have something for."""
     try:
         import wandb_workspaces.reports.v2 as panels
@@ -77,35 +82,14 @@ def _workspace(entity: str, project: str, runs: Sequence[Any]) -> Any:
         raise ConfigError(EXTRA) from None
     metrics = sorted({name for run in runs for name in run.scores.get("last", {}).get("scores", {})})
     layers = sorted({layer for run in runs for layer in run.routing}, key=int)
-    by_arm = {"groupby": panels.Config("variant"), "groupby_aggfunc": "mean"}
-
-    def curve(key: str) -> Any:
-        return panels.LinePlot(title=key, x="Step", y=[key], groupby_rangefunc="minmax", **by_arm)
-
-    tasks = sorted({f"{name}/" for run in runs for name in run.scores.get("stages", [])}) or [""]
-    scores = [curve(f"{task}validation/{metric}") for task in tasks for metric in metrics if metric in METRICS]
-    scores += [
-        panels.BarPlot(title=f"{which}/{m}", metrics=[f"{which}/{m}"], **by_arm)
-        for m in metrics
-        for which in ("last", "best")
+    sections = [
+        ws.Section(name="Scores", panels=_score_panels(runs, metrics), is_open=True),
+        ws.Section(name="Cost", panels=_cost_panels(metrics)),
     ]
-    cost = [
-        panels.ScatterPlot(
-            title=f"last/{metric} by {key}", x=panels.Config(key), y=panels.SummaryMetric(f"last/{metric}")
-        )
-        for metric in metrics
-        for key in COSTS
-    ]
-    training = [curve(f"train/{name}") for name in ("loss", "balance_loss", "learning_rate", "gradient_norm")]
-    routing = [
-        panels.LinePlot(title=f"layer {layer}", x="Step", metric_regex=f"^routing/layer_{layer}/expert_.*", **by_arm)
-        for layer in layers
-    ]
-    sections = [ws.Section(name="Scores", panels=scores, is_open=True), ws.Section(name="Cost", panels=cost)]
     if layers:
         pictures = panels.MediaBrowser(title="share of the routing", media_keys=["routing/usage"])
-        sections.append(ws.Section(name="Routing", panels=[pictures, *routing]))
-    sections.append(ws.Section(name="Training", panels=training))
+        sections.append(ws.Section(name="Routing", panels=[pictures, *map(_routing_panel, layers)]))
+    sections.append(ws.Section(name="Training", panels=[_curve(f"train/{name}") for name in CURVES]))
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -116,3 +100,45 @@ def _workspace(entity: str, project: str, runs: Sequence[Any]) -> Any:
             groupby=[ws.Config("method.name"), ws.Config("task.name"), ws.Config("variant")],
         ),
     )
+
+
+def _by_arm() -> dict[str, Any]:
+    """Return how a panel groups the runs: the seeds of a variant are one arm, shown by their mean."""
+    import wandb_workspaces.reports.v2 as panels
+
+    return {"groupby": panels.Config("variant"), "groupby_aggfunc": "mean"}
+
+
+def _curve(key: str) -> Any:
+    import wandb_workspaces.reports.v2 as panels
+
+    return panels.LinePlot(title=key, x="Step", y=[key], groupby_rangefunc="minmax", **_by_arm())
+
+
+def _score_panels(runs: "Sequence[Record]", metrics: Sequence[str]) -> list[Any]:
+    """Return the curves of each metric on validation, of every stage, and bars of its last and best value."""
+    import wandb_workspaces.reports.v2 as panels
+
+    stages = sorted({f"{name}/" for run in runs for name in run.scores.get("stages", [])}) or [""]
+    curves = [_curve(f"{stage}validation/{metric}") for stage in stages for metric in metrics if metric in METRICS]
+    keys = [f"{which}/{metric}" for metric in metrics for which in ("last", "best")]
+    return [*curves, *(panels.BarPlot(title=key, metrics=[key], **_by_arm()) for key in keys)]
+
+
+def _cost_panels(metrics: Sequence[str]) -> list[Any]:
+    import wandb_workspaces.reports.v2 as panels
+
+    return [
+        panels.ScatterPlot(
+            title=f"last/{metric} by {key}", x=panels.Config(key), y=panels.SummaryMetric(f"last/{metric}")
+        )
+        for metric in metrics
+        for key in COSTS
+    ]
+
+
+def _routing_panel(layer: str) -> Any:
+    import wandb_workspaces.reports.v2 as panels
+
+    experts = f"^routing/layer_{layer}/expert_.*"
+    return panels.LinePlot(title=f"layer {layer}", x="Step", metric_regex=experts, **_by_arm())

@@ -45,7 +45,7 @@ class Verdict:
     """supported, contradicted, undecided or not run."""
     difference: Difference | None
     flags: list[str]
-    """Reasons to doubt that the claim was written before the runs, or that they are those that were planned."""
+    """Where the claim may not have been written before the runs, or they may not be those that were planned."""
 
 
 def read_claims(path: Path) -> list[Claim]:
@@ -91,9 +91,9 @@ def verdicts(claims: Sequence[Claim], table: Comparison, changed: datetime) -> l
     return found
 
 
-def lines(found: Sequence[Verdict], table: Comparison) -> list[str]:
+def lines(judged: Sequence[Verdict], table: Comparison) -> list[str]:
     """Return a line for each verdict: difference, interval, n, p, smallest detectable difference, and flags."""
-    return ["; ".join([_line(verdict, table), *verdict.flags]) for verdict in found]
+    return ["; ".join([_line(verdict, table), *verdict.flags]) for verdict in judged]
 
 
 def _line(verdict: Verdict, table: Comparison) -> str:
@@ -114,15 +114,15 @@ def _difference(claim: Claim, table: Comparison) -> Difference | None:
     return None if cells[0] is None or cells[1] is None else difference(cells[0], cells[1])
 
 
-def _result(claim: Claim, found: Difference, table: Comparison) -> str:
-    if not found.adjusted < claim.alpha:
+def _result(claim: Claim, measured: Difference, table: Comparison) -> str:
+    if not measured.adjusted < claim.alpha:
         return "undecided"
     sign = 1 if table.cells[claim.better, claim.on].metric.higher_is_better else -1
-    return "supported" if sign * found.interval.estimate > 0 else "contradicted"
+    return "supported" if sign * measured.interval.estimate > 0 else "contradicted"
 
 
 def _flags(claim: Claim, table: Comparison, changed: datetime) -> list[str]:
-    """Return what speaks against the claim having been written before its runs, and its seeds having been kept to."""
+    """Return whether the claim was written after its runs had started, and whether other seeds decided it."""
     runs = [run for row in (claim.better, claim.than) for run in table.cells[row, claim.on].runs]
     early = sorted({run.record.seed for run in runs if _started(run) < changed})
     flags = [f"written after seeds {_listed(early)} had started"] if early else []

@@ -41,12 +41,12 @@ class Report:
     """Where the file lies that it is written to; None for the terminal."""
 
     def lines(self) -> list[str]:
-        """Return all that is said under the table."""
+        """Return the lines under the table."""
         return [*legend(self.table), *differences(self.table), *self.notes]
 
 
 @dataclass(frozen=True)
-class Written:
+class CellText:
     """A cell in words."""
 
     text: str
@@ -66,28 +66,28 @@ def heading(table: Comparison, col: str) -> str:
     return f"{col} {metric.name}{unit} {'↑' if metric.higher_is_better else '↓'}"
 
 
-def written(cell: Cell | None) -> Written:
+def cell_text(cell: Cell | None) -> CellText:
     """Return mean, standard deviation and number of seeds, with marks."""
     if cell is None:
-        return Written("–")
+        return CellText("–")
     if math.isnan(cell.mean):
-        return Written("undefined" + _marks(cell))
+        return CellText("undefined" + _marks(cell))
     times = scale(cell.metric)
     spread = "" if math.isnan(cell.deviation) else f" ± {cell.deviation * times:.2f}"
-    return Written(f"{cell.mean * times:.2f}{spread} ({len(cell.by_seed)}){_marks(cell)}", cell.is_best, cell.is_close)
+    return CellText(f"{cell.mean * times:.2f}{spread} ({len(cell.by_seed)}){_marks(cell)}", cell.is_best, cell.is_close)
 
 
 def _marks(cell: Cell) -> str:
     return "".join(MARKS[note] for note in cell.notes)
 
 
-def matrix(table: Comparison) -> tuple[list[str], list[tuple[str, list[Written]]]]:
+def matrix(table: Comparison) -> tuple[list[str], list[tuple[str, list[CellText]]]]:
     """Return the headings and, for each arm, its name and cells: scores, then costs."""
     head = [" ".join(table.row_keys) or "arm", *(heading(table, col) for col in table.cols), *COSTS]
     lines = []
     for row in table.rows:
-        cells = [written(table.cells.get((row, col))) for col in table.cols]
-        lines.append((table.display.get(row, row), [*cells, *(Written(_cost(table, row, name)) for name in COSTS)]))
+        cells = [cell_text(table.cells.get((row, col))) for col in table.cols]
+        lines.append((table.display.get(row, row), [*cells, *(CellText(_cost(table, row, name)) for name in COSTS)]))
     return head, lines
 
 
@@ -125,19 +125,19 @@ def differences(table: Comparison) -> list[str]:
 
 
 def _difference(table: Comparison, row: str, base: str, col: str, cell: Cell) -> str:
-    found = cell.difference
-    assert found is not None
-    one, other = table.display.get(row, row), table.display.get(base, base)
-    if not found.seeds:
-        return f"{col}: {one} and {other} have no seed in common"
+    difference = cell.difference
+    assert difference is not None
+    arm, compared_with = table.display.get(row, row), table.display.get(base, base)
+    if not difference.seeds:
+        return f"{col}: {arm} and {compared_with} have no seed in common"
     times = scale(cell.metric)
     return ", ".join(
         [
-            f"{col}: {one} - {other} = {found.interval.estimate * times:+.2f}",
-            f"95 % {bounds(found.interval, times)} over {found.over}",
-            f"p {found.adjusted:.3g} ({table.adjust})",
-            *_tests(found),
-            *_power(found, times),
+            f"{col}: {arm} - {compared_with} = {difference.interval.estimate * times:+.2f}",
+            f"95 % {bounds(difference.interval, times)} over {difference.over}",
+            f"p {difference.adjusted:.3g} ({table.adjust})",
+            *_tests(difference),
+            *_power(difference, times),
         ]
     )
 
@@ -149,25 +149,25 @@ def bounds(interval: Interval, times: float) -> str:
     return f"[{interval.low * times:+.2f}, {interval.high * times:+.2f}]"
 
 
-def _tests(found: Difference) -> list[str]:
+def _tests(difference: Difference) -> list[str]:
     """Return the p-values of other tests, and whether so few seeds can reach significance."""
-    count = len(found.seeds)
+    count = len(difference.seeds)
     least = smallest_p(count)
     cannot = f", which {_seeds(count)} cannot bring below {least:.3g}" if least >= ALPHA else ""
-    lines = [f"permutation over seeds {found.permutation:.3g}{cannot}"]
-    return lines if found.mcnemar is None else [*lines, f"McNemar {found.mcnemar:.3g}"]
+    lines = [f"permutation over seeds {difference.permutation:.3g}{cannot}"]
+    return lines if difference.mcnemar is None else [*lines, f"McNemar {difference.mcnemar:.3g}"]
 
 
-def _power(found: Difference, times: float) -> list[str]:
+def _power(difference: Difference, times: float) -> list[str]:
     """Return what so many seeds would find, and how many would find a difference that was not significant."""
-    if not math.isfinite(found.detectable):
+    if not math.isfinite(difference.detectable):
         return []
-    lines = [f"{_seeds(len(found.seeds))} find {found.detectable * times:.2f} with 80 % power"]
-    if found.adjusted < ALPHA or not found.interval.estimate:
+    lines = [f"{_seeds(len(difference.seeds))} find {difference.detectable * times:.2f} with 80 % power"]
+    if difference.adjusted < ALPHA or not difference.interval.estimate:
         return lines
-    if found.needed is None:
+    if difference.needed is None:
         return [*lines, "more seeds alone would not find this difference"]
-    return [*lines, f"this difference would need about {found.needed} seeds"]
+    return [*lines, f"this difference would need about {difference.needed} seeds"]
 
 
 def _seeds(count: int) -> str:
@@ -175,7 +175,7 @@ def _seeds(count: int) -> str:
 
 
 def facts(table: Comparison) -> list[dict[str, Any]]:
-    """Return what is known of each cell, numbers as they are."""
+    """Return the statistics and costs of each cell, numbers as they are."""
     return [_facts(table, row, col, cell) for (row, col), cell in table.cells.items()]
 
 

@@ -76,7 +76,7 @@ def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.
 
 
 @dataclass
-class Found:
+class LoadedRuns:
     """The runs of some paths, and what was left out."""
 
     runs: list[Run] = field(default_factory=list)
@@ -84,22 +84,22 @@ class Found:
     """A line for each record that is not used, with the reason."""
 
 
-def load(paths: Sequence[Path]) -> Found:
+def load(paths: Sequence[Path]) -> LoadedRuns:
     """Return the finished runs of folders of runs, of run folders and of records; of one run's tries the latest."""
-    found = Found()
+    loaded = LoadedRuns()
     latest: dict[str, Run] = {}
     for each in _runs(paths):
         run = each if isinstance(each, str) else _unusable(each) or each
         if isinstance(run, str):
-            found.left_out.append(run)
+            loaded.left_out.append(run)
             continue
         key = _identity(run.record)
         if key in latest and latest[key].folder != run.folder:
             older, run = sorted((latest[key], run), key=lambda each: each.record.finished or "")
-            found.left_out.append(f"{older.folder} was run again as {run.folder}")
+            loaded.left_out.append(f"{older.folder} was run again as {run.folder}")
         latest[key] = run
-    found.runs = list(latest.values())
-    return found
+    loaded.runs = list(latest.values())
+    return loaded
 
 
 def _unusable(run: Run) -> str:

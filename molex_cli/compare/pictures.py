@@ -142,10 +142,10 @@ def experts(table: Comparison) -> Iterator[Picture]:
             layers = [f"layer {layer}" for layer in routing]
             usage = [statistics["usage"] for statistics in routing.values()]
             yield Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
-            yield from _redundancy(run, table.which, arm)
+            yield from _expert_distances(run, table.which, arm)
 
 
-def _redundancy(run: Run, which: str, arm: str) -> Iterator[Picture]:
+def _expert_distances(run: Run, which: str, arm: str) -> Iterator[Picture]:
     """Yield how far apart the experts of each layer and linear are; nothing for a run without an adapter of experts."""
     try:
         factors = expert_similarity.of_run(run.folder / f"adapter-{which}.safetensors", low_rank_scale)

@@ -95,9 +95,9 @@ def _draw_cells(axes: Any, rows: Sequence[str], columns: Sequence[str], values: 
     low, high = min((v for *_, v in cells), default=0.0), max((v for *_, v in cells), default=0.0)
     share = Normalize(low, high)
     for i, j, value in cells:
-        said = f"{rows[i]}, {columns[j]}: {value:.3f}"
+        label = f"{rows[i]}, {columns[j]}: {value:.3f}"
         axes.add_patch(
-            Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, facecolor=colormaps["viridis"](share(value)), gid=said)
+            Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, facecolor=colormaps["viridis"](share(value)), gid=label)
         )
         text = f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
         colour = DARK if value > low + 0.6 * (high - low) else LIGHT

@@ -25,7 +25,7 @@ GROUPS = ("model", "method", "task", "hardware", "experiment")
 
 
 class LearningRateSchedule(Enum):
-    """How the learning rate changes after the warm-up."""
+    """How the learning rate changes over the optimizer steps after the warm-up."""
 
     linear = "linear"
     cosine = "cosine"
@@ -65,6 +65,7 @@ class Train:
     learning_rate: float | None = None
     """Peak learning rate; null takes the method's recommended one, at the model's scale."""
     schedule: LearningRateSchedule = LearningRateSchedule.linear
+    """Of the learning rate."""
     warmup_ratio: float = 0.06
     """Share of the steps with a rising learning rate."""
     weight_decay: float = 0.0
@@ -105,7 +106,7 @@ class Train:
 
 @dataclass(kw_only=True)
 class Log:
-    """Where a run tells what it does; record.json and events.jsonl are always written."""
+    """Where a run logs what it does; record.json and events.jsonl are always written."""
 
     wandb: Wandb = Wandb.auto
     project: str = "molex"
@@ -127,7 +128,7 @@ class Log:
 
 
 class Alarm(Enum):
-    """What a run does when its routers collapse: say so, mark its record as degenerate too, or stop."""
+    """What a run does when its routers collapse: note it, mark its record as degenerate too, or stop."""
 
     warn = "warn"
     mark = "mark"

@@ -1,4 +1,4 @@
-"""A task as data: where its rows come from, which columns are text, how answers are asked for and scored."""
+"""A task as data: where its rows come from, which columns are text, how a model answers and is scored."""
 
 import string
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from molex_cli.metrics.base import METRICS
 
 
 class Kind(Enum):
-    """What the model is asked to do."""
+    """What a model does with a row."""
 
     classification = "classification"
     """Give a row one of a few labels."""
@@ -23,7 +23,7 @@ class Kind(Enum):
 
 
 class AnswerMode(Enum):
-    """How a choice is asked for; `auto` is `likelihood` for a decoder and `head` for an encoder."""
+    """How a model answers a choice; `auto` is `likelihood` for a decoder and `head` for an encoder."""
 
     auto = "auto"
     head = "head"
@@ -79,12 +79,12 @@ class Files:
 
 @dataclass(kw_only=True)
 class Language:
-    """How a language model is asked and answers; {column} and {options} are replaced in templates."""
+    """The prompts of a language model and its answers; {column} and {options} are replaced in templates."""
 
     prompt: str = ""
     """What `likelihood` and kind=generation continue."""
     instruction: str = ""
-    """What `generate` asks, inside a frame that marks instruction and response."""
+    """The prompt of `generate`, inside a frame that marks instruction and response."""
     answer: str = "{answer}"
     """What `generate` is trained to answer; {answer} is the letter or label of the right choice."""
     pattern: str | None = None
@@ -122,7 +122,7 @@ class Task:
     where: dict[str, str] = field(default_factory=dict)
     """Keep only rows with these values in these columns."""
     answer_mode: AnswerMode = AnswerMode.auto
-    """How a choice is asked for."""
+    """How a model answers a choice."""
     objective: str | None = None
     """An objective by its name (objectives/); null takes the standard one of the kind and answer mode."""
     language: Language = field(default_factory=Language)

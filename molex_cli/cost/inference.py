@@ -1,4 +1,4 @@
-"""What answering costs: a prompt and each token after it, as ratios within one run; on request a training step too.
+"""What inference costs: a prompt and each token after it, as ratios within one run; on request a training step too.
 
 The arms take turns step by step, a generated token being a step, in an order drawn anew each time, so that what
 else the machine does hits all of them alike. The floor is the base alone, without a method; LoRA merged into the
@@ -96,24 +96,24 @@ class Answer:
     def prompt(self) -> None:
         """Pass over the prompt, from the beginning."""
         self._mask_BT = torch.ones_like(self.ids_BT)
-        # As `generate` asks: the cache filled, and the vocabulary's scores of the last token alone.
+        # As `generate` does: the cache filled, and the vocabulary's scores of the last token alone.
         wanted: dict[str, Any] = {"use_cache": True, "logits_to_keep": 1} if self.writes else {}
-        said = self.model(input_ids=self.ids_BT, attention_mask=self._mask_BT, **wanted)
+        output = self.model(input_ids=self.ids_BT, attention_mask=self._mask_BT, **wanted)
         if self.writes:
             self.written = []
-            self._take(said)
+            self._take(output)
 
     @torch.inference_mode()
     def token(self) -> None:
         """Write one more token."""
-        said = self.model(
+        output = self.model(
             input_ids=self.written[-1], attention_mask=self._mask_BT, past_key_values=self._cache, use_cache=True
         )
-        self._take(said)
+        self._take(output)
 
-    def _take(self, said: Any) -> None:
-        self.written.append(said.logits[:, -1:].argmax(-1))
-        self._cache = said.past_key_values
+    def _take(self, output: Any) -> None:
+        self.written.append(output.logits[:, -1:].argmax(-1))
+        self._cache = output.past_key_values
         self._mask_BT = torch.cat([self._mask_BT, torch.ones_like(self.written[-1])], 1)
 
 
@@ -159,9 +159,9 @@ def measured(arms: Sequence[Setup], experiment: Experiment, work: Load) -> list[
     hardware.keep_freed_memory()
     phases = [*_answering(arms, experiment, work), *(_training(arms, experiment, work) if work.training else ())]
     medians = _medians(phases, work.rounds)
-    found = {arm.name: Arm(name=arm.name, experts=arm.experts, top_k=arm.top_k) for arm in arms}
+    measured_arms = {arm.name: Arm(name=arm.name, experts=arm.experts, top_k=arm.top_k) for arm in arms}
     for (name, measure), median in medians.items():
-        found[name].measures[measure] = Measure(
+        measured_arms[name].measures[measure] = Measure(
             milliseconds=median * 1000,
             tokens_per_second=work.rows * (1 if measure == TOKEN else work.tokens) / median,
             ratio={
@@ -170,7 +170,7 @@ def measured(arms: Sequence[Setup], experiment: Experiment, work: Load) -> list[
                 if (other, measure) in medians
             },
         )
-    return list(found.values())
+    return list(measured_arms.values())
 
 
 def answering_model(arm: Setup, backbone: Backbone) -> Any:

@@ -1,6 +1,6 @@
 """Rows to batches: an order drawn from its own random stream, rows of like length together.
 
-The order is ours and not a DataLoader's: it depends on lengths, seed and epoch alone, so that all
+The order is our own and not a DataLoader's: it depends on lengths, seed and epoch alone, so that all
 arms see the same batches.
 """
 

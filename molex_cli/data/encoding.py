@@ -35,7 +35,7 @@ class Encoded:
     """Token type of each token, 0 or 1; empty for models without types."""
     offsets: np.ndarray
     starts: np.ndarray = field(default_factory=lambda: NONE)
-    """For language models, by row: the place of the first token that is an answer."""
+    """For language models, by row: the index of the answer's first token."""
     groups: np.ndarray = field(default_factory=lambda: NONE)
     """Example i has the rows from groups[i] to groups[i+1]; empty where each has one."""
     cut: int | None = None
@@ -128,7 +128,7 @@ def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # numpy appends .npz to a name that lacks it, so it gets an open file.
-        with renamed_when_whole(path) as beside, beside.open("wb") as file:
+        with renamed_when_whole(path) as temporary, temporary.open("wb") as file:
             np.savez(file, tokens=arrays["tokens"], types=arrays["types"], offsets=arrays["offsets"])
     except OSError:  # a cache that cannot be written costs time, nothing else
         return

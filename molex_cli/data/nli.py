@@ -8,7 +8,7 @@ leaves it open. It comes with two hypotheses of one form, one for each kind:
     hypothesis  it was some judge who danced          not_entailment
 
 The labels are balanced, and neither the hypothesis by itself nor the length or the number of words it shares with its
-premise says anything about the label: the noun's place in the premise decides it. "every" is read as in ordinary
+premise says anything about the label: the noun's position in the premise decides it. "every" is read as in ordinary
 speech, where there is somebody of that kind. The splits share function words only; "development" is there for
 choosing sizes and settings without looking at "validation".
 """
@@ -54,7 +54,7 @@ PREMISES = {
     "both": (YES, YES, ["every {a} and every {b} {did}", "every {b} {did} and so did every {a}"]),
     "neither": (NO, NO, ["no {a} and no {b} {did}", "no {b} {did} and nor did any {a}"]),
 }
-# What each six premises are. The two of "both" and "neither" can be told from the premise alone, which lifts a guesser
+# What each six premises are. The two of "both" and "neither" can be known from the premise alone, which lifts a guesser
 # that reads no structure to 67 % at most; they are what a short training first gets a hold on.
 CYCLE = ("exception", "contrast", "both", "exception", "contrast", "neither")
 HYPOTHESES = ["some {kind} {did}", "some {kind} {did}", "it was some {kind} who {did}"]

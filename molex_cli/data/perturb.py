@@ -21,7 +21,7 @@ def perturbed(split: Split, kind: str, strength: float, seed: int) -> Split:
         raise ConfigError(f"{kind} must be shares from 0 to 1, got {strength}")
     change = KINDS[kind]
     texts = [
-        tuple(change(text, strength, random.Random(f"{seed}/{kind}/{strength}/{key}/{place}")) for place, text in texts)
+        tuple(change(text, strength, random.Random(f"{seed}/{kind}/{strength}/{key}/{index}")) for index, text in texts)
         for key, texts in zip(split.ids, map(enumerate, split.texts), strict=True)
     ]
     return dataclasses.replace(split, texts=texts)
@@ -29,37 +29,37 @@ def perturbed(split: Split, kind: str, strength: float, seed: int) -> Split:
 
 def characters(text: str, share: float, stream: random.Random) -> str:
     """Return the text with mistakes in this share of its letters."""
-    found = list(text)
-    for place in range(len(found)):
-        if not found[place].isalpha() or stream.random() >= share:
+    changed = list(text)
+    for index in range(len(changed)):
+        if not changed[index].isalpha() or stream.random() >= share:
             continue
         match stream.randrange(4):
             case 0:
-                found[place] = ""
+                changed[index] = ""
             case 1:
-                found[place] *= 2
+                changed[index] *= 2
             case 2:
-                found[place] = stream.choice(LETTERS)
-            case _ if place + 1 < len(found):
-                found[place], found[place + 1] = found[place + 1], found[place]
-    return "".join(found).strip() or text
+                changed[index] = stream.choice(LETTERS)
+            case _ if index + 1 < len(changed):
+                changed[index], changed[index + 1] = changed[index + 1], changed[index]
+    return "".join(changed).strip() or text
 
 
 def words(text: str, share: float, stream: random.Random) -> str:
     """Return the text with this share of its words dropped, doubled or swapped with the next; never all dropped."""
     given = text.split(" ")
-    found = list(given)
-    for place in range(len(found)):
+    changed = list(given)
+    for index in range(len(changed)):
         if stream.random() >= share:
             continue
         match stream.randrange(3):
             case 0:
-                found[place] = ""
+                changed[index] = ""
             case 1:
-                found[place] = f"{found[place]} {found[place]}"
-            case _ if place + 1 < len(found):
-                found[place], found[place + 1] = found[place + 1], found[place]
-    return " ".join(word for word in found if word) or text
+                changed[index] = f"{changed[index]} {changed[index]}"
+            case _ if index + 1 < len(changed):
+                changed[index], changed[index + 1] = changed[index + 1], changed[index]
+    return " ".join(word for word in changed if word) or text
 
 
 KINDS: dict[str, Callable[[str, float, random.Random], str]] = {"characters": characters, "words": words}

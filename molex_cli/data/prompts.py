@@ -1,4 +1,4 @@
-"""Rows for language models: what the model is asked, what it may answer, and both as tokens."""
+"""Rows for language models: prompts, the answers that a model may give, and both as tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NOTHING = "N/A"
 
 @dataclass(frozen=True)
 class Question:
-    """What the model is asked, and the answers that it may give, in the order of the choices."""
+    """A prompt, and the answers that the model may give, in the order of the choices."""
 
     prompt: str
     answers: tuple[str, ...]
@@ -52,34 +52,26 @@ def _question(
 
 
 def encode_questions(
-    asked: Sequence[Question], split: Split, tokenizer: Any, max_length: int, *, every_answer: bool, end: bool
+    questions: Sequence[Question], split: Split, tokenizer: Any, max_length: int, *, every_answer: bool, end: bool
 ) -> Encoded:
-    """Return a row of prompt and answer for the right answer, or for every answer, with its place in `starts`.
+    """Return a row of prompt and answer for the right answer, or for every answer; `starts` is where answers begin.
 
-    A prompt that is too long loses its middle. How much does not depend on which answer is right: room is kept
-    for the longest answer of the row, or half of `max_length` where only one is known. `end` adds the token that
-    ends a text.
+    `end` adds the token that ends a text.
     """
-    prompts = _ids(tokenizer, [question.prompt for question in asked], True)
-    written = iter(_ids(tokenizer, [answer for question in asked for answer in question.answers], False))
+    prompts = _ids(tokenizer, [question.prompt for question in questions], True)
+    answers = iter(_ids(tokenizer, [answer for question in questions for answer in question.answers], False))
     ending = [tokenizer.eos_token_id] if end else []
     rows: list[list[int]] = []
     starts: list[int] = []
     sizes: list[int] = []
     cut = 0
-    for key, question, prompt in zip(split.ids, asked, prompts, strict=True):
-        tails = [next(written) + ending for _ in question.answers]
-        longest = max(map(len, tails))
-        room = max_length - (longest if len(tails) > 1 else max_length // 2)
-        kept = shortened(prompt, room)
-        if room < 1 or len(kept) + longest > max_length:
-            raise DataError(
-                f"train.max_length must fit an answer of {longest} tokens beside its prompt ({key}), got {max_length}"
-            )
-        cut += len(kept) < len(prompt)
+    for example_id, question, prompt in zip(split.ids, questions, prompts, strict=True):
+        tails = [next(answers) + ending for _ in question.answers]
+        head = _fitted(prompt, tails, max_length, example_id)
+        cut += len(head) < len(prompt)
         chosen = tails if every_answer else [tails[question.right]]
-        rows += [kept + tail for tail in chosen]
-        starts += [len(kept)] * len(chosen)
+        rows += [head + tail for tail in chosen]
+        starts += [len(head)] * len(chosen)
         sizes.append(len(chosen))
     return Encoded(
         ids=split.ids,
@@ -93,6 +85,23 @@ def encode_questions(
     )
 
 
+def _fitted(prompt: list[int], answers: Sequence[list[int]], max_length: int, example_id: str) -> list[int]:
+    """Return the prompt, without its middle where it is too long for its answers.
+
+    How much is cut does not depend on which answer is right: room is kept for the longest answer of the row, or
+    half of `max_length` where only one is known.
+    """
+    longest = max(map(len, answers))
+    room = max_length - (longest if len(answers) > 1 else max_length // 2)
+    fitted = shortened(prompt, room)
+    if room < 1 or len(fitted) + longest > max_length:
+        raise DataError(
+            f"train.max_length must fit an answer of {longest} tokens beside its prompt ({example_id}), "
+            f"got {max_length}"
+        )
+    return fitted
+
+
 def shortened(prompt: list[int], room: int) -> list[int]:
     """Return the prompt, without its middle where it is longer than the room."""
     if len(prompt) <= room or room < 1:
@@ -102,6 +111,6 @@ def shortened(prompt: list[int], room: int) -> list[int]:
 
 def _ids(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
     """Return the tokens of texts, with what the tokenizer puts before a text but nothing that would end it."""
-    found = tokenizer(list(texts), add_special_tokens=special)["input_ids"] if texts else []
+    rows = tokenizer(list(texts), add_special_tokens=special)["input_ids"] if texts else []
     ends = {tokenizer.eos_token_id, tokenizer.sep_token_id} if special else set()
-    return [ids[:-1] if ids and ids[-1] in ends else ids for ids in found]
+    return [ids[:-1] if ids and ids[-1] in ends else ids for ids in rows]

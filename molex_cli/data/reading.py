@@ -79,16 +79,16 @@ def _row(task: Task, row: Mapping[str, Any], labels: Sequence[str], source: str,
 def inputs(
     task: Task, row: Mapping[str, Any], labels: Sequence[str], where: str
 ) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
-    """Return what the model is given of a row: its texts, and names and texts of its choices."""
+    """Return the model's input from a row: its texts, and names and texts of its choices."""
     texts = tuple(_text(row, column, where) for column in task.columns)
     if task.kind is not Kind.multiple_choice:
         return texts, list(labels), ()
     if not task.choices:
-        return texts, list(labels), tuple(map(spoken, labels))
+        return texts, list(labels), tuple(map(label_words, labels))
     return texts, *_choices(row.get(task.choices), task.choices, where)
 
 
-def spoken(label: str) -> str:
+def label_words(label: str) -> str:
     """Return a label as words: not_equivalent is not equivalent."""
     return label.replace("_", " ")
 

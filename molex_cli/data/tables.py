@@ -30,16 +30,16 @@ class Table:
 
 def table(task: Task, split: str, data_dir: str | None) -> Table:
     """Return the rows of a split; one without rows is an error."""
-    found = _source(task, split, data_dir)
+    whole = _source(task, split, data_dir)
     fitting = {
         number: row
-        for number, row in enumerate(found.rows)
+        for number, row in enumerate(whole.rows)
         if all(str(row.get(name)) == value for name, value in task.where.items())
     }
     if not fitting:
         wanted = "".join(f" with {name}={value}" for name, value in task.where.items())
-        raise DataError(f"the {split} split must have rows{wanted}, got none in {found.source}")
-    return Table(found.source, list(fitting.values()), list(fitting))
+        raise DataError(f"the {split} split must have rows{wanted}, got none in {whole.source}")
+    return Table(whole.source, list(fitting.values()), list(fitting))
 
 
 def _source(task: Task, split: str, data_dir: str | None) -> Table:
@@ -61,11 +61,11 @@ def _source(task: Task, split: str, data_dir: str | None) -> Table:
 
 
 def _builtin(task: Task, split: str) -> Table:
-    from molex_cli.data import nli as grammar
+    from molex_cli.data import nli
 
     if task.builtin != "nli":
         raise DataError(f"task.builtin must be a built-in task, got {task.builtin}; choose nli")
-    return Table("builtin nli", grammar.rows(split))
+    return Table("builtin nli", nli.rows(split))
 
 
 def _hub(task: Task, split: str, official: str | None) -> Table:
@@ -114,14 +114,14 @@ def _file(task: Task, files: Files, path: Path, key: str) -> Table:
 
 def renamed_row(row: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, Any]:
     """Return the row under the task's names; a column whose old name is taken by another is gone."""
-    found = {}
-    for ours, theirs in rename.items():
+    renamed = {}
+    for name, source_name in rename.items():
         value: Any = row
-        for part in [theirs] if theirs in row else theirs.split("."):
+        for part in [source_name] if source_name in row else source_name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         if value is not None:
-            found[ours] = value
-    return {column: value for column, value in row.items() if column not in rename.values()} | found
+            renamed[name] = value
+    return {column: value for column, value in row.items() if column not in rename.values()} | renamed
 
 
 def _parsed(path: Path, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
@@ -191,11 +191,11 @@ def _quoting_of(text: str, delimiter: str) -> Mode:
     return csv.QUOTE_NONE if stray_marks else csv.QUOTE_MINIMAL
 
 
-def _require_columns(task: Task, found: Sequence[str], where: str, key: str) -> None:
+def _require_columns(task: Task, columns: Sequence[str], where: str, key: str) -> None:
     wanted = [*task.columns, *([task.choices] if task.choices else []), task.label]
-    missing = [column for column in wanted if column not in found]
+    missing = [column for column in wanted if column not in columns]
     if missing:
-        hint = nearest(missing[0], found)
+        hint = nearest(missing[0], columns)
         raise DataError(
             f"{where} must have the columns {', '.join(wanted)}, got no {' and no '.join(missing)}; {hint}; "
             f"set {key} to what it has"

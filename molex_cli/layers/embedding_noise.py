@@ -18,7 +18,7 @@ SHARED = 8  # tokens at the beginning of a row that choose its noise
 def embedding_noise(model: Any, radius: float, seed: int, pad_id: int) -> Iterator[None]:
     """Add to the embedding of every token a Gaussian direction of length `radius`.
 
-    A row's noise depends on its first tokens, the place in it and the seed alone: not on batch mates, padding or,
+    A row's noise depends on its first tokens, the position in it and the seed alone: not on batch mates, padding or,
     where the choices of a question are ranked, on the choice that follows the question.
     """
 

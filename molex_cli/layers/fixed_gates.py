@@ -1,4 +1,4 @@
-"""Gates that no router learns, to tell what routing is worth from what the experts' parameters are worth.
+"""Gates that no router learns: controls that separate the worth of routing from that of the experts' parameters.
 
 Dimensions: T tokens, G linears that share an input, E experts.
 """

@@ -77,7 +77,7 @@ def stacked(*rows: Tensor) -> Tensor:
 class RoutedLowRank(torch.autograd.Function):
     """Apply G linears with their low-rank experts to one input.
 
-    Takes x [T, I], a keep mask [T, I] or None, gates [T, G, E] in the place of routers or None, a `Shape`,
+    Takes x [T, I], a keep mask [T, I] or None, gates [T, G, E] instead of routers or None, a `Shape`,
     then G each of: W [O, I] or None, b [O] or None, A [E*rank, I], B [E*rank, O] and, if routed, routers
     [E, I]. Where W is None the update alone is returned. Returns the G outputs [T, O], then router
     probabilities [T, G, E] and gates [T, G, E] (None, None without routers); the probabilities carry

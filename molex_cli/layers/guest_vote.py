@@ -1,4 +1,4 @@
-"""How one mixing layer picks its guest, and what is known of its picks.
+"""How one mixing layer picks its guest, and statistics of its picks.
 
 Dimensions: B sequences, T tokens, E layers that may be guests, U units that choose: the batch (1), its
 sequences (B) or its tokens (B*T).
@@ -151,12 +151,12 @@ class GuestVote:
         return self._sums.packed() if self._sums else None
 
     def restore(self, sums: Tensor) -> None:
-        """Go on from such sums."""
+        """Resume from such sums."""
         # In the precision that they are added up in, so that a resumed run is equal to the bit.
         self._sums = VoteSums.unpacked(sums.float())
 
     def take(self) -> dict[str, Any]:
-        """Return since this was last asked: `usage`, the share of each layer of the model as guest; mean
+        """Return since the last call: `usage`, the share of each layer of the model as guest; mean
         `entropy` of the gate over tokens, in nats; mean `margin` of the vote.
         """
         sums, self._sums = self.sums(), None

@@ -2,7 +2,7 @@
 
     z' = alpha u_t(z) + (1 - alpha) u_j(z),   j chosen by a gate from z
 
-u_t is the block in its own place, the host; u_j another block of the model, the guest: the same module
+u_t is the block of this layer, the host; u_j another block of the model, the guest: the same module
 with the same adapters. Both are whole blocks, residuals and normalisation included.
 
 Dimensions: B sequences, T tokens, D features.

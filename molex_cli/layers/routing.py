@@ -94,7 +94,7 @@ def routing_sums(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor) 
 
 
 def statistics(packed_GF: Tensor, top_k: int) -> dict[str, Any]:
-    """Return what packed `RoutingSums` say of the linears together.
+    """Return the statistics of packed `RoutingSums` over the linears together.
 
     `usage` is the share of the assignments by expert, `gate` the mean gate of an expert when chosen, `entropy` that
     of the router's distribution in nats, `effective` the number of experts that an even use of as many would have

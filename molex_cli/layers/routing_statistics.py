@@ -24,13 +24,13 @@ class Routing(Protocol):
         """
 
     def take(self) -> dict[str, Any]:
-        """Return the statistics since this was last asked; `usage` is the share of each expert."""
+        """Return the statistics since the last call; `usage` is the share of each expert."""
 
     def sums(self) -> Tensor | None:
         """Return what the statistics are computed from, so far, for a state to keep; None where nothing was counted."""
 
     def restore(self, sums: Tensor) -> None:
-        """Go on from such sums."""
+        """Resume from such sums."""
 
 
 class TokenWeights:
@@ -181,7 +181,7 @@ class LayerRouting:
         return balance_loss(load / load.sum().clamp(min=1), importance / tokens.clamp(min=1e-9))
 
     def take(self) -> dict[str, Any]:
-        """Return the `statistics` since this was last asked: of each linear under `modules`, and of the layer.
+        """Return the `statistics` since the last call: of each linear under `modules`, and of the layer.
 
         An expert of one linear is another than that of the same number in the next, so a layer's statistics are means
         over its linears, and `dead` their sum; only `usage` and `gate` add up equal numbers, as the balance loss does.
@@ -203,5 +203,5 @@ class LayerRouting:
         return None if self._total is None else self._total.cpu()
 
     def restore(self, sums: Tensor) -> None:
-        """Go on from such sums."""
+        """Resume from such sums."""
         self._total = sums

@@ -36,11 +36,11 @@ class LayerExperts(Protocol):
 class Method:
     """Settings of one way to fine-tune, and what can be done to a model that was tuned that way.
 
-    What a method does not say it cannot do is refused by its name: nothing is guessed from its modules.
+    What a method does not define is refused by its name: nothing is guessed from its modules.
     """
 
     starts_at_base: ClassVar[bool] = True
-    """Whether an untrained model says what the base model says."""
+    """Whether an untrained model predicts what the base model predicts."""
     yardsticks: ClassVar[tuple[str, ...]] = ()
     """Those of `bench_arms` that all arms are held against."""
     solvable: ClassVar[Mapping[str, str]] = {}
@@ -235,7 +235,7 @@ class Adapted:
                 self.tokens.silent = False
 
     def take_routing(self) -> dict[str, dict[str, Any]]:
-        """Return what the routers did since this was last asked, by layer: `usage`, the share of each expert, ..."""
+        """Return what the routers did since the last call, by layer: `usage`, the share of each expert, ..."""
         return {str(layer): router.take() for layer, router in self.routers.items()}
 
 

@@ -131,7 +131,7 @@ def inject_experts(
 ) -> Adapted:
     """Give every targeted linear of layer j `experts[j]` low-rank experts and return the handles.
 
-    `fixed_gates` makes gates in the place of routers, from the number of experts and the linears' names.
+    `fixed_gates` makes gates instead of routers, from the number of experts and the linears' names.
     """
     from molex_cli.models.structure import shared_inputs
 
@@ -147,14 +147,19 @@ def inject_experts(
         for linear, member in zip(linears, members, strict=True):
             backbone.replace(linear, member)
             modules[linear.name] = member
-    adapters = {f"{n}.{part}": getattr(m, part) for n, m in modules.items() for part in ("down", "up")}
-    routers = {f"{n}.router": m.router for n, m in modules.items() if m.router is not None}
-    groups = freeze(backbone, Group(name=ADAPTERS, parameters=adapters), Group(name="routers", parameters=routers))
 
     def added_flops(base: float, active: bool) -> float:
         return sum(m.flops_per_token(top_k if active else None) for m in modules.values())
 
+    groups = freeze(backbone, *_groups(modules))
     return Adapted(backbone=backbone, groups=groups, added_flops=added_flops, uncompiled=list(modules.values()))
+
+
+def _groups(modules: "Mapping[str, LowRankExperts]") -> tuple[Group, Group]:
+    """Return the parameters that are trained: the experts' matrices and the routers."""
+    adapters = {f"{name}.{part}": getattr(each, part) for name, each in modules.items() for part in ("down", "up")}
+    routers = {f"{name}.router": each.router for name, each in modules.items() if each.router is not None}
+    return Group(name=ADAPTERS, parameters=adapters), Group(name="routers", parameters=routers)
 
 
 def _members(settings: Update, linears: "Sequence[Linear]", experts: int, *, routed: bool) -> "list[LowRankExperts]":

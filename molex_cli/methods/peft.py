@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
 KINDS = ("ia3", "loha", "lokr", "lora", "oft", "vera")  # those that the tests train
 LINEARS = ("exclude_modules", "layer_replication", "layers_pattern", "layers_to_transform", "target_modules")
-OURS = ("inference_mode", "modules_to_save", "peft_type", "target_parameters", "task_type", "trainable_token_indices")
-STARTS = (True, False, "gaussian", "orthogonal")  # the others change the base or need data
+SET_HERE = (
+    "inference_mode",
+    "modules_to_save",
+    "peft_type",
+    "target_parameters",
+    "task_type",
+    "trainable_token_indices",
+)
+INITIALISATIONS = (True, False, "gaussian", "orthogonal")  # the others change the base or need data
 PREFIX = "base_model.model."  # what PEFT writes before the names of the model it wraps; it has no constant for that
 INSTALL = "got none; pip install 'molex[peft]'"
 
@@ -46,11 +53,11 @@ class Peft(Method):
             yield f"={self.name} must have PEFT, {INSTALL}"
         if self.kind not in KINDS:
             yield f".kind must be one of {', '.join(KINDS)}, got {self.kind}; {nearest(self.kind, KINDS)}"
-        for name in sorted({*LINEARS, *OURS} & set(self.config)):
+        for name in sorted({*LINEARS, *SET_HERE} & set(self.config)):
             way_out = "; linears are chosen with method.targets" if name in LINEARS else ""
             yield f".config.{name} must be left out, got {self.config[name]}{way_out}"
-        if self.config.get("init_lora_weights", True) not in STARTS:
-            yield f".config.init_lora_weights must be {_words(STARTS)}, got {self.config['init_lora_weights']}"
+        if self.config.get("init_lora_weights", True) not in INITIALISATIONS:
+            yield f".config.init_lora_weights must be {_words(INITIALISATIONS)}, got {self.config['init_lora_weights']}"
         if not self.targets:
             yield ".targets must name at least one linear, got []; all-linear takes all in the blocks"
 
@@ -111,7 +118,7 @@ class Peft(Method):
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
         kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[self.kind.upper()]]
-        known = {each.name for each in fields(kind)} - {*LINEARS, *OURS}
+        known = {each.name for each in fields(kind)} - {*LINEARS, *SET_HERE}
         for name in self.config:
             if name not in known:
                 raise MethodError(f"method.config.{name} is no setting of {kind.__name__}; {nearest(name, known)}")

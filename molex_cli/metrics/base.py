@@ -93,7 +93,7 @@ def majority_scores(names: Sequence[str], train: Sequence[Any], references: Sequ
 
 
 def implementations(names: Sequence[str]) -> dict[str, str]:
-    """Return what computes each of the named scores, where more than its formula must be said."""
+    """Return what computes each of the named scores, where more than its formula must be known."""
     known = {name: metric_named(name).implementation for name in names}
     return {name: described() for name, described in known.items() if described is not None}
 

@@ -13,18 +13,18 @@ def go_offline_if_unreachable() -> bool:
     """Return whether the hub answers; if not, let its clients use their caches without retrying."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
-    answers: list[bool] = []
+    reachable: list[bool] = []
     # A name server that hangs has no time limit of its own, hence the thread.
-    probe = threading.Thread(target=lambda: answers.append(_answers()), daemon=True)
+    probe = threading.Thread(target=lambda: reachable.append(_is_reachable()), daemon=True)
     probe.start()
     probe.join(PROBE_SECONDS + 1)
-    if answers and answers[0]:
+    if reachable and reachable[0]:
         return True
     _stay_offline()
     return False
 
 
-def _answers() -> bool:
+def _is_reachable() -> bool:
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS):
@@ -37,7 +37,7 @@ def _answers() -> bool:
 
 def _stay_offline() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # The clients read the variable when they are imported; those already here must be told.
+    # The clients read the variable when they are imported; those already imported must be set.
     for module in ("huggingface_hub.constants", "datasets.config"):
         if module in sys.modules:
             vars(sys.modules[module])["HF_HUB_OFFLINE"] = True

@@ -69,7 +69,7 @@ def _head(outputs: int | None) -> dict[str, int]:
 
 
 def longest_input(backbone: Backbone) -> int | None:
-    """Return the most tokens the model's positions can tell apart, if there is a limit."""
+    """Return the most tokens that the model has positions for, if there is a limit."""
     config = backbone.model.config
     limit = getattr(config, "max_position_embeddings", None)
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):  # their positions start after the padding id

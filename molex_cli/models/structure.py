@@ -44,7 +44,7 @@ class Linear(NamedTuple):
 
 @dataclass
 class Backbone:
-    """A model with its tokenizer and the places where methods work."""
+    """A model with its tokenizer and the parts that methods change."""
 
     model: Any
     """A transformers model with a head for the task."""

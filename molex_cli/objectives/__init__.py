@@ -18,7 +18,7 @@ for _module in iter_modules(__path__):
 
 
 def build_objective(task: Task, model: Model, labels: Sequence[str]) -> Objective:
-    """Return how a model is trained on a task and scored; raise TaskError where it cannot be."""
+    """Return the objective of a task with a model; raise TaskError where there is none."""
     mode = answer_mode(task, model)
     return _registered(task, model).build(task, mode, labels)
 

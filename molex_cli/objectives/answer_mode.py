@@ -1,4 +1,4 @@
-"""How a model is asked a task's questions: by a head, by the likelihood of each answer, or by what it generates."""
+"""How a model answers a task: by a head, by the likelihood of each answer, or by what it generates."""
 
 from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.errors import TaskError
@@ -8,7 +8,7 @@ from molex_cli.models.structure import is_decoder
 
 
 def answer_mode(task: Task, model: Model) -> AnswerMode:
-    """Return how the model is asked; raise TaskError where its family cannot answer."""
+    """Return the answer mode of a task with a model; raise TaskError where the model's family cannot answer."""
     if task.kind in (Kind.classification, Kind.regression):
         return AnswerMode.head
     can_write = is_decoder(family(model))

@@ -21,28 +21,28 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of a split: one line for each example, its scores, and its loss."""
+    """A model's predictions of a split: one row for each example, their scores, and the loss."""
 
     rows: list[dict[str, Any]]
     """id, label, prediction, and what led to it."""
     scores: dict[str, float]
     loss: float
-    reasons: tuple[str, ...] = ()
-    """What the answer mode found wrong."""
+    unanswered: tuple[str, ...] = ()
+    """Why the answers cannot be scored, by the answer mode."""
 
-    def doubts(self) -> list[str]:
-        """Return the reasons not to trust the scores: undefined, constant predictions, what the answer mode found."""
-        found = [f"{name} is undefined" for name, value in self.scores.items() if math.isnan(value)]
+    def degenerate(self) -> list[str]:
+        """Return why the scores mean nothing: undefined ones, constant predictions, no answers."""
+        reasons = [f"{name} is undefined" for name, value in self.scores.items() if math.isnan(value)]
         if len(self.rows) > 1 and len({str(row["prediction"]) for row in self.rows}) == 1:
-            found.append("all predictions are the same")
-        return [*found, *self.reasons]
+            reasons.append("all predictions are the same")
+        return [*reasons, *self.unanswered]
 
 
 class Objective(Protocol):
     """One way to train a model on a task and to score it."""
 
     answer_mode: str
-    """How the model is asked, for the record."""
+    """The answer mode's name, for the record."""
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
         """Return the split as tokens."""
@@ -54,7 +54,7 @@ class Objective(Protocol):
         """Return the mean loss of a batch."""
 
     def weight(self, batch: Batch) -> int:
-        """Return over how many things `loss` is a mean."""
+        """Return the number of rows, questions or tokens over which `loss` is a mean."""
 
     def values(self, adapted: Adapted, encoded: Encoded, batch_size: int, device: torch.device) -> Tensor:
         """Return the numbers that the scores come from, one line for each row of tokens, on the CPU."""
@@ -128,18 +128,18 @@ def head_logits(adapted: Adapted, encoded: Encoded, batch_size: int, device: tor
     """Return the head's output for every row of tokens: [rows, outputs], float32, on the CPU."""
     adapted.model.eval()
     rows: list[int] = []
-    found: list[Tensor] = []
+    logits: list[Tensor] = []
     for examples in sharded(adapted, scoring_batches(adapted, encoded, batch_size)):
         part = encoded.rows_of(examples)
         batch = collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to)
-        found.append(adapted.model(**on(device, batch)).logits.float().cpu())
+        logits.append(adapted.model(**on(device, batch)).logits.float().cpu())
         rows += part
-    return in_order(found, rows)
+    return in_order(logits, rows)
 
 
-def in_order(found: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
+def in_order(values: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
     """Return lines that all processes together computed for all rows, in the order of the rows."""
-    lines = torch.cat(distributed.all_gather([torch.cat(list(found))]))
+    lines = torch.cat(distributed.all_gather([torch.cat(list(values))]))
     position_of: dict[int, int] = {}
     for position, row in enumerate(distributed.all_gather(rows)):
         position_of.setdefault(row, position)  # a batch that only kept a process in step comes after the real one
@@ -152,5 +152,5 @@ def on(device: torch.device, batch: Batch) -> Batch:
 
 
 def for_model(adapted: Adapted, batch: Batch) -> Batch:
-    """Return the batch without `prompt_mask` unless the method asks for it."""
+    """Return the batch without `prompt_mask` unless the method reads it."""
     return batch if adapted.reads_prompt else {name: t for name, t in batch.items() if name != "prompt_mask"}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,7 +18,7 @@ from molex_cli.config.task import AnswerMode, Kind, Scored, Task
 from molex_cli.data.batches import collate, slices
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.prompts import encode_questions, letter, questions
-from molex_cli.data.reading import Split, spoken
+from molex_cli.data.reading import Split, label_words
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import compute_scores, majority_scores
 from molex_cli.metrics.classification import accuracy
@@ -70,9 +71,9 @@ class CausalLM:
         """Return log-likelihood and number of tokens of every answer: [rows, 2], float32."""
         adapted.model.eval()
         rows: list[int] = []
-        found: list[Tensor] = []
+        values: list[Tensor] = []
         batches = (encoded.rows_of(examples) for examples in scoring_batches(adapted, encoded, batch_size))
-        # A question has a row for each choice, and a row of logits is as wide as the vocabulary.
+        # A question has a row for each choice, and a row of logits is as wide as the vocabulary: some rows at a time.
         for part in sharded(adapted, [part for rows_of_batch in batches for part in slices(rows_of_batch, batch_size)]):
             pad_id = adapted.backbone.tokenizer.pad_token_id
             batch = on(device, _collated(encoded, part, pad_id, adapted.pad_to, Scored.answer))
@@ -81,9 +82,9 @@ class CausalLM:
             logits = adapted.model(**for_model(adapted, batch)).logits[:, :-1][answer_BT].float()
             nats = functional.cross_entropy(logits, labels_BT[answer_BT], reduction="none")
             lines = torch.zeros(answer_BT.shape, device=device).masked_scatter_(answer_BT, -nats)
-            found.append(torch.stack([lines.sum(1), answer_BT.sum(1).float()], 1).cpu())
+            values.append(torch.stack([lines.sum(1), answer_BT.sum(1).float()], 1).cpu())
             rows += part
-        return in_order(found, rows)
+        return in_order(values, rows)
 
     def predictions(
         self, adapted: Adapted, encoded: Encoded, names: Sequence[str], batch_size: int, device: torch.device
@@ -95,8 +96,8 @@ class CausalLM:
         loss = float(-values[:, 0].sum() / values[:, 1].sum())
         texts = generated(adapted, encoded, self.task, batch_size, device)
         if self.task.kind is Kind.generation:
-            return self._written(texts, encoded, names, loss)
-        return self._found(texts, encoded, names, loss)
+            return self._compared(texts, encoded, names, loss)
+        return self._extracted(texts, encoded, names, loss)
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
         """Return the scores of the answer that is most often right in training; none for texts."""
@@ -115,35 +116,36 @@ class CausalLM:
             {
                 "id": key,
                 "label": self._shown(label),
-                "prediction": self._shown(said),
-                "prediction_normalised": self._shown(other),
-                "log_likelihoods": [round(value, 6) for value in line[:, 0].tolist()],
-                "tokens": line[:, 1].int().tolist(),
+                "prediction": self._shown(prediction),
+                "prediction_normalised": self._shown(by_token),
+                "log_likelihoods": [round(value, 6) for value in answers[:, 0].tolist()],
+                "tokens": answers[:, 1].int().tolist(),
             }
-            for key, label, said, other, line in lines
+            for key, label, prediction, by_token, answers in lines
         ]
         scores = compute_scores(names, predictions, encoded.labels)
         scores["accuracy_normalised"] = accuracy(normalised, encoded.labels)
         return Predictions(rows, scores, float(-raw.gather(1, gold).sum() / tokens))
 
-    def _found(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
+    def _extracted(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
         """Look for exactly one answer in each text; a text with none or several is wrong."""
-        answers = [found_answer(text, self.task.language, list(map(spoken, self.labels))) for text in texts]
+        answers = [found_answer(text, self.task.language, list(map(label_words, self.labels))) for text in texts]
         predictions = [-1 if answer is None else answer for answer in answers]
         rows = [
             {
                 "id": key,
                 "label": self._shown(label),
-                "prediction": None if said is None else self._shown(said),
+                "prediction": None if answer is None else self._shown(answer),
                 "text": text,
             }
-            for key, label, said, text in zip(encoded.ids, encoded.labels, answers, texts, strict=True)
+            for key, label, answer, text in zip(encoded.ids, encoded.labels, answers, texts, strict=True)
         ]
         share = sum(answer is not None for answer in answers) / len(answers)
         scores = compute_scores(names, predictions, encoded.labels) | {"answers_found": share}
         return Predictions(rows, scores, loss, () if share else ("no generated text holds an answer",))
 
-    def _written(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
+    def _compared(self, texts: Sequence[str], encoded: Encoded, names: Sequence[str], loss: float) -> Predictions:
+        """Score each text against its references."""
         rows = [
             {"id": key, "label": list(references), "prediction": text}
             for key, references, text in zip(encoded.ids, encoded.labels, texts, strict=True)
@@ -158,43 +160,25 @@ def found_answer(text: str, language: Any, labels: Sequence[str]) -> int | None:
     """Return the index of the one answer in a text; None where there is none or more than one."""
     before, _, after = (language.pattern or language.answer).partition("{answer}")
     names = sorted(map(re.escape, labels), key=len, reverse=True) if labels else ["[A-Z]"]
-    found = re.findall(f"{re.escape(before.strip())}\\s*({'|'.join(names)}){re.escape(after.rstrip())}", text)
-    if len(found) != 1:
+    answers = re.findall(f"{re.escape(before.strip())}\\s*({'|'.join(names)}){re.escape(after.rstrip())}", text)
+    if len(answers) != 1:
         return None
-    return list(labels).index(found[0]) if labels else ord(found[0]) - ord("A")
+    return list(labels).index(answers[0]) if labels else ord(answers[0]) - ord("A")
 
 
 @torch.no_grad()
 def generated(adapted: Adapted, encoded: Encoded, task: Task, batch_size: int, device: torch.device) -> list[str]:
     """Return what the model writes after each example's prompt; prompts are padded on the left."""
     adapted.model.eval()
-    tokenizer, language = adapted.backbone.tokenizer, task.language
-    settings = GenerationConfig(
-        max_new_tokens=language.max_new_tokens,
-        do_sample=False,
-        num_beams=language.beams,
-        length_penalty=language.length_penalty if language.beams > 1 else None,
-        no_repeat_ngram_size=language.no_repeat_ngram,
-        # Said out loud, or the model's own settings would come in.
-        repetition_penalty=1.0,
-        encoder_repetition_penalty=1.0,
-        min_new_tokens=0,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        use_cache=True,
-    )
+    tokenizer = adapted.backbone.tokenizer
+    settings = _generation_settings(task, tokenizer)
     texts: dict[int, str] = {}
     for examples in sharded(adapted, scoring_batches(adapted, encoded, batch_size)):
         prompts = [encoded.row(row)[0][: encoded.starts[row]] for row in encoded.rows_of(examples)]
-        width = max(len(prompt) for prompt in prompts)
-        ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for line, prompt in enumerate(prompts):
-            ids[line, width - len(prompt) :] = torch.from_numpy(prompt)
-            mask[line, width - len(prompt) :] = 1
-        inputs = on(device, {"input_ids": ids, "attention_mask": mask})
-        said = adapted.model.generate(**inputs, generation_config=settings, synced_gpus=adapted.sharded)[:, width:]
-        for example, text in zip(examples, tokenizer.batch_decode(said, skip_special_tokens=True), strict=True):
+        inputs = on(device, _left_padded(prompts, tokenizer.pad_token_id))
+        width = inputs["input_ids"].shape[1]
+        tokens = adapted.model.generate(**inputs, generation_config=settings, synced_gpus=adapted.sharded)[:, width:]
+        for example, text in zip(examples, tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True):
             texts[example] = text.strip()
     everywhere: dict[int, str] = {}
     for example, text in distributed.all_gather(list(texts.items())):
@@ -202,10 +186,39 @@ def generated(adapted: Adapted, encoded: Encoded, task: Task, batch_size: int, d
     return [everywhere[example] for example in range(len(encoded.ids))]
 
 
+def _generation_settings(task: Task, tokenizer: Any) -> GenerationConfig:
+    """Return how the task's answers are generated; whatever a model's own settings could change is set here."""
+    language = task.language
+    return GenerationConfig(
+        max_new_tokens=language.max_new_tokens,
+        do_sample=False,
+        num_beams=language.beams,
+        length_penalty=language.length_penalty if language.beams > 1 else None,
+        no_repeat_ngram_size=language.no_repeat_ngram,
+        repetition_penalty=1.0,
+        encoder_repetition_penalty=1.0,
+        min_new_tokens=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )
+
+
+def _left_padded(prompts: Sequence[np.ndarray], pad_id: int) -> Batch:
+    """Return prompts that end together: ids and mask [B, T]."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros_like(ids)
+    for line, prompt in enumerate(prompts):
+        ids[line, width - len(prompt) :] = torch.from_numpy(prompt)
+        mask[line, width - len(prompt) :] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
 def _collated(encoded: Encoded, rows: Sequence[int], pad_id: int, pad_to: int | None, learned: Scored) -> Batch:
     batch = collate(encoded, rows, pad_id, pad_to)
-    places = torch.arange(batch["input_ids"].shape[1])
-    prompt = places < torch.from_numpy(encoded.starts[list(rows)])[:, None]
+    columns = torch.arange(batch["input_ids"].shape[1])
+    prompt = columns < torch.from_numpy(encoded.starts[list(rows)])[:, None]
     real = batch["attention_mask"].bool()
     batch["prompt_mask"] = (prompt & real).long()
     nothing = ~real if learned is Scored.all else ~real | prompt

@@ -73,10 +73,10 @@ class Classification:
             {
                 "id": key,
                 "label": self._shown(label),
-                "prediction": self._shown(said),
+                "prediction": self._shown(prediction),
                 "logits": [round(value, 6) for value in row],
             }
-            for key, label, said, row in lines
+            for key, label, prediction, row in lines
         ]
         return Predictions(rows, compute_scores(names, predictions, encoded.labels), float(loss))
 
@@ -88,11 +88,11 @@ class Classification:
         """Return log-probabilities of our labels: outputs of one meaning are added up."""
         if self.label_of_output is None:
             return logits
-        known = logits.log_softmax(-1)
+        log_probabilities = logits.log_softmax(-1)
         meant = list(enumerate(self.label_of_output))
         groups = [[output for output, label in meant if label == each] for each in range(len(self.labels))]
-        lowest = known.new_full((len(known),), float("-inf"))
-        return torch.stack([known[:, group].logsumexp(-1) if group else lowest for group in groups], dim=1)
+        lowest = log_probabilities.new_full((len(logits),), float("-inf"))
+        return torch.stack([log_probabilities[:, group].logsumexp(-1) if group else lowest for group in groups], dim=1)
 
     def _shown(self, value: Any) -> Any:
         return self.labels[value] if self.labels else value

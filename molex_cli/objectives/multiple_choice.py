@@ -73,15 +73,15 @@ class MultipleChoice:
             {
                 "id": key,
                 "label": letter(label),
-                "prediction": letter(said),
-                "logits": [round(value, 6) for value in each.tolist()],
+                "prediction": letter(prediction),
+                "logits": [round(value, 6) for value in logits.tolist()],
             }
-            for key, label, said, each in lines
+            for key, label, prediction, logits in lines
         ]
         return Predictions(rows, compute_scores(names, predictions, encoded.labels), float(loss))
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
-        """Return the scores of the place that is most often right in training."""
+        """Return the scores of the choice, by its letter, that is most often right in training."""
         return majority_scores(names, train.labels, encoded.labels)
 
 

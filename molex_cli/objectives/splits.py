@@ -1,4 +1,4 @@
-"""The splits of a task as tokens, and what a record says of them and of how they are scored."""
+"""The splits of a task as tokens, and what a record keeps of them and of how they are scored."""
 
 from pathlib import Path
 from typing import Any

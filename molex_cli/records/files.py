@@ -1,4 +1,4 @@
-"""Files of JSON and JSON lines, and the one way to write: beside, then renamed; no torch."""
+"""Files of JSON and JSON lines, and the one way to write: a temporary file, then renamed; no torch."""
 
 import json
 import os
@@ -17,13 +17,13 @@ def renamed_when_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary file in the same folder; it replaces `path` at the end, and goes if something fails."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
-    beside = Path(name)
+    temporary = Path(name)
     try:
-        yield beside
-        beside.chmod(0o644)
-        os.replace(beside, path)
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -32,20 +32,20 @@ def folder_renamed_when_whole(path: Path, *, keep_existing: bool = False) -> Ite
 
     With `keep_existing`, a folder that another process made meanwhile stays.
     """
-    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        yield beside
-        beside.chmod(0o755)
+        yield temporary
+        temporary.chmod(0o755)
         if not (keep_existing and path.exists()):
-            os.replace(beside, path)
+            os.replace(temporary, path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it, so that no reader sees half of it."""
-    with renamed_when_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Write a temporary file and rename it, so that no reader sees half of it."""
+    with renamed_when_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def as_json(content: Any, indent: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""One file that says what all records of a folder say, so that a table of thousands of runs is read at once; no torch.
+"""One file with what the records of a folder hold, so that a table of thousands of runs is read at once; no torch.
 
 `index.jsonl` is only a copy: a line that is older than its record, or broken, is passed over for the record itself.
 """
@@ -18,7 +18,7 @@ LEFT_OUT = ("routing", "command", "attempts")  # what is long and stands in no t
 
 
 def add(folder: Path, record: Record) -> None:
-    """Append what a record says to the index of the folder that its run's folder lies in."""
+    """Append a record to the index of the folder that its run's folder lies in."""
     line = {"folder": folder.name, "changed": _changed(folder), "record": _short(record)}
     # One write of a file opened for appending: lines of processes that end together do not mix.
     descriptor = os.open(folder.parent / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -54,15 +54,15 @@ def _copied(line: Any, folder: Path) -> Record | None:
 
 
 def _lines(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    by_folder: dict[str, Any] = {}
     if path.exists():
         for text in lines_of(path):
             try:
                 line = json.loads(text)
-                found[line["folder"]] = line
+                by_folder[line["folder"]] = line
             except (json.JSONDecodeError, TypeError, KeyError):
                 continue
-    return found
+    return by_folder
 
 
 def _short(record: Record) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Which folder a run gets, and that nobody else writes into it; no torch.
 
 A run is its variant and its seed. The folder of that name is locked while a process works on it; the
-operating system lets go of the lock when the process ends, however it ends.
+operating system lets go of the lock when the process ends, however it ends. The rules around filelock's lock are our
+own: no library knows which runs have ended, are to be resumed, or start over in a folder beside the old one.
 """
 
 import re
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 from molex_cli.errors import RecordError
 from molex_cli.records import Record, index, read_record, unwritable, write_record
 
-WAIT_SECONDS = 5.0  # for the last breath of a process that was just killed
+WAIT_SECONDS = 5.0  # while a process that was just killed ends
 LOCK = ".lock"
 
 
@@ -43,7 +44,7 @@ class State(Enum):
 
 @dataclass
 class RunLock:
-    """A run's folder, what was found in it, and the lock on it if it is ours."""
+    """A run's folder, its state and record, and the lock on it if it is ours."""
 
     folder: Path
     state: State
@@ -63,9 +64,9 @@ def acquire(output_dir: str, name: str, resume: Resume, wait: float = WAIT_SECON
         if resume is Resume.never:
             return _locked(_new_folder(output_dir, slug), resume, wait)
         folder = _latest(output_dir, slug)
-        found = _ended(folder, resume)
-        if found is not None:
-            return found
+        finished = _ended(folder, resume)
+        if finished is not None:
+            return finished
         folder.mkdir(parents=True, exist_ok=True)
         return _locked(folder, resume, wait)
     except OSError as error:
@@ -106,7 +107,7 @@ def settle(
     """Complete the record of a process that ended without doing so itself.
 
     The record changes only if its status is one of `only_if_status_in`, and not if it is still the attempt
-    `unless_record_is`, found before the process began: then the process did not touch it. For example, a run that
+    `unless_record_is`, read before the process began: then the process did not touch it. For example, a run that
     the system killed left the status "running"; `settle(folder, -9, status="failed", unless_record_is=lock.record)`
     makes it "failed", with the error "... (killed by SIGKILL, perhaps for lack of memory)". `console_tail` becomes
     the error's traceback, and `error`, if given, replaces the whole error.
@@ -137,7 +138,7 @@ def _how(exit_code: int | None) -> str:
 
 
 def _ended(folder: Path, resume: Resume) -> RunLock | None:
-    """Return the claim on a run that has ended and is to be left so."""
+    """Return the run of a folder if it has ended and is to be left so."""
     record = record_of(folder)
     if record is None or record.status not in ("finished", "failed"):
         return None
@@ -152,10 +153,10 @@ def _locked(folder: Path, resume: Resume, wait: float) -> RunLock:
         lock.acquire(timeout=wait)
     except Timeout:
         return RunLock(folder, State.elsewhere, record_of(folder))
-    found = _ended(folder, resume)  # another process may have ended it while we waited
-    if found is not None:
+    finished = _ended(folder, resume)  # another process may have ended it while we waited
+    if finished is not None:
         lock.release()
-        return found
+        return finished
     return RunLock(folder, State.ours, record_of(folder), lock)
 
 

@@ -13,7 +13,7 @@ from molex_cli.records.files import as_json, write_text
 from molex_cli.records.renamed import first_settings, record_of_today
 
 RECORD_VERSION = 1
-# Settings that say how and where a run is made, not what it computes.
+# Settings of how and where a run is made, not of what it computes.
 HOW_ONLY = (
     "log",
     "collapse",
@@ -53,7 +53,7 @@ class Record:
     """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, correctness}; `selection` (rule of best);
     `majority`. `correctness` packs which predictions were right."""
     degenerate: list[str] = field(default_factory=list)
-    """Reasons not to trust the score: a constant prediction, an undefined metric."""
+    """Why the score means nothing: a constant prediction, an undefined metric, a failed check."""
     parameters: dict[str, int] = field(default_factory=dict)
     """Exact counts by part; `trainable`, `added` (trainable without the head), `total`."""
     experts_per_layer: list[int] | None = None
@@ -127,7 +127,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return nested content by full key."""
     if not isinstance(value, Mapping) or not value:
         return {prefix: value}
-    found: dict[str, Any] = {}
+    by_key: dict[str, Any] = {}
     for name, item in value.items():
-        found |= flat(item, f"{prefix}.{name}" if prefix else str(name))
-    return found
+        by_key |= flat(item, f"{prefix}.{name}" if prefix else str(name))
+    return by_key

@@ -66,8 +66,8 @@ def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """
     if world_size() == 1 or not parameters:
         return
-    found = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-    used = [p for p, count in zip(parameters, all_reduce(found).tolist(), strict=True) if count]
+    has_gradient = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    used = [p for p, count in zip(parameters, all_reduce(has_gradient).tolist(), strict=True) if count]
     for parameter in used:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

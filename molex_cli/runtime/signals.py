@@ -5,8 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SHUTDOWN_GRACE_SECONDS = 60.0  # for a process that was told to end to write its record
-_asked: list[str] = []  # signals that asked this process to end: handlers belong to the process
+SHUTDOWN_GRACE_SECONDS = 60.0  # that a process which must end has to write its record
+_received: list[str] = []  # signals to end this process: handlers belong to the process
 
 
 @contextmanager
@@ -17,18 +17,18 @@ def terminated_as_interrupt() -> Iterator[None]:
         return
 
     def interrupt(signum: int, frame: object) -> None:
-        _asked.append(signal.Signals(signum).name)
-        raise KeyboardInterrupt(_asked[-1])
+        _received.append(signal.Signals(signum).name)
+        raise KeyboardInterrupt(_received[-1])
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        _asked.clear()
+        _received.clear()
 
 
 def require_running() -> None:
-    """Raise KeyboardInterrupt if a signal asked to end: Python drops what is raised in a destructor or a callback."""
-    if _asked:
-        raise KeyboardInterrupt(_asked[-1])
+    """Raise KeyboardInterrupt again after a signal: Python drops one that is raised in a destructor or a callback."""
+    if _received:
+        raise KeyboardInterrupt(_received[-1])

@@ -30,7 +30,7 @@ MEASURES = ("norm", "distance", "cosine", "output_overlap", "input_overlap")
 
 @dataclass(frozen=True)
 class ExpertSimilarity:
-    """What is known of the experts of one linear; matrices are [E, E]."""
+    """How alike the experts of one linear are; matrices are [E, E]."""
 
     layer: int
     module: str
@@ -58,9 +58,9 @@ class ExpertSimilarity:
     def mean(self, name: str) -> float:
         """Return a measure's mean, over experts or over pairs of different ones; NaN without any."""
         values: Floats = getattr(self, name)
-        known = values if values.ndim == 1 else values[np.triu_indices(len(values), 1)]
-        known = known[~np.isnan(known)]
-        return float(known.mean()) if len(known) else float("nan")
+        chosen = values if values.ndim == 1 else values[np.triu_indices(len(values), 1)]
+        chosen = chosen[~np.isnan(chosen)]
+        return float(chosen.mean()) if len(chosen) else float("nan")
 
 
 def of_factors(down_ERI: NDArray[Any], up_ERO: NDArray[Any], scale: float, layer: int, module: str) -> ExpertSimilarity:

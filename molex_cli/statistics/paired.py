@@ -34,7 +34,7 @@ class Interval:
     error: float = math.inf
     """Standard error."""
     degrees_of_freedom: float = 0.0
-    """Degrees of freedom."""
+    """Of Student's t."""
     of_seeds: float = 0.0
     """The part of the error's square that more seeds would make smaller."""
 
@@ -66,7 +66,7 @@ def smallest_p(num_seeds: int) -> float:
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p of McNemar's exact test: examples that only one of two models gets right.
 
-    The exact binomial test with probability 1/2; 1 where no example tells the models apart.
+    The exact binomial test with probability 1/2; 1 where no example distinguishes the models.
     """
     total = only_first + only_second
     return float(stats.binomtest(only_first, total, 0.5).pvalue) if total else 1.0
@@ -152,8 +152,8 @@ def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for place, i in enumerate(order):
-        largest = max(largest, min(1.0, (size - place) * p_values[i]))
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (size - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted
 
@@ -175,8 +175,8 @@ def power(effect: float, error: float, degrees_of_freedom: float, alpha: float =
     if error < TIE:
         return 1.0 if effect else alpha
     shift, edge = effect / error, float(stats.t.ppf(1 - alpha / 2, degrees_of_freedom))
-    found = 1 - stats.nct.cdf(edge, degrees_of_freedom, shift) + stats.nct.cdf(-edge, degrees_of_freedom, shift)
-    return float(found) if math.isfinite(found) else 1.0  # scipy gives up where the effect is beyond doubt
+    chance = 1 - stats.nct.cdf(edge, degrees_of_freedom, shift) + stats.nct.cdf(-edge, degrees_of_freedom, shift)
+    return float(chance) if math.isfinite(chance) else 1.0  # scipy gives up where the effect is beyond doubt
 
 
 def detectable_effect(interval: Interval, alpha: float = 0.05, wanted: float = 0.8) -> float:

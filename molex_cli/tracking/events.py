@@ -1,4 +1,4 @@
-"""What a run says on its way, as frozen dataclasses; sinks receive them, nothing answers."""
+"""The events of a run, as frozen dataclasses; sinks receive them, and none sends anything back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Anything a run says; `kind` names it in files."""
+    """Anything that happens in a run; `kind` names it in files."""
 
     @property
     def kind(self) -> str:

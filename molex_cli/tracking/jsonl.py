@@ -13,7 +13,7 @@ class Jsonl:
     """Appends events to a file, each at once."""
 
     def __init__(self, path: Path, every: int = 1, keep_until: int | None = None) -> None:
-        """Open the file; what an earlier try of the run did after step `keep_until` is done again and told again."""
+        """Open the file; what an earlier try of the run did after step `keep_until` is done and written again."""
         if path.exists():
             write_text(path, "".join(_until(path, keep_until)))
         self._file = path.open("a", encoding="utf-8")

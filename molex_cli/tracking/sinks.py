@@ -19,7 +19,7 @@ class Sink(Protocol):
 
 
 class Sinks:
-    """Tells every sink everything, and tells the others when one fails."""
+    """Gives every event to every sink; of one that fails the others get a note."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._open = list(sinks)
@@ -32,7 +32,7 @@ class Sinks:
             except Exception as error:  # whatever a logger does, the training continues
                 self._drop(sink, error)
 
-    def told(self, events: Iterable[Event]) -> Iterator[Event]:
+    def pass_on(self, events: Iterable[Event]) -> Iterator[Event]:
         """Pass on each event after the sinks have it; raise KeyboardInterrupt if the process is to end."""
         for event in events:
             self.write(event)
@@ -40,7 +40,7 @@ class Sinks:
             yield event
 
     def close(self) -> None:
-        """Close each open sink, the local ones last: they hear what becomes of the others."""
+        """Close each open sink, the local ones last: they get the notes of the others."""
         for sink in reversed(list(self._open)):
             try:
                 sink.close()

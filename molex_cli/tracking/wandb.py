@@ -26,7 +26,7 @@ class WandbSink:
         self._settings, self._folder, self._run_id, self._note = settings, folder, run_id, note
         self._run: Any = None
         self._routing: dict[str, dict[str, Any]] = {}
-        self._exit_code = 1  # until the run tells that it finished
+        self._exit_code = 1  # until the run has finished
 
     def write(self, event: Event) -> None:
         """Send one event."""
@@ -111,14 +111,14 @@ class WandbSink:
             time.sleep(RETRY_SECONDS)
 
     def _pictures(self) -> dict[str, Any]:
-        """Return how the experts were used at the last evaluation and, if asked for, the last predictions."""
+        """Return a picture of the routing at the last evaluation and, if wanted, the last predictions."""
         import wandb
         from PIL import Image
 
         found: dict[str, Any] = {}
         if self._routing:
             layers = [f"layer {layer}" for layer in self._routing]
-            usage = [figures["usage"] for figures in self._routing.values()]
+            usage = [statistics["usage"] for statistics in self._routing.values()]
             drawn = heat_map("share of the routing", layers, usage)
             found["routing/usage"] = wandb.Image(Image.open(png(drawn)))
         path = self._folder / "predictions-last.jsonl"
@@ -182,11 +182,11 @@ def _marker(run: Any) -> Path:
 
 def _flat_routing(prefix: str, routing: dict[str, dict[str, Any]]) -> dict[str, float]:
     values: dict[str, float] = {}
-    for layer, figures in routing.items():
-        shares = {f"expert_{expert}": share for expert, share in enumerate(figures["usage"])}
-        shares |= {f"gate_{expert}": gate for expert, gate in enumerate(figures.get("gate", []))}
-        values |= _flat(f"{prefix}/layer_{layer}", shares | figures)
-        for module, each in figures.get("modules", {}).items():
+    for layer, statistics in routing.items():
+        shares = {f"expert_{expert}": share for expert, share in enumerate(statistics["usage"])}
+        shares |= {f"gate_{expert}": gate for expert, gate in enumerate(statistics.get("gate", []))}
+        values |= _flat(f"{prefix}/layer_{layer}", shares | statistics)
+        for module, each in statistics.get("modules", {}).items():
             values |= _flat(f"{prefix}/layer_{layer}/{module}", each)
     return values
 

@@ -1,6 +1,6 @@
 """Continual learning: stages one after the other, the adapters carried on, every stage's task scored after each.
 
-The optimizer and its schedule start anew with every stage (MoLA, appendix C).
+The optimizer and the learning-rate schedule start anew with every stage (MoLA, appendix C).
 """
 
 import dataclasses
@@ -26,7 +26,8 @@ from molex_cli.runtime import distributed, hardware
 from molex_cli.tracking.events import Evaluated, Noted
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
-from molex_cli.training.loop import GradientFlow, Training
+from molex_cli.training.gradient_flow import GradientFlow
+from molex_cli.training.loop import Training
 from molex_cli.training.stage import Stage, started
 from molex_cli.training.state import TrainingState
 from molex_cli.training.summary import CollapseAlarm, Summary, checked, evaluation, mark
@@ -120,7 +121,7 @@ def _prepared(experiment: Experiment) -> tuple[Adapted, list[str], list[Stage]]:
             raise TaskError(f"stages must be of one kind, got {kinds[first]} in {first} and {kind} in {name}")
     modes = {f"{each.task.kind.name} by {_mode(each).name}" for each in (experiment, experiments[first])}
     if len(modes) > 1:
-        raise TaskError(f"task must be asked as its stages are, got {' and '.join(sorted(modes))}")
+        raise TaskError(f"task must be answered as its stages are, got {' and '.join(sorted(modes))}")
     labels = read[first][1]
     adapted = adapter.adapt(experiments[first], labels)
     return adapted, labels, [Stage.of(name, each, adapted, *read[name]) for name, each in experiments.items()]
@@ -152,7 +153,7 @@ def _learn(run: Sequential, stage: Stage) -> Training:
     training = Training.of(run.adapted, own.train, own.learning_rate, run.flow)
     events = stage.steps(training, run.accelerator)
     counted = (dataclasses.replace(event, step=run.step + event.step) for event in events)
-    for _ in run.sinks.told(run.summary.along(counted)):
+    for _ in run.sinks.pass_on(run.summary.pass_on(counted)):
         pass
     run.step += stage.schedule.total_steps
     if distributed.rank() == 0:
@@ -214,8 +215,8 @@ def _finish(run: Sequential) -> None:
     record.checks = checked(run.stages[-1], run.adapted, losses, run.folder, run.accelerator)
     record.checks["gradient_flow"] = run.flow.report()
     record.routing = run.routing.get(run.stages[-1].name, {})
-    doubts = [f"{reason} in {stage.name}" for stage, predictions in named for reason in predictions.doubts()]
-    mark(record, doubts + run.alarm.found_in(run.routing), run.sinks)
+    degenerate = [f"{why} in {stage.name}" for stage, predictions in named for why in predictions.degenerate()]
+    mark(record, degenerate + run.alarm.degenerate_in(run.routing), run.sinks)
 
 
 def _scores(run: Sequential) -> dict[str, Any]:

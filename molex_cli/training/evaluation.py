@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredPredictions:
-    """What a model said of a split after a step, and how well."""
+    """A model's predictions of a split after a step, and their scores."""
 
     step: int
     epoch: float
@@ -36,9 +36,9 @@ class ScoredPredictions:
         }
 
     def with_correctness(self) -> dict[str, Any]:
-        """Return the same with which predictions are right, where a prediction is right or wrong."""
-        found = correctness(self.predictions.rows)
-        return self.summary() | ({} if found is None else {"correctness": found})
+        """Return the same and which predictions are right, where a prediction is right or wrong."""
+        packed = correctness(self.predictions.rows)
+        return self.summary() | ({} if packed is None else {"correctness": packed})
 
 
 class Scoring:
@@ -66,15 +66,19 @@ class Scoring:
                 yield self.evaluated(step.step, step.epoch)
 
     def as_state(self) -> dict[str, Any]:
-        """Return what was found so far, without the predictions."""
-        found = {name: getattr(self, name) for name in ("first", "last", "best")}
+        """Return all scores so far, without the predictions."""
+        evaluations = {name: getattr(self, name) for name in ("first", "last", "best")}
         return {
             "routing": self.routing,
-            **{name: {**o.summary(), "reasons": list(o.predictions.reasons)} for name, o in found.items() if o},
+            **{
+                name: {**each.summary(), "reasons": list(each.predictions.unanswered)}
+                for name, each in evaluations.items()
+                if each
+            },
         }
 
     def restore(self, state: dict[str, Any], rows: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Take back what was found, with the predictions of `last` and `best`."""
+        """Take back those scores, with the predictions of `last` and `best`."""
         self.routing = state["routing"]
         for name in {"first", "last", "best"} & set(state):
             kept = state[name]
@@ -129,6 +133,6 @@ class Scoring:
         }
 
     def degenerate(self) -> list[str]:
-        """Return the reasons not to trust the last outcome."""
+        """Return why the last scores are degenerate."""
         assert self.last is not None
-        return self.last.predictions.doubts()
+        return self.last.predictions.degenerate()

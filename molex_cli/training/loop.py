@@ -2,14 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from molex_cli.config.schema import LearningRateSchedule, Train
 from molex_cli.data.batches import Microbatch, epoch_order, microbatches
@@ -20,16 +19,18 @@ from molex_cli.objectives.base import Batch, Objective, for_model, on
 from molex_cli.runtime import distributed
 from molex_cli.runtime.hardware import stream_seed
 from molex_cli.tracking.events import Step
+from molex_cli.training.gradient_flow import GradientFlow
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-FLOW_STEPS = 20  # steps within which every trainable tensor should have received a gradient
-
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many optimizer steps a run takes, and after which of them it is scored."""
+    """The optimizer steps of a run: how many, on which rows, and after which of them it is scored.
+
+    How the learning rate falls over these steps is another schedule: `train.schedule`, in `rate_factor`.
+    """
 
     rows: int
     effective_batch: int
@@ -63,7 +64,7 @@ class Schedule:
 
 
 def rate_factor(step: int, total_steps: int, warmup: float, schedule: LearningRateSchedule) -> float:
-    """Return the share of the peak learning rate at a step (from 0): never zero, so that no step is lost."""
+    """Return the share of the peak learning rate at a step (from 0): never zero, so that every step trains."""
     warmup_steps = round(warmup * total_steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
@@ -86,38 +87,6 @@ def optimizer(adapted: Adapted, learning_rate: float, weight_decay: float) -> to
         if group.parameters
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-
-
-@dataclass
-class GradientFlow:
-    """Watches which trainable tensors have received a gradient; those that never do are named."""
-
-    waiting: dict[str, Tensor]
-    steps: int = 0
-    excused: Callable[[], dict[str, str]] = dict
-
-    @classmethod
-    def of(cls, adapted: Adapted) -> "GradientFlow":
-        """Return a watch over everything the method trains."""
-        return cls(dict(adapted.trainable()), excused=adapted.unused)
-
-    def observe(self) -> None:
-        """Look at the gradients of this step."""
-        self.steps += 1
-        if self.steps > FLOW_STEPS or not self.waiting:
-            return
-        seen = [name for name, p in self.waiting.items() if p.grad is not None and bool(p.grad.any())]
-        for name in seen:
-            del self.waiting[name]
-
-    def report(self) -> dict[str, Any]:
-        """Return the check for the record: passed, and the tensors without a gradient."""
-        excused = self.excused()
-        dead = sorted(name for name in self.waiting if name not in excused)
-        # Until B has moved from zero, the gradient of A and of the router is zero: one step shows nothing.
-        judged = self.steps >= 2
-        reasons = {name: why for name, why in excused.items() if name in self.waiting}
-        return {"passed": not dead if judged else None, "without_gradient": dead, "known": reasons, "steps": self.steps}
 
 
 @dataclass
@@ -153,35 +122,28 @@ def steps(
     seed: int,
     accelerator: "Accelerator",
 ) -> Iterator[Step]:
-    """Train on and yield each optimizer step; the order of rows depends on the seed and lengths alone."""
+    """Train to the end of the schedule and yield each optimizer step that is left.
+
+    The order of the rows depends on the seed and their lengths alone.
+    """
     schedule = Schedule.of(settings, len(encoded.ids))
-    adapted, adam = training.adapted, training.adam
-    pad_id = adapted.backbone.tokenizer.pad_token_id
-    trainable = list(adapted.trainable().values())
+    pad_id = training.adapted.backbone.tokenizer.pad_token_id
     for rows in islice(schedule.batches(encoded.lengths, seed), training.step, None):
         started = time.perf_counter()
         factor = rate_factor(training.step, schedule.total_steps, settings.warmup_ratio, settings.schedule)
-        for group in adam.param_groups:
-            group["lr"] = group["peak"] * factor
-        adapted.model.train()
         own = microbatches(rows, settings.batch_size, distributed.rank(), distributed.world_size())
-        batches = [objective.batch(encoded, each.rows, pad_id, adapted.pad_to) for each in own]
+        batches = [objective.batch(encoded, each.rows, pad_id, training.adapted.pad_to) for each in own]
         step_seed = stream_seed(seed, f"dropout/{training.step}")
+        training.adapted.model.train()
         losses = _backward(training, objective, own, batches, step_seed, accelerator)
-        distributed.all_reduce_gradients(trainable)
-        training.flow.observe()
-        norm = torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm or math.inf)
-        _require_finite(training.step + 1, losses.task, float(norm), training.learning_rate)
-        adam.step()
-        adam.zero_grad()
-        training.step += 1
+        norm = _update(training, losses, factor, settings.max_grad_norm)
         yield Step(
             step=training.step,
             epoch=training.step / schedule.steps_per_epoch,
             loss=losses.task,
             balance_loss=losses.balance,
             learning_rate=training.learning_rate * factor,
-            gradient_norm=float(norm),
+            gradient_norm=norm,
             tokens=sum(encoded.lengths[row] for row in rows),
             seconds=time.perf_counter() - started,
         )
@@ -227,6 +189,21 @@ def _backward(
     return _Losses(task_total, balance_total if adapted.routers else None)
 
 
+def _update(training: Training, losses: _Losses, factor: float, max_grad_norm: float | None) -> float:
+    """Take an optimizer step with the gradients of all processes and return their norm before it was clipped."""
+    trainable = list(training.adapted.trainable().values())
+    distributed.all_reduce_gradients(trainable)
+    training.flow.observe()
+    norm = float(torch.nn.utils.clip_grad_norm_(trainable, max_grad_norm or math.inf))
+    _require_finite(training.step + 1, losses.task, norm, training.learning_rate)
+    for group in training.adam.param_groups:
+        group["lr"] = group["peak"] * factor
+    training.adam.step()
+    training.adam.zero_grad()
+    training.step += 1
+    return norm
+
+
 def _dropout_seed(microbatch: Microbatch, step_seed: int) -> int:
     """Return the seed of a microbatch's dropout: whoever computes a whole one drops the same."""
     return stream_seed(step_seed, f"{microbatch.index}/{distributed.rank() if microbatch.is_split else 0}")
@@ -234,10 +211,10 @@ def _dropout_seed(microbatch: Microbatch, step_seed: int) -> int:
 
 def _whole_weights(own: Sequence[Microbatch], weights: Sequence[int], device: torch.device) -> list[float]:
     """Return the weight of every microbatch of the effective batch, over all processes."""
-    found = [0.0] * own[0].count
+    of_index = [0.0] * own[0].count
     for microbatch, weight in zip(own, weights, strict=True):
-        found[microbatch.index] = float(weight)
-    return distributed.all_reduce_floats(found, device)
+        of_index[microbatch.index] = float(weight)
+    return distributed.all_reduce_floats(of_index, device)
 
 
 def _require_finite(step: int, loss: float, norm: float, learning_rate: float) -> None:

@@ -94,14 +94,14 @@ def _restore(run: Run, earlier: TrainingState) -> None:
 
 
 def _fit(run: Run, sinks: Sinks) -> None:
-    """Train to the end: each step's events pass scoring, sums, alarm, sinks and the writer, in this order."""
-    run.alarm.look(run.scoring.routing)  # of a resumed run: what was found before
+    """Train to the end: each step's events pass scoring, summary, alarm, sinks and checkpoint writer, in this order."""
+    run.alarm.look(run.scoring.routing)  # of a resumed run: its last evaluation before
     resumable: dict[str, Resumable] = {"scoring": run.scoring, "history": run.summary}
     writer = CheckpointWriter(
         run.folder, run.experiment, run.labels, run.training, run.stage.schedule, run.conditions, resumable
     )
     scored = run.scoring.after_each(run.stage.steps(run.training, run.accelerator))
-    for _ in writer.along(sinks.told(run.alarm.along(run.summary.along(scored)))):
+    for _ in writer.pass_on(sinks.pass_on(run.alarm.pass_on(run.summary.pass_on(scored)))):
         pass
 
 
@@ -116,4 +116,4 @@ def _finish(run: Run, sinks: Sinks) -> None:
     losses = (record.training["mean_loss"], last.predictions.loss)
     found = checked(run.stage, run.adapted, losses, run.folder, run.accelerator)
     record.checks = {"gradient_flow": run.training.flow.report(), **found}
-    mark(record, run.scoring.degenerate() + run.alarm.reasons, sinks)
+    mark(record, run.scoring.degenerate() + run.alarm.degenerate, sinks)

@@ -31,7 +31,7 @@ class Stage:
     encoded: dict[str, Encoded]
     schedule: Schedule
     data: dict[str, Any]
-    """What the record says of each split."""
+    """What the record keeps of each split."""
 
     @classmethod
     def of(
@@ -63,7 +63,7 @@ class Stage:
 def started(
     record: Record, folder: Path, stages: Sequence[Stage], first_step: int, majority: dict[str, float]
 ) -> Started:
-    """Return what is told when training begins."""
+    """Return the event of a training that begins."""
     return Started(
         name=record.name,
         variant=record.variant,

@@ -23,7 +23,7 @@ from molex_cli.runtime import distributed
 from molex_cli.tracking.events import Evaluated, Event, Step
 from molex_cli.training.loop import Schedule, Training
 
-NAME = "progress.safetensors"
+NAME = "progress.safetensors"  # of the file; runs of before have it under this name
 FORMAT = 1
 SECONDS = 300.0  # between two states, where train.evaluate_every or checkpoint_every ask for none earlier
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -47,7 +47,7 @@ class Resumable(Protocol):
 
 @dataclass
 class CheckpointWriter:
-    """Writes what a run has reached into its folder, as its events tell of it."""
+    """Writes what a run has reached into its folder, as its events arrive."""
 
     folder: Path
     experiment: schema.Experiment
@@ -60,7 +60,7 @@ class CheckpointWriter:
     """What else the state holds, by its key there."""
     saved_at: float = field(default_factory=time.monotonic)
 
-    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+    def pass_on(self, events: Iterator[Event]) -> Iterator[Event]:
         """Pass on each event, and write what it brought."""
         for event in events:
             if distributed.rank() == 0:
@@ -124,14 +124,14 @@ def load(folder: Path) -> TrainingState | None:
 
 
 def _of_today(about: dict[str, Any]) -> dict[str, Any]:
-    """Return what a state says with the names that settings and statistics have now."""
+    """Return a state's content with the names that settings and statistics have now."""
     about["settings"] = settings_of_today(about["settings"])
     if "scoring" in about:
         about["scoring"]["routing"] = routing_of_today(about["scoring"]["routing"])
     return about
 
 
-def restore(folder: Path, training: Training, progress: TrainingState) -> None:
+def restore(folder: Path, training: Training, earlier: TrainingState) -> None:
     """Put a training where the state left it."""
     parameters = training.adapted.trainable()
     with safe_open(folder / NAME, framework="pt") as file, torch.no_grad():
@@ -144,9 +144,9 @@ def restore(folder: Path, training: Training, progress: TrainingState) -> None:
         for layer, router in training.adapted.routers.items():
             if f"routing/{layer}" in stored:
                 router.restore(file.get_tensor(f"routing/{layer}"))
-    training.step = progress.step
-    training.flow.steps = progress.about["flow"]["steps"]
-    training.flow.waiting = {name: parameters[name] for name in progress.about["flow"]["waiting"]}
+    training.step = earlier.step
+    training.flow.steps = earlier.about["flow"]["steps"]
+    training.flow.waiting = {name: parameters[name] for name in earlier.about["flow"]["waiting"]}
 
 
 def conditions(
@@ -157,8 +157,8 @@ def conditions(
     kept = {name: value for name, value in settings.items() if name not in records.HOW_ONLY}
     kept["hardware"] = {name: value for name, value in kept["hardware"].items() if name not in FREE_HARDWARE}
     versions = {name: environment["packages"][name] for name in ("torch", "transformers")}
-    found = {"settings": kept, "packages": versions}
-    return found if data is None else {**found, "data": {name: about["fingerprint"] for name, about in data.items()}}
+    same = {"settings": kept, "packages": versions}
+    return same if data is None else {**same, "data": {name: about["fingerprint"] for name, about in data.items()}}
 
 
 def require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a record says of a training: how it was scored, sums over the steps, collapsed routers, failed checks."""
+"""What a record keeps of a training: how it was scored, sums over the steps, collapsed routers, failed checks."""
 
 import dataclasses
 import json
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def evaluation(experiment: schema.Experiment, adapted: Adapted, objective: Objective, sinks: Sinks) -> dict[str, Any]:
-    """Return how the run is scored, and tell what its scores depend on or lack."""
+    """Return how the run is scored, and note what its scores depend on or lack."""
     batch_size = experiment.train.eval_batch_size
-    found = how_scored(experiment.task, adapted, objective, batch_size)
-    for reason in found["not_computed"].values():
+    scoring = how_scored(experiment.task, adapted, objective, batch_size)
+    for reason in scoring["not_computed"].values():
         sinks.write(Noted(message=reason))
     if adapted.batch_dependent:
         sinks.write(Noted(message=f"scores depend on the evaluation batch of {batch_size}: {adapted.batch_dependent}"))
@@ -38,11 +38,11 @@ def evaluation(experiment: schema.Experiment, adapted: Adapted, objective: Objec
             sinks.write(
                 Noted(message=f"training depends on how rows fall to the {distributed.world_size()} processes, too")
             )
-    return found
+    return scoring
 
 
 class Summary:
-    """Adds up what the steps say, for the record."""
+    """Adds up losses, tokens and seconds of the steps, for the record."""
 
     def __init__(self, schedule: Schedule, experiment: schema.Experiment) -> None:
         self._schedule, self._learning_rate = schedule, experiment.learning_rate
@@ -51,7 +51,7 @@ class Summary:
         self._seconds: list[float] = []
         self._began, self._before = time.perf_counter(), 0.0
 
-    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+    def pass_on(self, events: Iterator[Event]) -> Iterator[Event]:
         """Pass on each event and add it up."""
         for event in events:
             if isinstance(event, Step):
@@ -97,25 +97,25 @@ class Summary:
 
 
 class CollapseAlarm:
-    """Looks at the routing of every evaluation and says when routers use few of their experts."""
+    """Notes at an evaluation that routers use few of their experts."""
 
     def __init__(self, settings: schema.Collapse) -> None:
         self._settings = settings
         self._found = ""
 
     @property
-    def reasons(self) -> list[str]:
+    def degenerate(self) -> list[str]:
         """Return why the run is marked, by its last evaluation."""
         return [self._found] if self._found and self._settings.action is not schema.Alarm.warn else []
 
-    def found_in(self, routings: Mapping[str, dict[str, dict[str, Any]]]) -> list[str]:
+    def degenerate_in(self, routings: Mapping[str, dict[str, dict[str, Any]]]) -> list[str]:
         """Return the same for the last evaluation of several stages, by the stage's name."""
         if self._settings.action is schema.Alarm.warn:
             return []
-        said = {stage: collapsed(routing, self._settings.below) for stage, routing in routings.items()}
-        return [f"{words} in {stage}" for stage, words in said.items() if words]
+        collapses = {stage: collapsed(routing, self._settings.below) for stage, routing in routings.items()}
+        return [f"{collapse} in {stage}" for stage, collapse in collapses.items() if collapse]
 
-    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+    def pass_on(self, events: Iterator[Event]) -> Iterator[Event]:
         """Pass on each event and a note after an evaluation that found a collapse; raise if the run is to stop."""
         for event in events:
             yield event
@@ -160,18 +160,18 @@ def checked(
 
 
 def failed_checks(checks: dict[str, Any]) -> list[str]:
-    """Return why the run is not to be trusted, if a check failed."""
-    reasons = []
+    """Return which checks failed, in words."""
+    failed = []
     if checks["gradient_flow"]["passed"] is False:
         dead = checks["gradient_flow"]["without_gradient"]
-        reasons.append(f"{len(dead)} trainable tensors got no gradient: {', '.join(dead[:3])}")
+        failed.append(f"{len(dead)} trainable tensors got no gradient: {', '.join(dead[:3])}")
     if not checks["reload"]["passed"]:
-        reasons.append(f"the saved adapter scores differently ({json.dumps(checks['reload']['max_difference'])})")
-    return reasons
+        failed.append(f"the saved adapter scores differently ({json.dumps(checks['reload']['max_difference'])})")
+    return failed
 
 
-def mark(record: Record, reasons: Sequence[str], sinks: Sinks) -> None:
-    """Mark a record as degenerate for these reasons and those of its failed checks, and tell of each."""
-    record.degenerate = [*reasons, *failed_checks(record.checks)]
+def mark(record: Record, degenerate: Sequence[str], sinks: Sinks) -> None:
+    """Mark a record as degenerate for these reasons and its failed checks, and note each."""
+    record.degenerate = [*degenerate, *failed_checks(record.checks)]
     for reason in record.degenerate:
         sinks.write(Noted(message=f"this run is marked degenerate: {reason}"))

@@ -12,7 +12,7 @@ from molex_cli.errors import MethodError
 from molex_cli.methods.base import METHODS
 from molex_cli.methods.ledger import ledger
 from molex_cli.models.loading import load, skeleton
-from molex_cli.training.loop import GradientFlow
+from molex_cli.training.gradient_flow import GradientFlow
 
 # Llama has no biases; these tuners of PEFT take no Conv1D, which GPT-2's linears are.
 DO_NOT_FIT = {("bitfit", "tiny_llama"), *((f"peft/{kind}", "tiny_gpt2") for kind in ("loha", "lokr", "oft"))}

@@ -10,7 +10,8 @@ from torch import nn
 
 from molex_cli.layers.gates import CosineGate
 from molex_cli.layers.mixing import MixedBlock
-from molex_cli.training.loop import GradientFlow, optimizer
+from molex_cli.training.gradient_flow import GradientFlow
+from molex_cli.training.loop import optimizer
 
 OTHER_FAMILIES = ["tiny_roberta", "tiny_distilbert", "tiny_deberta", "tiny_mistral", "tiny_gemma", "tiny_qwen"]
 

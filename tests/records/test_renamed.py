@@ -37,3 +37,14 @@ def test_a_broken_record_is_refused_in_one_line(junk: object, tmp_path: Path) ->
     with pytest.raises(RecordError, match="must be the record of a run, got a broken file") as refused:
         read_record(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_record_of_before_keeps_which_predictions_were_right(run: Path) -> None:
+    written = json.loads((run / "record.json").read_text(encoding="utf-8"))["scores"]
+    scores = read_record(run).scores
+    for which in ("last", "best"):
+        has_one_task = "stages" not in scores
+        assert ("outcomes" in written[which]) == ("correctness" in scores[which]) == has_one_task
+        assert scores[which].get("correctness") == written[which].get("outcomes")
+        assert "outcomes" not in scores[which]

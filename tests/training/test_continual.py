@@ -100,7 +100,7 @@ def test_stages_of_unequal_labels_are_refused(capsys):
 def test_a_sequence_whose_task_is_of_another_kind_than_its_stages_is_refused(capsys):
     assert main([*sequence("one", "two"), "task.kind=regression", "task.metrics=[pearson]"]) == 2
     said = "".join(capsys.readouterr())
-    assert "task must be asked as its stages are, got classification by head and regression by head" in said
+    assert "task must be answered as its stages are, got classification by head and regression by head" in said
 
 
 def test_one_stage_alone_is_refused_before_anything_runs(capsys):

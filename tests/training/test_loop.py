@@ -15,7 +15,8 @@ from molex_cli.methods.base import Group
 from molex_cli.models.byte_tokenizer import byte_tokenizer
 from molex_cli.objectives.classification import Classification
 from molex_cli.runtime.hardware import Device, Hardware, accelerator, random_stream, stream_seed
-from molex_cli.training.loop import GradientFlow, Schedule, Training, optimizer, rate_factor, steps
+from molex_cli.training.gradient_flow import GradientFlow
+from molex_cli.training.loop import Schedule, Training, optimizer, rate_factor, steps
 
 CPU = Hardware(device=Device.cpu)
 

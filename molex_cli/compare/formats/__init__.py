@@ -1,6 +1,6 @@
 """The formats of a comparison: every file in this folder is one, named as its file, with a function `text(report)`.
 
-A file is imported when its format is asked for.
+A file is imported when its format is chosen.
 """
 
 from importlib import import_module

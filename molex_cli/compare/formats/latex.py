@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from molex_cli.compare.layout import Report, Written, matrix
+from molex_cli.compare.layout import CellText, Report, matrix
 
 LATEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -34,7 +34,7 @@ def escaped(content: str) -> str:
     return "".join(LATEX.get(character, character) for character in content)
 
 
-def _cell(cell: Written) -> str:
+def _cell(cell: CellText) -> str:
     shown = escaped(cell.text)
     return f"\\textbf{{{shown}}}" if cell.is_best else f"\\underline{{{shown}}}" if cell.is_close else shown
 

@@ -1,6 +1,6 @@
 """Markdown: a table with the notes as a list under it."""
 
-from molex_cli.compare.layout import Report, Written, matrix
+from molex_cli.compare.layout import CellText, Report, matrix
 
 
 def text(report: Report) -> str:
@@ -11,6 +11,6 @@ def text(report: Report) -> str:
     return "\n".join([*rows, "", *(f"- {note}" for note in report.lines())]) + "\n"
 
 
-def _cell(cell: Written) -> str:
+def _cell(cell: CellText) -> str:
     shown = cell.text.replace("|", "\\|")
     return f"**{shown}**" if cell.is_best else f"<u>{shown}</u>" if cell.is_close else shown

@@ -1,6 +1,6 @@
 """A table for the terminal, as wide as it needs to be: bold the best, underlined what is not different from it."""
 
-from molex_cli.compare.layout import Report, Written, matrix
+from molex_cli.compare.layout import CellText, Report, matrix
 
 WIDE = 10_000  # columns: a cell that is cut is worth nothing
 
@@ -26,5 +26,5 @@ def text(report: Report) -> str:
     return captured.get()
 
 
-def _style(cell: Written) -> str:
+def _style(cell: CellText) -> str:
     return "bold" if cell.is_best else "underline" if cell.is_close else ""

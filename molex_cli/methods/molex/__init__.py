@@ -114,7 +114,7 @@ class MoLEx(Method):
     compute_self: bool = False
     """Compute a layer that chose itself twice, as published; under dropout the two differ."""
     balance: float = 0.0
-    """Coefficient of the balance loss; 0 turns it off. It drowns what the task tells the gate (docs/methods.md)."""
+    """Coefficient of the balance loss; 0 turns it off. It outweighs the task loss in the gate (docs/methods.md)."""
     balance_sum: bool = False
     """Sum the balance loss over layers instead of averaging it."""
     pad_to: int | None = None

@@ -50,7 +50,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
 
 
 def _require_fit(settings: MoLEx, backbone: Any) -> None:
-    """Refuse a model whose layers cannot stand in for each other."""
+    """Refuse a model whose layers cannot replace each other."""
     if problems := list(settings.layer_problems(backbone.num_layers)):
         raise ConfigError(problems)
     if any(isinstance(module, MixedBlock) for module in backbone.model.modules()):
