@@ -15,7 +15,7 @@ KINDS = {
 }
 ROUTING = {"freedom": "utilisation"}
 ATTEMPT = {"went_on_from_step": "resumed_from_step"}
-SCORE = {"correctness": "correctness"}
+SCORE = {"outcomes": "correctness"}
 
 
 def settings_of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
