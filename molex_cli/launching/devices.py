@@ -14,18 +14,18 @@ PAUSE_SECONDS = 0.2
 
 @contextmanager
 def lease(devices: Sequence[str], jobs_per_device: int, folder: Path | None = None) -> Iterator[str | None]:
-    """Wait for a place on the least used device and hold it; yield the device's id, None where there are none.
+    """Wait for a free slot on the least used device and hold it; yield the device's id, None where there are none.
 
-    A lease is a file lock, so it ends with the process that holds it.
+    A lease is a file lock: sweeps that know nothing of each other share it, and it ends with the process that holds it.
     """
     if not devices:
         yield None
         return
     folder = folder or Path(tempfile.gettempdir()) / f"molex-devices-{getpass.getuser()}"
     folder.mkdir(parents=True, exist_ok=True)
-    places = [(device, slot) for slot in range(jobs_per_device) for device in devices]
+    slots = [(device, slot) for slot in range(jobs_per_device) for device in devices]
     while True:
-        for device, slot in places:
+        for device, slot in slots:
             lock = FileLock(folder / f"{device.replace('/', '-')}.{slot}.lock")
             try:
                 lock.acquire(timeout=0)

@@ -1,9 +1,12 @@
 """A sweep, from its jobs to its table.
 
-Hydra's launchers run the jobs. Their settings are frozen at launch: nothing that is edited meanwhile changes them.
+Hydra's launchers run the jobs. Freezing their settings is ours, since Hydra composes a job's settings when it starts
+it: a YAML file that is edited meanwhile would change the jobs that still wait.
 """
 
+import contextlib
 import copy
+import itertools
 import json
 import os
 import sys
@@ -18,22 +21,14 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console as Terminal
 from rich.measure import Measurement
+from rich.table import Table
 
 from molex_cli import records
 from molex_cli.config import run_id
 from molex_cli.config.hydra_internals import Callbacks
 from molex_cli.config.run_id import Job
-from molex_cli.launching.jobs import (
-    ENDED,
-    Status,
-    is_at_work,
-    look,
-    perform,
-    read_status,
-    settle_status,
-    stop,
-    write_status,
-)
+from molex_cli.launching.jobs import is_running, run_frozen, settle_abandoned, stop, write_earlier_end
+from molex_cli.launching.status import JobState, Status, read_status
 from molex_cli.launching.view import View
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
 
@@ -46,52 +41,50 @@ def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
 
     `settings` holds Hydra's own part, with the launcher.
     """
-    folder = _folder(jobs[0].experiment.output_dir)
-    paths = [_frozen(folder, number, job) for number, job in enumerate(jobs)]
-    missing = [path for path in paths if read_status(path).state not in ENDED]
+    folder = _new_folder(jobs[0].experiment.output_dir)
+    paths = [_freeze(folder, number, job) for number, job in enumerate(jobs)]
     view = View(paths, [" ".join(job.values) or run_id.run_name(job.experiment) for job in jobs])
+    interrupted = _run_missing([path for path in paths if not read_status(path).state.is_end], folder, settings, view)
+    view.update()
+    _print_whole(view.table())
+    terminal = Terminal(highlight=False, soft_wrap=True)
+    if any(status.state is JobState.failed and not status.ran for status in view.statuses):
+        terminal.print("resume=failed tries again what failed before")
+    if interrupted:
+        terminal.print("interrupted; the same command resumes with what is missing")
+    return 130 if interrupted else _exit_code(view.statuses)
+
+
+def _run_missing(jobs: Sequence[Path], folder: Path, settings: DictConfig, view: View) -> bool:
+    """Run jobs until all have ended, and return whether Ctrl-C or SIGTERM ended them."""
     interrupted = False
     try:
         with view, terminated_as_interrupt():
-            _launch(missing, folder, settings)
+            _launch(jobs, folder, settings)
     except KeyboardInterrupt:
         interrupted = True
         stop(folder)
         _cancel_queue(folder)
-    for path in missing:
-        settle_status(path)
-    view.look()
-    terminal = Terminal(highlight=False, soft_wrap=True)
-    table = view.table()
-    wide = Terminal(width=10_000)  # no line is cut: paths are there to be copied
+    for job in jobs:
+        settle_abandoned(job)
+    return interrupted
+
+
+def _print_whole(table: Table) -> None:
+    """Print a table without cutting a line: paths are there to be copied."""
+    wide = Terminal(width=10_000)
     Terminal(width=Measurement.get(wide, wide.options, table).maximum, soft_wrap=True).print(table)
-    return _exit_code(view.statuses, interrupted, terminal)
 
 
-def _exit_code(statuses: Sequence[Status], interrupted: bool, terminal: Terminal) -> int:
-    failed = [status for status in statuses if status.state == "failed"]
-    if any(not status.ran for status in failed):
-        terminal.print("resume=failed tries again what failed before")
-    if interrupted:
-        terminal.print("interrupted; the same command resumes with what is missing")
-        return 130
-    return 0 if all(status.state in ("finished", "elsewhere") for status in statuses) else 1
+def _exit_code(statuses: Sequence[Status]) -> int:
+    succeeded = (JobState.finished, JobState.elsewhere)
+    return 0 if all(status.state in succeeded for status in statuses) else 1
 
 
-def _folder(output_dir: str) -> Path:
+def _new_folder(output_dir: str) -> Path:
     """Create and return a folder of this sweep's own."""
-    root = Path(output_dir) / "sweeps"
-    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        number = 1
-        while True:
-            folder = root / (now if number == 1 else f"{now}.{number}")
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                number += 1
+        folder = _first_free(Path(output_dir) / "sweeps", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         (folder / "jobs").mkdir()
     except OSError as error:
         raise records.unwritable(output_dir, error) from None
@@ -99,20 +92,29 @@ def _folder(output_dir: str) -> Path:
     return folder
 
 
-def _frozen(folder: Path, number: int, job: Job) -> Path:
-    """Write the settings of a job, and what became of it if it has ended before; return its path."""
+def _first_free(root: Path, name: str) -> Path:
+    """Create and return root/name, or name.2, name.3, ... where sweeps that began in the same second have that."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = root / (name if number == 1 else f"{name}.{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
+
+
+def _freeze(folder: Path, number: int, job: Job) -> Path:
+    """Write the settings of a job, and its status if its run has ended before; return the job's path."""
     path = folder / "jobs" / f"{number:04}.json"
     run_id.save_settings(path, job.experiment)
-    status = look(job.experiment)
-    if status.state in ENDED:
-        write_status(path, status)
+    write_earlier_end(path, job.experiment)
     return path
 
 
 def _launch(jobs: Sequence[Path], folder: Path, settings: DictConfig) -> None:
     if not jobs:
         return
-    master = _master(folder, settings)
+    master = _shared_settings(folder, settings)
     context = HydraContext(config_loader=FrozenLoader(), callbacks=Callbacks())  # type: ignore[arg-type]
     launcher = Plugins.instance().instantiate_launcher(context, run_job, master)
     try:
@@ -140,16 +142,16 @@ def _wait_for_queue(folder: Path) -> None:
 
 
 def _cancel_queue(folder: Path) -> None:
-    """Take the jobs off the cluster, and let those that run write how far they came."""
+    """Cancel the jobs on the cluster, and wait until those that run have written their state."""
     found = _queued(folder)
     for job in found:
         job.cancel()
     deadline = time.monotonic() + SHUTDOWN_GRACE_SECONDS
-    while found and time.monotonic() < deadline and any(map(is_at_work, sorted((folder / "jobs").glob("????.json")))):
+    while found and time.monotonic() < deadline and any(map(is_running, (folder / "jobs").glob("????.json"))):
         time.sleep(0.5)
 
 
-def _master(folder: Path, settings: DictConfig) -> DictConfig:
+def _shared_settings(folder: Path, settings: DictConfig) -> DictConfig:
     """Return the settings that the launcher and every job share: Hydra's own, resolved."""
     own = copy.deepcopy(settings)
     with open_dict(own):
@@ -178,8 +180,8 @@ def run_job(config: DictConfig) -> dict[str, Any]:
     """Run the job that the settings name, in the process where the launcher wants it."""
     os.chdir(config.folder)  # a worker may have been another sweep's before
     try:
-        return vars(perform(Path(config.job)))
+        return vars(run_frozen(Path(config.job)))
     except KeyboardInterrupt:
         if os.getpid() == config.sweep_process:
             raise
-        return {}  # this job was told to end, not the sweep; its status says so
+        return {}  # this job was terminated, not the sweep; its status says so

@@ -19,7 +19,7 @@ from molex_cli.runtime import hardware
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
 
 JOB = ".processes.json"  # settings for the processes of a run, while it runs
-ERROR = ".error-"  # what a process of a run failed of
+ERROR = ".error-"  # the error of a process of a run, by rank
 LAUNCHER = "MOLEX_LAUNCHER"  # the process that holds the run's folder
 WATCH_SECONDS = 0.2
 
@@ -74,33 +74,33 @@ def _shared(experiment: Experiment, lock: RunLock, count: int) -> records.Record
 
 
 def _first_error(folder: Path) -> dict[str, str] | None:
-    """Return what the first process to fail said, and remove what all of them said."""
-    said = []
+    """Return the error of the first process that failed, and remove the files with the errors of all."""
+    errors = []
     for path in folder.glob(f"{ERROR}*"):
-        said.append(json.loads(path.read_text(encoding="utf-8")))
+        errors.append(json.loads(path.read_text(encoding="utf-8")))
         path.unlink()
-    first = min(said, key=lambda each: each["time"], default=None)
+    first = min(errors, key=lambda each: each["time"], default=None)
     return {name: first[name] for name in ("type", "message", "traceback")} if first else None
 
 
 def main(job: Path) -> int:
-    """Be one of the processes of a run."""
+    """Do the part of one process of a run."""
     threading.Thread(target=_end_with_launcher, args=(int(os.environ[LAUNCHER]), os.getppid()), daemon=True).start()
     try:
         run(run_id.load_settings(job), lock=RunLock(job.parent, State.ours, locks.record_of(job.parent)))
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        told = records.error_of(error) | {"time": time.time()}
-        records.write_text(job.parent / f"{ERROR}{os.environ['RANK']}", records.as_json(told))
+        content = records.error_of(error) | {"time": time.time()}
+        records.write_text(job.parent / f"{ERROR}{os.environ['RANK']}", records.as_json(content))
         if isinstance(error, MolexError):
-            return 2  # the one who started us says it
+            return 2  # the process that started this one reports it
         raise
     return 0
 
 
 def _end_with_launcher(launcher: int, torchrun: int) -> None:
-    """End at once when the process that holds the run's folder, or the one that holds us together, is gone."""
+    """End at once when the process that holds the run's folder, or torchrun, is gone."""
     while os.getppid() == torchrun and _is_alive(launcher):
         time.sleep(WATCH_SECONDS)
     os._exit(137)

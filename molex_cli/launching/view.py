@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from molex_cli.launching.jobs import ENDED, Status, read_status
+from molex_cli.launching.status import JobState, Status, read_status, status_path
 
 POLL_SECONDS = 0.3
-STYLES = {"finished": "green", "failed": "bold red", "interrupted": "yellow", "elsewhere": "cyan"}
+STYLES = {
+    JobState.finished: "green",
+    JobState.failed: "bold red",
+    JobState.interrupted: "yellow",
+    JobState.elsewhere: "cyan",
+}
 
 
 class View:
@@ -25,14 +31,14 @@ class View:
         self._jobs, self._labels = list(jobs), list(labels)
         self._terminal = terminal or Terminal(highlight=False, soft_wrap=True)
         self.statuses = [Status() for _ in jobs]
-        self._seen: dict[int, int] = {}
+        self._seen: dict[int, tuple[int, int]] = {}
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._live: Live | None = None
         self._started = time.monotonic()
 
     def __enter__(self) -> "View":
-        self.look()
+        self.update()
         if self._terminal.is_terminal:
             self._live = Live(self._shown(), console=self._terminal, refresh_per_second=4, transient=True)
             self._live.start()
@@ -42,25 +48,14 @@ class View:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-        self.look()
+        self.update()
         if self._live is not None:
             self._live.stop()
 
-    def look(self) -> None:
-        """Read the status files that changed and tell of jobs that ended."""
+    def update(self) -> None:
+        """Read the status files that changed, and print a line on each job whose state did."""
         for number, job in enumerate(self._jobs):
-            if self.statuses[number].state in ENDED and self.statuses[number].state != "interrupted":
-                continue  # what was interrupted may be queued again
-            try:
-                changed = job.with_suffix(".status.json").stat().st_mtime_ns
-            except FileNotFoundError:
-                continue
-            if changed == self._seen.get(number):
-                continue
-            self._seen[number], before = changed, self.statuses[number].state
-            self.statuses[number] = read_status(job)
-            if self.statuses[number].state != before:
-                self._tell(number)
+            self._update_job(number, job)
         if self._live is not None:
             self._live.update(self._shown())
 
@@ -70,7 +65,7 @@ class View:
         for name in ("job", "status", "score", "time", "where"):
             table.add_column(name, justify="right" if name in ("score", "time") else "left", no_wrap=True)
         for label, status in zip(self._labels, self.statuses, strict=True):
-            state = Text(_state(status), style=STYLES.get(status.state, ""))
+            state = Text(_words(status), style=STYLES.get(status.state, ""))
             score = "" if status.score is None else f"{status.metric} {status.score:.4f}"
             seconds = f"{status.seconds:,.0f} s" if status.seconds else ""
             table.add_row(Text(label), state, score, seconds, Text(status.folder or ""))
@@ -78,40 +73,60 @@ class View:
 
     def _follow(self) -> None:
         while not self._done.wait(POLL_SECONDS):
-            self.look()
+            self.update()
 
-    def _tell(self, number: int) -> None:
+    def _update_job(self, number: int, job: Path) -> None:
+        try:
+            file = status_path(job).stat()
+        except FileNotFoundError:
+            return
+        version = (file.st_ino, file.st_mtime_ns)  # two files of one moment differ in the first
+        if version == self._seen.get(number):
+            return
+        before = self.statuses[number].state
+        self._seen[number], self.statuses[number] = version, read_status(job)
+        if self.statuses[number].state is not before:
+            self._print_line(number)
+
+    def _print_line(self, number: int) -> None:
         """Print a line on a job that began or ended; on a terminal the live view shows those that began."""
         status, label = self.statuses[number], self._labels[number]
-        if status.state == "running" and self._live is not None:
+        if status.state is JobState.running and self._live is not None:
             return
-        ended = sum(each.state in ENDED for each in self.statuses)
-        score = "" if status.score is None else f"  {status.metric} {status.score:.4f}"
-        line = f"[{ended}/{len(self._jobs)}] {_state(status)}  {label}{score}"
-        line += f"  {status.error}" if status.error and status.state != "finished" else ""
-        style = "" if status.state == "finished" else STYLES.get(status.state, "")
-        self._terminal.print(line, markup=False, style=style)
+        succeeded = status.state is JobState.finished
+        line = f"[{self._num_ended()}/{len(self._jobs)}] {_words(status)}  {label}"
+        line += "" if status.score is None else f"  {status.metric} {status.score:.4f}"
+        line += f"  {status.error}" if status.error and not succeeded else ""
+        self._terminal.print(line, markup=False, style="" if succeeded else STYLES.get(status.state, ""))
 
     def _shown(self) -> RenderableType:
-        counts = {state: sum(each.state == state for each in self.statuses) for state in (*ENDED, "running")}
-        ended = sum(counts[state] for state in ENDED)
-        running = [label for label, each in zip(self._labels, self.statuses, strict=True) if each.state == "running"]
-        words = [f"{ended} of {len(self._jobs)} done"]
-        words += [f"{counts[state]} {state}" for state in ENDED[1:] if counts[state]]
+        jobs = zip(self._labels, self.statuses, strict=True)
+        running = [label for label, status in jobs if status.state is JobState.running]
+        lines = [Text(f"running  {label}", style="cyan") for label in running[:8]]
+        ended = self._num_ended()
+        words = [f"{ended} of {len(self._jobs)} done", *self._counts()]
         left = self._seconds_left()
         words += [] if left is None else [f"about {_duration(left)} left"]
-        lines = [Text(f"running  {label}", style="cyan") for label in running[:8]]
         return Group(*lines, ProgressBar(total=len(self._jobs), completed=ended, width=40), Text(", ".join(words)))
+
+    def _counts(self) -> list[str]:
+        """Return how many jobs ended otherwise than finished, by state."""
+        counts = Counter(status.state for status in self.statuses)
+        others = [state for state in JobState if state.is_end and state is not JobState.finished]
+        return [f"{counts[state]} {state}" for state in others if counts[state]]
+
+    def _num_ended(self) -> int:
+        return sum(status.state.is_end for status in self.statuses)
 
     def _seconds_left(self) -> float | None:
         """Return the time left at the pace at which jobs ended so far; None before the first."""
-        ended = sum(each.state in ENDED and each.ran for each in self.statuses)
-        waiting = sum(each.state not in ENDED for each in self.statuses)
+        ended = sum(status.state.is_end and status.ran for status in self.statuses)
+        waiting = len(self._jobs) - self._num_ended()
         return None if not ended else (time.monotonic() - self._started) / ended * waiting
 
 
-def _state(status: Status) -> str:
-    before = "" if status.ran or status.state not in ("finished", "failed") else " before"
+def _words(status: Status) -> str:
+    before = "" if status.ran or status.state not in (JobState.finished, JobState.failed) else " before"
     return f"{status.state}{before}" + (" (degenerate)" if status.degenerate else "")
 
 

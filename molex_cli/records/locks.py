@@ -1,8 +1,8 @@
 """Which folder a run gets, and that nobody else writes into it; no torch.
 
-A run is its variant and its seed. The folder of that name is locked while a process works on it; the
-operating system lets go of the lock when the process ends, however it ends. The rules around filelock's lock are our
-own: no library knows which runs have ended, are to be resumed, or start over in a folder beside the old one.
+A run is its variant and its seed. The folder of that name is locked while a process works on it. File locks need no
+server, hold across launchers and machines that share the disk, and the operating system lets go of them when the
+process ends, however it ends.
 """
 
 import re
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from molex_cli.errors import RecordError
 from molex_cli.records import Record, index, read_record, unwritable, write_record
 
-WAIT_SECONDS = 5.0  # while a process that was just killed ends
+WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
 
 
@@ -138,7 +138,7 @@ def _how(exit_code: int | None) -> str:
 
 
 def _ended(folder: Path, resume: Resume) -> RunLock | None:
-    """Return the run of a folder if it has ended and is to be left so."""
+    """Return the run in a folder if it has ended and is to be left so."""
     record = record_of(folder)
     if record is None or record.status not in ("finished", "failed"):
         return None

@@ -17,7 +17,8 @@ from support.sweeps import all_records, expect_one_of_each_kind, folder_of, one_
 from molex_cli import records
 from molex_cli.cli import main
 from molex_cli.config import command_line, overrides, run_id
-from molex_cli.launching import devices, jobs, view
+from molex_cli.launching import devices, view
+from molex_cli.launching.status import JobState, Status, read_status, write_status
 
 
 def test_a_job_that_ends_badly_in_any_way_leaves_the_others_alone(capfd):
@@ -151,7 +152,7 @@ def test_two_sweeps_over_the_same_jobs_run_none_twice():
         events = (Path("outputs") / name / "events.jsonl").read_text().splitlines()
         assert sum(json.loads(line)["event"] == "step" for line in events) == 4
     sweeps = [
-        [jobs.read_status(path) for path in (folder / "jobs").glob("????.json")]
+        [read_status(path) for path in (folder / "jobs").glob("????.json")]
         for folder in Path("outputs/sweeps").iterdir()
     ]
     assert len(sweeps) == 2
@@ -203,9 +204,9 @@ def test_a_job_sees_only_the_device_it_leased(monkeypatch):
 
 def test_the_live_view_counts_and_names_what_runs(tmp_path):
     paths = [tmp_path / f"{number:04}.json" for number in range(4)]
-    jobs.write_status(paths[0], jobs.Status("finished", "a", score=0.5, metric="accuracy", ran=True))
-    jobs.write_status(paths[1], jobs.Status("failed", "b", error="no luck", ran=True))
-    jobs.write_status(paths[2], jobs.Status("running", "c", ran=True))
+    write_status(paths[0], Status(JobState.finished, "a", score=0.5, metric="accuracy", ran=True))
+    write_status(paths[1], Status(JobState.failed, "b", error="no luck", ran=True))
+    write_status(paths[2], Status(JobState.running, "c", ran=True))
     terminal = Terminal(force_terminal=True, width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     with view.View(paths, ["one", "two", "three", "four"], terminal) as shown:
         assert [status.state for status in shown.statuses] == ["finished", "failed", "running", "waiting"]
@@ -213,6 +214,19 @@ def test_the_live_view_counts_and_names_what_runs(tmp_path):
     text = terminal.export_text()
     for words in ("running  three", "2 of 4 done, 1 failed", "left", "[2/4] failed  two  no luck"):
         assert words in text
+
+
+def test_the_table_shows_what_is_written_after_an_end(tmp_path):
+    """The process of a run writes its error first; the time comes with the end of that process."""
+    terminal = Terminal(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    shown = view.View([tmp_path / "0000.json"], ["one"], terminal)
+    for seconds in (0.0, 7.0):
+        write_status(tmp_path / "0000.json", Status(JobState.failed, "a", error="no luck", ran=True, seconds=seconds))
+        shown.update()
+    terminal.print(shown.table())
+    text = terminal.export_text()
+    assert text.count("[1/1] failed  one  no luck") == 1
+    assert "7 s" in text
 
 
 def test_an_optimising_sweeper_gets_the_score(capfd):

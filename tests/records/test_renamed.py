@@ -1,16 +1,18 @@
 """Runs of the version before settings got the field's words: they open, and their ids are kept."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from molex_cli.errors import RecordError
-from molex_cli.records import read_record, variant_id
+from molex_cli.records import flat, read_record, variant_id
 
 RUNS = sorted((Path(__file__).parent / "runs_of_before").iterdir())
 OLD_TRAIN = {"accumulate", "warmup", "clip"}
 NEW_TRAIN = {"gradient_accumulation_steps", "warmup_ratio", "max_grad_norm"}
+OLD_KEYS = OLD_TRAIN | {"protocol", "outcomes", "freedom", "went_on_from_step"}
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
@@ -23,6 +25,11 @@ def test_a_record_of_before_opens_with_the_names_of_today(run: Path) -> None:
     assert settings["task"]["kind"] in ("classification", "multiple_choice")
     assert "answer_mode" in settings["task"]
     assert "protocol" not in settings["task"]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_no_key_of_a_record_keeps_its_old_name(run: Path) -> None:
+    assert not {word for key in flat(asdict(read_record(run))) for word in key.split(".")} & OLD_KEYS
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from molex_cli import records
 from molex_cli.cli import main
 from molex_cli.config import command_line, overrides, run_id
-from molex_cli.launching import jobs
+from molex_cli.launching.status import read_status
 
 PRESET = """\
 # @package _global_
@@ -49,7 +49,7 @@ def folder_of(*settings):
 
 def statuses():
     (latest,) = sorted(Path("outputs/sweeps").iterdir())[-1:]
-    return [jobs.read_status(path) for path in sorted((latest / "jobs").glob("????.json"))]
+    return [read_status(path) for path in sorted((latest / "jobs").glob("????.json"))]
 
 
 def all_records():

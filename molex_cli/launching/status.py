@@ -1,0 +1,109 @@
+"""What became of a job of a sweep: a file beside its settings, which other processes and machines write; no torch.
+
+A launcher returns only when all its jobs have ended, so these files are how a sweep follows them.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from molex_cli import records
+from molex_cli.records import locks
+from molex_cli.records.locks import RunLock
+
+
+class JobState(StrEnum):
+    """The state of a job, as its status file names it.
+
+    | state       | end | written by                                                 | followed by         |
+    |-------------|-----|------------------------------------------------------------|---------------------|
+    | waiting     | no  | nobody: there is no status file yet                        | any other state     |
+    | running     | no  | `run_frozen`, when it has locked the run's folder          | any end             |
+    | finished    | yes | `run_frozen`; `write_earlier_end`                          |                     |
+    | failed      | yes | `run_frozen`; `write_earlier_end`; the run's own process   | failed (1)          |
+    | interrupted | yes | `run_frozen` at Ctrl-C or SIGTERM; `settle_abandoned`      | running, an end (2) |
+    | elsewhere   | yes | `run_frozen`: another process has locked the run's folder  |                     |
+    | not started | yes | `run_frozen` in a stopped sweep; `settle_abandoned`        |                     |
+
+    The run's own process is in `job_process.py`, all other writers are in `jobs.py`.
+    1. The run's own process writes its error, then `run_frozen` adds the time, and the score if there is one.
+    2. A cluster queues a job again that it interrupted or killed: `run_frozen` begins anew, also after running.
+    """
+
+    waiting = "waiting"
+    running = "running"
+    finished = "finished"
+    failed = "failed"
+    interrupted = "interrupted"
+    elsewhere = "elsewhere"
+    not_started = "not started"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the sweep has nothing to wait for."""
+        return self not in (JobState.waiting, JobState.running)
+
+
+@dataclass
+class Status:
+    """What became of a job."""
+
+    state: JobState = JobState.waiting
+    folder: str | None = None
+    score: float | None = None
+    metric: str | None = None
+    seconds: float = 0.0
+    error: str | None = None
+    ran: bool = False
+    """Whether this sweep worked on it; else it was there already."""
+    degenerate: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.state = JobState(self.state)  # a file has its word
+
+
+def status_path(job: Path) -> Path:
+    """Return the status file of a frozen job."""
+    return job.with_suffix(".status.json")
+
+
+def read_status(job: Path) -> Status:
+    """Return what became of a job so far."""
+    path = status_path(job)
+    return Status(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Status()
+
+
+def write_status(job: Path, status: Status) -> None:
+    """Write what became of a job."""
+    records.write_text(status_path(job), records.as_json(asdict(status)))
+
+
+def failure(error: Exception, folder: Path | None = None) -> Status:
+    """Return the status of a job that an error ended, whether or not its run had a record by then."""
+    message = str(error) or type(error).__name__
+    return Status(JobState.failed, str(folder) if folder else None, error=message, ran=True)
+
+
+def status_of_lock(lock: RunLock) -> Status:
+    """Return the status of a job whose run has ended or is another process's."""
+    return status_of_record(lock.folder, lock.record, JobState(lock.state.value))
+
+
+def status_of_folder(folder: Path, without_record: JobState, error: str | None = None) -> Status:
+    """Return the status that the record of a job's run gives it, or a state and an error where there is no record."""
+    record = locks.record_of(folder)
+    if record is None:
+        return Status(without_record, str(folder), error=error)
+    return status_of_record(folder, record, JobState(record.status))
+
+
+def status_of_record(folder: Path, record: records.Record | None, state: JobState) -> Status:
+    """Return a status with score, error and time of the run's record, if there is one."""
+    if record is None:
+        return Status(state, str(folder))
+    last = record.scores.get("last", {}).get("scores", {})
+    metric = record.scores.get("metric")
+    error = (record.error["message"] or record.error["type"]) if record.error else None
+    seconds = record.training.get("seconds", 0.0)
+    return Status(state, str(folder), last.get(metric), metric, seconds, error, degenerate=record.degenerate)
