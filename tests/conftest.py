@@ -19,7 +19,6 @@ from molex_cli.methods.base import Adapted
 
 OFFICIAL_DATA = os.environ.get("MOLEX_DATA")
 TINY_MODELS = [name for name in command_line.options("model") if name.startswith("tiny_")]
-MODEL_METHODS = [name for name in command_line.options("method") if name != "bitfit"]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
