@@ -23,7 +23,6 @@ settings.load_profile("busy machine")
 
 OFFICIAL_DATA = os.environ.get("MOLEX_DATA")
 TINY_MODELS = [name for name in command_line.options("model") if name.startswith("tiny_")]
-MODEL_METHODS = [name for name in command_line.options("method") if name != "bitfit"]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -1,6 +1,6 @@
 """What docs/adding.md prints works as printed: each section's new files, in a copy of the tree, run by its commands."""
 
-import os
+import json
 import re
 import shlex
 import shutil
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from support import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"^## (?P<title>.+?)\n(?P<body>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -31,40 +31,38 @@ WHAT_CAN_BE_ADDED = {
 }
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """Return a copy of the package and its settings: what is installed is not written to."""
-    copy = tmp_path_factory.mktemp("copy")
-    for name in ("molex_cli", "conf"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
-
-
-def run(tree, folder, command):
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
-    arguments = [sys.executable, "-m", "molex_cli", *shlex.split(command)[1:]]
-    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-
-
 def test_everything_that_can_be_added_has_a_section():
     assert {title.partition(":")[0] for title in SECTIONS} >= WHAT_CAN_BE_ADDED
 
 
-@pytest.mark.parametrize("title", SECTIONS)
-def test_a_section_works_as_printed_and_edits_no_file(title, tree, tmp_path):
-    body = SECTIONS[title]
+def test_each_section_works_as_printed_and_edits_no_file(tmp_path):
+    prepared = {title: prepare(body, tmp_path / f"section-{i}") for i, (title, body) in enumerate(SECTIONS.items())}
+    jobs = [[str(tree), str(folder), arguments] for tree, folder, arguments in prepared.values()]
+    subprocess.run([sys.executable, forked.__file__, json.dumps(jobs)], check=True, timeout=300)
+    for title, body in SECTIONS.items():
+        _, folder, _ = prepared[title]
+        for i, (command, expected) in enumerate(commands_of(body)):
+            shown, code = folder / f"shown-{i}.txt", folder / f"code-{i}.txt"
+            said = shown.read_text(encoding="utf-8")
+            assert code.read_text() == "0", f"{title}: {command}\n{said}"
+            for line in expected:
+                assert line in said, f"{title}: {command} must print {line!r}, got\n{said}"
+
+
+def prepare(body, place):
+    """Write a section's files into a copy of the package and a user's folder; return both and the commands."""
+    tree, folder = place / "tree", place / "work"
+    for name in ("molex_cli", "conf"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    folder.mkdir()
     files = {found["path"]: found["content"] for found in FILE.finditer(body)}
     assert files
     for path, content in files.items():
-        place = tmp_path / path if path.startswith("mine/") else tree / path
-        assert not place.exists(), f"{path} is there already: nothing existing is edited"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(content, encoding="utf-8")
-    for command, expected in commands_of(body):
-        done = run(tree, tmp_path, command)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        for line in expected:
-            assert line in done.stdout, f"{command} must print {line!r}, got\n{done.stdout}"
+        written = (folder if path.startswith("mine/") else tree) / path
+        assert not written.exists(), f"{path} is there already: nothing existing is edited"
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(content, encoding="utf-8")
+    return tree, folder, [shlex.split(command)[1:] for command, _ in commands_of(body)]
 
 
 def commands_of(body):

@@ -36,7 +36,7 @@ def test_a_new_method_plans_and_keeps_the_promises_of_every_method(tmp_path):
     assert new_method("my_norms", tmp_path).returncode == 0
     assert "trainable" in in_copy(tmp_path, "-m", "molex_cli", "plan", "method=my_norms", "model=tiny_bert")
     conformance, own = "tests/methods/test_methods.py", "tests/methods/test_my_norms.py"
-    said = in_copy(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", conformance, own, "-k", "my_norms or yaml")
+    said = in_copy(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", conformance, own, "-k", "my_norms or registered")
     assert " passed" in said
 
 

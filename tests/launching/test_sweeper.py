@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,31 @@ TWELVE += [
 ]
 
 
+def kill_within_a_run(sweep, after):
+    """Kill a sweep dead in the middle of a run that can go on, once so many are finished."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        assert sweep.poll() is None, "the sweep ended before it could be killed"
+        found = {path.parent: records.read_record(path.parent) for path in Path("outputs").glob("*/record.json")}
+        running = [folder for folder, record in found.items() if record.status == "running"]
+        if sum(record.status == "finished" for record in found.values()) >= after and running:
+            os.kill(sweep.pid, signal.SIGSTOP)
+            (folder, *_), job = running, found[running[0]].environment["pid"]
+            with suppress(ProcessLookupError):
+                os.kill(job, signal.SIGSTOP)
+                time.sleep(0.05)  # until the signals have arrived
+                # Both stand still: what is true now is true when they are killed.
+                if (folder / "progress.safetensors").exists() and records.read_record(folder).status == "running":
+                    os.kill(job, signal.SIGKILL)
+                    sweep.kill()
+                    sweep.wait()
+                    return
+                os.kill(job, signal.SIGCONT)
+            os.kill(sweep.pid, signal.SIGCONT)
+        time.sleep(0.01)
+    raise AssertionError("no run was caught in the middle")
+
+
 def test_a_sweep_killed_dead_goes_on_with_exactly_what_is_missing(tmp_path, monkeypatch, capfd):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     for folder in (alone, killed):
@@ -71,14 +97,7 @@ def test_a_sweep_killed_dead_goes_on_with_exactly_what_is_missing(tmp_path, monk
     monkeypatch.chdir(killed)
     log = (killed / "log.txt").open("w")
     process = subprocess.Popen([sys.executable, "-m", "molex_cli", "train", "-m", *TWELVE], stdout=log, stderr=log)
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        done = sum(record["status"] == "finished" for record in all_records().values())
-        if done >= 4 and list(Path("outputs").glob("*/progress.safetensors")):  # looked at last: a run is soon over
-            break
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    kill_within_a_run(process, after=4)
     before = all_records()
     assert main(["train", "-m", *TWELVE]) == 0
     ran = [Path(status.folder).name for status in statuses() if status.ran]

@@ -1,9 +1,11 @@
 """Conformance: every method of the registry, on encoders and decoders, keeps the same promises."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
 import torch
+import yaml
 from conftest import batch
 
 from molex_cli.checkpoints import adapter
@@ -16,14 +18,44 @@ from molex_cli.training.gradient_flow import GradientFlow
 
 # Llama has no biases; these tuners of PEFT take no Conv1D, which GPT-2's linears are.
 DO_NOT_FIT = {("bitfit", "tiny_llama"), *((f"peft/{kind}", "tiny_gpt2") for kind in ("loha", "lokr", "oft"))}
-without_peft = pytest.mark.skipif(not find_spec("peft"), reason="PEFT is not installed")
-CASES = [
-    pytest.param(method, model, marks=without_peft if method.startswith("peft/") else ())
-    for method in command_line.options("method")
-    for model in ("tiny_bert", "tiny_gpt2", "tiny_llama")
-    if (method, model) not in DO_NOT_FIT
-]
-every_method = pytest.mark.parametrize(("method", "model"), CASES)
+MODELS = ("tiny_bert", "tiny_gpt2", "tiny_llama")
+# These promise nothing more of a method, or are planned for every YAML and tested in test_allocation.py.
+CHANGE_NO_CODE = ("defaults", "name", "display_name", "learning_rate", "allocation")
+
+
+def models_of(method: str) -> list[str]:
+    return [model for model in MODELS if (method, model) not in DO_NOT_FIT]
+
+
+def as_written(method: str) -> tuple[str, dict]:
+    """Return the name of a YAML's class and those of its settings that may lead through other code."""
+    found = yaml.safe_load((command_line.conf_dir() / "method" / f"{method}.yaml").read_text(encoding="utf-8"))
+    name = found["defaults"][0].removeprefix("/schema/method/").partition("@")[0]
+    return name, {key: value for key, value in found.items() if key not in CHANGE_NO_CODE}
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    """Yield a class's first YAML on all models, and each with settings of its own on an encoder and a decoder."""
+    seen: dict[str, list[dict]] = {}
+    for method in command_line.options("method"):
+        name, settings = as_written(method)
+        of_class = seen.setdefault(name, [])
+        if settings not in of_class:
+            yield from ((method, model) for model in models_of(method)[: 2 if of_class else None])
+            of_class.append(settings)
+
+
+def marks(method: str) -> tuple:
+    missing = method.startswith("peft/") and not find_spec("peft")
+    return (pytest.mark.skip(reason="PEFT is not installed"),) if missing else ()
+
+
+every_method = pytest.mark.parametrize(
+    ("method", "model"), [pytest.param(method, model, marks=marks(method)) for method, model in cases()]
+)
+every_yaml = pytest.mark.parametrize(
+    "method", [pytest.param(method, marks=marks(method)) for method in command_line.options("method")]
+)
 
 
 @every_method
@@ -103,15 +135,25 @@ def test_the_same_seed_builds_the_same_and_another_seed_another(experiment, meth
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_every_registered_method_has_a_yaml_and_says_who_it_is(experiment):
-    pytest.importorskip("peft")
-    classes = {type(experiment(f"method={name}").method) for name in command_line.options("method")}
-    assert classes == set(METHODS.values())
-    for name in command_line.options("method"):
-        method = experiment(f"method={name}").method
-        assert method.name == name
-        assert method.display_name
-        assert method.published == name.endswith("_paper")
+@every_yaml
+def test_every_yaml_says_who_it_is_and_is_planned_for_every_model(experiment, method):
+    for model in models_of(method):
+        settings = experiment(f"method={method}", f"model={model}")
+        assert type(settings.method) is METHODS[as_written(method)[0]]
+        assert settings.method.name == method
+        assert settings.method.display_name
+        assert settings.method.published == method.endswith("_paper")
+        backbone = skeleton(settings.model, 2)
+        frozen = sum(p.numel() for p in backbone.model.parameters())
+        made = settings.method.inject(backbone)
+        planned = ledger(made, 64).parameters
+        assert planned["total"] >= frozen
+        assert 0 < planned["trainable"] <= planned["total"]
+        assert made.experts_per_layer == settings.method.experts_per_layer(backbone.num_layers)
+
+
+def test_every_registered_method_has_a_yaml_and_is_tested():
+    assert {as_written(method)[0] for method, _ in cases()} == set(METHODS)
 
 
 def test_bitfit_refuses_a_model_without_biases(adapted):

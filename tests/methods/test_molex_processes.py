@@ -19,31 +19,35 @@ import json, sys, torch
 from pathlib import Path
 from molex_cli.checkpoints import adapter
 torch.set_num_threads(1)
-saved, made = adapter.load(Path(sys.argv[1]))
-data = torch.load(sys.argv[2])
-print(json.dumps(made.model.eval()(**data).logits.tolist()))
+data = torch.load(sys.argv[1])
+for path in sys.argv[2:]:
+    saved, made = adapter.load(Path(path))
+    print(json.dumps(made.model.eval()(**data).logits.tolist()))
 """
 
 
-@pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2", "tiny_llama"])
-def test_a_fresh_process_loads_identical_logits_without_any_setting(experiment, tmp_path, model):
-    settings = experiment(
-        "method=molex",
-        f"model={model}",
-        "method.gate=cosine",
-        "method.gate_per_layer=true",
-        "method.guests=[0,2,3]",
-        "method.layers=[1,2,3]",
-        "method.alpha_per_layer=true",
-        "method.router_gradient=gate",
-    )
-    made = spread(adapter.adapt(settings, ["no", "yes"]))
+def test_a_fresh_process_loads_identical_logits_without_any_setting(experiment, tmp_path):
     data = {name: tensor for name, tensor in batch(num_rows=6).items() if name != "labels"}
-    adapter.save(tmp_path / "adapter.safetensors", made, settings, ["no", "yes"], step=1)
     torch.save(data, tmp_path / "batch.pt")
-    command = [sys.executable, "-c", LOAD, str(tmp_path / "adapter.safetensors"), str(tmp_path / "batch.pt")]
+    expected = {}
+    for model in ("tiny_bert", "tiny_gpt2", "tiny_llama"):
+        settings = experiment(
+            "method=molex",
+            f"model={model}",
+            "method.gate=cosine",
+            "method.gate_per_layer=true",
+            "method.guests=[0,2,3]",
+            "method.layers=[1,2,3]",
+            "method.alpha_per_layer=true",
+            "method.router_gradient=gate",
+        )
+        made = spread(adapter.adapt(settings, ["no", "yes"]))
+        path = tmp_path / f"{model}.safetensors"
+        adapter.save(path, made, settings, ["no", "yes"], step=1)
+        expected[str(path)] = made.model(**data).logits.tolist()
+    command = [sys.executable, "-c", LOAD, str(tmp_path / "batch.pt"), *expected]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == made.model(**data).logits.tolist()
+    assert [json.loads(line) for line in done.stdout.splitlines()[-3:]] == list(expected.values())
 
 
 @pytest.fixture(scope="module")
