@@ -116,6 +116,37 @@ def test_the_balance_loss_of_parts_is_their_mean_weighted_by_rows(adapted, tmp_p
     assert step.balance_loss == pytest.approx((3 * a + 3 * b + 2 * c) / 8, rel=1e-5)
 
 
+def test_the_gradient_of_the_balance_loss_counts_each_part_by_its_rows(adapted, tmp_path):
+    def gradient(coefficient):
+        made, seen = adapted("method=mola_inverted"), []
+        made.balance = coefficient
+        router = next(p for name, p in made.trainable().items() if name.endswith("router"))
+        factors = iter((1.0, 10.0, 100.0))
+        made.auxiliary_loss = lambda **_: next(factors) * router.sum()
+        router.register_hook(lambda grad: seen.append(grad.clone()))
+        train = Train(batch_size=3, gradient_accumulation_steps=3, max_steps=1)
+        list(loop_of(made, encoded(tmp_path, num_rows=8), train))
+        return sum(seen)
+
+    added = gradient(2.0) - gradient(0.0)
+    torch.testing.assert_close(added, torch.full_like(added, 2 * (3 * 1 + 3 * 10 + 2 * 100) / 8))
+
+
+def test_dropout_differs_from_step_to_step_and_by_the_seed(adapted, tmp_path):
+    def losses(seed, rate):
+        made = adapted("method=lora", "method.dropout=0.5")
+        train = Train(batch_size=8, epochs=3)
+        training = Training.of(made, train, learning_rate=rate)
+        rows = encoded(tmp_path, num_rows=8)  # one batch an epoch
+        objective = Classification(Task(name="rows"), AnswerMode.head, ["no", "yes"])
+        return [s.loss for s in steps(training, objective, rows, train, seed=seed, accelerator=accelerator(CPU))]
+
+    still = losses(seed=0, rate=1e-12)  # the weights stay, so that only dropout changes
+    assert len(set(still)) == 3
+    assert still == losses(seed=0, rate=1e-12)
+    assert not set(still) & set(losses(seed=1, rate=1e-12))
+
+
 def test_the_balance_loss_is_reported_apart_from_the_task_loss(adapted, tmp_path):
     _, with_balance = trained(adapted, tmp_path, "method.balance=5.0", max_steps=1)
     _, without = trained(adapted, tmp_path, "method.balance=0", max_steps=1)
