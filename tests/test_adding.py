@@ -44,7 +44,8 @@ def test_each_section_works_as_printed_and_edits_no_file(tmp_path):
         for i, (command, expected) in enumerate(commands_of(body)):
             shown, code = folder / f"shown-{i}.txt", folder / f"code-{i}.txt"
             said = shown.read_text(encoding="utf-8")
-            assert code.read_text() == "0", f"{title}: {command}\n{said}"
+            complained = (folder / f"complained-{i}.txt").read_text(encoding="utf-8")
+            assert code.read_text() == "0", f"{title}: {command}\n{said}{complained}"
             for line in expected:
                 assert line in said, f"{title}: {command} must print {line!r}, got\n{said}"
 

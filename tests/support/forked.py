@@ -11,7 +11,7 @@ HEAVY = ("torch", "transformers.modeling_utils", "transformers.models.auto.model
 
 
 def main() -> None:
-    """Take [[tree, folder, [arguments, ...]], ...] as JSON; write what command i of a folder shows to shown-i.txt."""
+    """Take [[tree, folder, [arguments, ...]], ...] as JSON; command i leaves shown-i.txt and code-i.txt there."""
     for module in HEAVY:
         import_module(module)  # not molex_cli: each list has a tree of its own
     for tree, folder, commands in json.loads(sys.argv[1]):
@@ -26,8 +26,8 @@ def run_all(tree: str, folder: str, commands: list[list[str]]) -> None:
     sys.path.insert(0, tree)
     os.chdir(folder)
     for i, arguments in enumerate(commands):
-        os.dup2(os.open(f"shown-{i}.txt", os.O_WRONLY | os.O_CREAT), 1)
-        os.dup2(1, 2)
+        for descriptor, name in ((1, "shown"), (2, "complained")):
+            os.dup2(os.open(f"{name}-{i}.txt", os.O_WRONLY | os.O_CREAT), descriptor)
         sys.argv = ["molex", *arguments]
         try:
             code = import_module("molex_cli.cli").main()
