@@ -7,7 +7,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("WANDB_MODE", "offline")
 
+import copy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,8 @@ TINY_MODELS = [name for name in command_line.options("model") if name.startswith
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one worker more than there are cores: many tests wait for processes that they start."""
-    return (os.cpu_count() or 1) + 1
+    """Return two workers more than there are cores: many tests wait for processes or servers that they start."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +54,15 @@ def experiment() -> Callable[..., schema.Experiment]:
     """Return a function from overrides to the experiment they describe, with the smoke preset."""
 
     def make(*settings: str) -> schema.Experiment:
-        return overrides.checked(command_line.CommandLine(overrides=["experiment=smoke", *settings]))
+        return copy.deepcopy(composed(settings))
 
     return make
+
+
+@cache
+def composed(settings: tuple[str, ...]) -> schema.Experiment:
+    """Compose settings once for all tests that ask for the same: that takes longer than many a test."""
+    return overrides.checked(command_line.CommandLine(overrides=["experiment=smoke", *settings]))
 
 
 @pytest.fixture

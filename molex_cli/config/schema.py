@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -195,6 +196,7 @@ class Experiment:
         return f"{self.task.name} {self.method.name} {self.model.name}"
 
 
+@cache
 def register() -> None:
     """Store the dataclasses where the YAML files of conf/ find them."""
     store = ConfigStore.instance()
