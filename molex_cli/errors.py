@@ -44,6 +44,12 @@ class TrainingError(MolexError):
     """A training that cannot continue, such as a loss that is not finite."""
 
 
+def require_own_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise ConfigError where what registers itself has the name of another: it would take its place unseen."""
+    if name in known:
+        raise ConfigError(f"{kind} must have a name of its own, got a second {name}; rename one of them")
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return a hint that names the choice nearest to `name`, or all of them."""
     choices = sorted(choices)

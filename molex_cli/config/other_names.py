@@ -1,5 +1,7 @@
 """Names by which settings are typed elsewhere, or were here before: each hints at today's name."""
 
+from collections.abc import Collection
+
 from molex_cli.records.renamed import KINDS, TASK, TRAIN
 
 # Those of transformers' TrainingArguments and of PEFT's LoraConfig.
@@ -16,10 +18,8 @@ HUGGING_FACE = {
     "torch_compile": "hardware.compile",
     "bf16": "hardware.precision",
     "report_to": "log.wandb",
-    "lora_alpha": "method.alpha",
-    "lora_dropout": "method.dropout",
-    "target_modules": "method.targets",
 }
+LORA = {"lora_alpha": "alpha", "lora_dropout": "dropout", "target_modules": "targets"}
 SETTINGS = {
     **HUGGING_FACE,
     **{f"train.{old}": f"train.{new}" for old, new in TRAIN.items()},
@@ -28,7 +28,11 @@ SETTINGS = {
 VALUES = {"task.kind": KINDS}
 
 
-def today(key: str) -> str | None:
-    """Return today's name of a setting, typed with its section or without; None for a name that nobody gave it."""
-    by_last_part = {name.rpartition(".")[2]: new for name, new in SETTINGS.items()}
-    return SETTINGS.get(key) or by_last_part.get(key.rpartition(".")[2])
+def today(key: str, settings: Collection[str]) -> str | None:
+    """Return today's name, among the settings there are, of one typed with its section or without; None for others."""
+    last = key.rpartition(".")[2]
+    if last in LORA:  # MoLEx has its own alpha beside that of the LoRA inside its layers
+        candidates = [f"method.lora.{LORA[last]}", f"method.{LORA[last]}"]
+    else:
+        candidates = [new for old, new in SETTINGS.items() if old == key or old.rpartition(".")[2] == last]
+    return next((name for name in candidates if name in settings), None)

@@ -72,7 +72,7 @@ def _node(config: DictConfig, key: str) -> Node | None:
 def _nearest_key(key: str, config: DictConfig) -> str:
     """Return a hint: the setting with nearly this name, or all settings of the section."""
     keys = _leaf_keys(config)
-    if (new := other_names.today(key)) in keys:
+    if new := other_names.today(key, keys):
         return f"did you mean {new}?"
     close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
     if close:

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from molex_cli.errors import MethodError
+from molex_cli.errors import MethodError, require_own_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,7 +63,7 @@ class Method:
 
     def inject(self, backbone: "Backbone") -> "Adapted":
         """Put the method into the backbone and return the handles to it."""
-        raise NotImplementedError(f"{type(self).__name__} must say how it is put into a backbone")
+        raise MethodError(f"method={self.name} must say how it is put into a model, got no inject in its class")
 
     def merge(self, adapted: "Adapted") -> None:
         """Write what was trained into the model's own weights and leave a plain model behind."""
@@ -114,6 +114,7 @@ def method(name: str) -> Callable[[type[M]], type[M]]:
     """Make a method's settings choosable: `/schema/method/<name>` in a YAML file's defaults."""
 
     def register(cls: type[M]) -> type[M]:
+        require_own_name("a method", name, METHODS)
         METHODS[name] = cls
         ConfigStore.instance().store(group="schema/method", name=name, node=cls, provider="molex")
         return cls

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from molex_cli.errors import ConfigError, nearest
+from molex_cli.errors import ConfigError, nearest, require_own_name
 
 Score = Callable[[Any, Any], float]
 S = TypeVar("S", bound=Score)
@@ -58,8 +58,7 @@ METRICS: dict[str, Metric] = {}
 
 def register(added: Metric) -> None:
     """Make a metric choosable in task.metrics."""
-    if added.name in METRICS:
-        raise ConfigError(f"a metric must have a name of its own, got a second {added.name}; rename one of them")
+    require_own_name("a metric", added.name, METRICS)
     METRICS[added.name] = added
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
-from molex_cli.config.task import Task
+from molex_cli.config.task import AnswerMode, Task
 from molex_cli.errors import TaskError, nearest
 from molex_cli.models.settings import Model
 from molex_cli.objectives.answer_mode import answer_mode
@@ -13,23 +13,21 @@ from molex_cli.objectives.base import OBJECTIVES, Batch, Objective, Predictions,
 __all__ = ["Batch", "Objective", "Predictions", "build_objective", "head_outputs"]
 
 for _module in iter_modules(__path__):
-    if _module.name != "splits":  # which needs what is registered here
-        import_module(f"{__name__}.{_module.name}")
+    import_module(f"{__name__}.{_module.name}")
 
 
 def build_objective(task: Task, model: Model, labels: Sequence[str]) -> Objective:
     """Return the objective of a task with a model; raise TaskError where there is none."""
     mode = answer_mode(task, model)
-    return _registered(task, model).build(task, mode, labels)
+    return _registered(task, mode).build(task, mode, labels)
 
 
 def head_outputs(task: Task, model: Model, labels: Sequence[str]) -> int | None:
     """Return the outputs of the head that a task needs; None is a language model, which has none."""
-    return _registered(task, model).head_outputs(task, labels)
+    return _registered(task, answer_mode(task, model)).head_outputs(task, labels)
 
 
-def _registered(task: Task, model: Model) -> Registered:
-    mode = answer_mode(task, model)
+def _registered(task: Task, mode: AnswerMode) -> Registered:
     serving = {name: each for name, each in OBJECTIVES.items() if each.serves(task.kind, mode)}
     if task.objective is None:
         return next(each for each in serving.values() if each.is_standard)

@@ -13,6 +13,7 @@ from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.batches import collate, scoring_order, slices
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
+from molex_cli.errors import require_own_name
 from molex_cli.methods.base import Adapted
 from molex_cli.runtime import distributed
 
@@ -101,6 +102,7 @@ def objective(
     """Register a class as an objective, to be chosen with task.objective=NAME."""
 
     def register(cls: C) -> C:
+        require_own_name("an objective", name, OBJECTIVES)
         OBJECTIVES[name] = Registered(name, cls, kinds, answer_modes, head_outputs, is_standard)
         return cls
 
@@ -144,6 +146,21 @@ def in_order(values: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
     for position, row in enumerate(distributed.all_gather(rows)):
         position_of.setdefault(row, position)  # a batch that only kept a process in step comes after the real one
     return lines[torch.tensor([position_of[row] for row in range(len(position_of))])]
+
+
+def prediction_rows(
+    encoded: Encoded, predictions: Sequence[Any], logits: Sequence[Sequence[float]], name: Callable[[Any], Any]
+) -> list[dict[str, Any]]:
+    """Return a line for each example; `name` turns a class index into what a reader knows it by."""
+    return [
+        {
+            "id": key,
+            "label": name(label),
+            "prediction": name(prediction),
+            "logits": [round(value, 6) for value in row],
+        }
+        for key, label, prediction, row in zip(encoded.ids, encoded.labels, predictions, logits, strict=True)
+    ]
 
 
 def on(device: torch.device, batch: Batch) -> Batch:

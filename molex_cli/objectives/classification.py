@@ -14,7 +14,7 @@ from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import compute_scores, majority_scores
-from molex_cli.objectives.base import Batch, Predictions, head_logits, objective
+from molex_cli.objectives.base import Batch, Predictions, head_logits, objective, prediction_rows
 
 
 def outputs(task: Task, labels: Sequence[str]) -> int:
@@ -68,16 +68,7 @@ class Classification:
         predictions = logits.argmax(dim=-1).tolist() if self.labels else logits[:, 0].tolist()
         target = torch.tensor(encoded.labels)
         loss = functional.cross_entropy(logits, target) if self.labels else functional.mse_loss(logits[:, 0], target)
-        lines = zip(encoded.ids, encoded.labels, predictions, logits.tolist(), strict=True)
-        rows = [
-            {
-                "id": key,
-                "label": self._shown(label),
-                "prediction": self._shown(prediction),
-                "logits": [round(value, 6) for value in row],
-            }
-            for key, label, prediction, row in lines
-        ]
+        rows = prediction_rows(encoded, predictions, logits.tolist(), self._shown)
         return Predictions(rows, compute_scores(names, predictions, encoded.labels), float(loss))
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:

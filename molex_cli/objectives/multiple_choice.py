@@ -15,7 +15,7 @@ from molex_cli.data.prompts import letter
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import compute_scores, majority_scores
-from molex_cli.objectives.base import Batch, Predictions, head_logits, objective
+from molex_cli.objectives.base import Batch, Predictions, head_logits, objective, prediction_rows
 
 
 @objective(
@@ -68,16 +68,7 @@ class MultipleChoice:
         scores_BC = by_question(values, sizes)
         predictions = scores_BC.argmax(dim=-1).tolist()
         loss = functional.cross_entropy(scores_BC, torch.tensor(encoded.labels))
-        lines = zip(encoded.ids, encoded.labels, predictions, values.split(sizes), strict=True)
-        rows = [
-            {
-                "id": key,
-                "label": letter(label),
-                "prediction": letter(prediction),
-                "logits": [round(value, 6) for value in logits.tolist()],
-            }
-            for key, label, prediction, logits in lines
-        ]
+        rows = prediction_rows(encoded, predictions, [each.tolist() for each in values.split(sizes)], letter)
         return Predictions(rows, compute_scores(names, predictions, encoded.labels), float(loss))
 
     def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:

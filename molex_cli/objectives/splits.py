@@ -12,7 +12,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import implementations, not_computed
 from molex_cli.models.loading import longest_input
 from molex_cli.models.sources import default_cache_dir
-from molex_cli.objectives import Objective
+from molex_cli.objectives.base import Objective
 
 
 def encoded_splits(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from molex_cli.config import command_line, overrides, run_id
+from molex_cli.config import command_line, other_names, overrides, run_id, schema
 from molex_cli.errors import ConfigError
+from molex_cli.records import flat
 
 
 def jobs_of(line):
@@ -105,3 +106,34 @@ def test_a_relative_folder_of_settings_is_one_of_the_working_directory(flags):
     assert line.config_path == Path("mine").resolve()
     assert line.flags[-2:] == ["--config-path", str(Path("mine").resolve())]
     assert (line.config_name, line.overrides, line.multirun) == ("seed", ["seed=1"], True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "today"),
+    [
+        ("train.accumulate=2", "train.gradient_accumulation_steps"),
+        ("train.warmup=0.1", "train.warmup_ratio"),
+        ("train.clip=1", "train.max_grad_norm"),
+        ("task.protocol=head", "task.answer_mode"),
+        ("max_grad_norm=1", "train.max_grad_norm"),
+        ("gradient_accumulation_steps=2", "train.gradient_accumulation_steps"),
+        ("num_train_epochs=1", "train.epochs"),
+        ("train.lr_scheduler_type=cosine", "train.schedule"),
+        ("method=lora lora_alpha=8", "method.alpha"),
+        ("method=molex lora_alpha=8", "method.lora.alpha"),
+        ("task.kind=choose", "multiple_choice"),
+        ("task.kind=write", "generation"),
+    ],
+)
+def test_a_setting_or_value_by_an_old_or_hugging_face_name_gets_todays_as_the_hint(typed, today):
+    with pytest.raises(ConfigError) as error:
+        overrides.checked(command_line.CommandLine(overrides=typed.split()))
+    assert f"did you mean {today}?" in str(error.value)
+
+
+def test_every_hint_at_todays_name_is_a_setting_of_some_method(experiment):
+    known = set()
+    for method in ("lora", "molex"):
+        known |= {f"{key}" for key in flat(schema.as_data(experiment(f"method={method}")))}
+    for typed in (*other_names.SETTINGS, *other_names.LORA):
+        assert other_names.today(typed, known) in known

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import traceback
+from glob import glob
 from importlib import import_module
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def run_all(tree: str, folder: str, commands: list[list[str]]) -> None:
     for i, arguments in enumerate(commands):
         for descriptor, name in ((1, "shown"), (2, "complained")):
             os.dup2(os.open(f"{name}-{i}.txt", os.O_WRONLY | os.O_CREAT), descriptor)
-        sys.argv = ["molex", *arguments]
+        sys.argv = ["molex", *(name for given in arguments for name in sorted(glob(given)) or [given])]  # as a shell
         try:
             code = import_module("molex_cli.cli").main()
         except BaseException:

@@ -1,4 +1,4 @@
-"""A run that was killed goes on as if nothing had happened; one that cannot says why."""
+"""A run that was killed resumes as if nothing had happened; one that cannot says why."""
 
 import json
 import multiprocessing

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, require_own_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,4 +46,5 @@ SHAPES: dict[str, Shape] = {}
 
 def register(name: str, shape: Shape) -> None:
     """Make a shape choosable: `method.allocation.shape=NAME`."""
+    require_own_name("a shape", name, SHAPES)
     SHAPES[name] = shape
