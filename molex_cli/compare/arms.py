@@ -5,6 +5,7 @@ from typing import Any
 
 from molex_cli.compare.loading import Run
 from molex_cli.records import NOT_IN_VARIANT, NUMBER_FORMATS, flat
+from molex_cli.records.renamed import ADDED, without_added
 
 GROUPS = ("method", "model", "task")
 VARIANT = "variant"
@@ -17,7 +18,7 @@ def label(run: Run, keys: Sequence[str], distinguishing: Mapping[str, Sequence[s
     if not extra:
         return name
     values = defining(run)
-    named = ", ".join(f"{key}={values.get(key, 'unset')}" for key in extra)
+    named = ", ".join(f"{key}={values.get(key, ADDED.get(key, 'unset'))}" for key in extra)
     return f"{name} ({named})"
 
 
@@ -42,7 +43,7 @@ def distinguishing_settings(runs: Sequence[Run], rows: Sequence[str], cols: Sequ
 
 def defining(run: Run) -> dict[str, Any]:
     """Return the settings that define the run's arm, by full key; of the hardware, those that change numbers."""
-    settings = {key: value for key, value in run.record.settings.items() if key not in NOT_IN_VARIANT}
+    settings = {key: value for key, value in without_added(run.record.settings).items() if key not in NOT_IN_VARIANT}
     hardware = run.record.settings["hardware"]
     formats = {f"hardware.{name}": hardware.get(name) for name in NUMBER_FORMATS}
     return {**flat(settings), **formats, VARIANT: run.record.variant}

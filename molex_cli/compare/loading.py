@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from molex_cli.errors import RecordError
 from molex_cli.metrics.base import ByExample, metric_named
 from molex_cli.records import NUMBER_FORMATS, Record, correctness, identity_of, index, read_record, read_rows
+from molex_cli.records.renamed import ADDED
 from molex_cli.statistics.pseudo_values import of_rows
 
 WHICH = ("last", "best")
@@ -30,6 +31,8 @@ class Run:
         value: Any = self.record.settings
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
+                if key in ADDED:
+                    return ADDED[key]
                 raise RecordError(f"{key} must be a setting of every run, got none in {self.folder}")
             value = value[part]
         return value["name"] if isinstance(value, dict) and "name" in value else value

@@ -19,7 +19,7 @@ from molex_cli.errors import ConfigError
 from molex_cli.methods.base import METHODS, Method
 from molex_cli.models.settings import Model
 from molex_cli.records.locks import Resume
-from molex_cli.records.renamed import settings_of_today
+from molex_cli.records.renamed import added_later, settings_of_today
 from molex_cli.runtime.hardware import Hardware
 
 GROUPS = ("model", "method", "task", "hardware", "experiment")
@@ -258,7 +258,14 @@ def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:
         raise KeyError(f"no method {kind}")
     typed = OmegaConf.structured(Experiment)
     typed.method = OmegaConf.structured(METHODS[kind])
-    experiment = OmegaConf.to_object(OmegaConf.merge(typed, settings_of_today(settings)))
+    today = settings_of_today(settings)
+    merged = OmegaConf.merge(typed, today)
+    for key, before in added_later(today):
+        section, _, name = key.rpartition(".")
+        parent = OmegaConf.select(merged, section) if section else merged
+        if parent is not None and name in parent:
+            OmegaConf.update(merged, key, before)
+    experiment = OmegaConf.to_object(merged)
     assert isinstance(experiment, Experiment)
     if found := list(problems(experiment)):
         raise ConfigError(found)

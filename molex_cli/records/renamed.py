@@ -1,12 +1,17 @@
-"""Settings and keys that once had other names: files of before are read by them, and ids stay what they were."""
+"""Settings and keys that once had other names or were not there: files of before open, and ids stay what they were."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 TRAIN = {"accumulate": "gradient_accumulation_steps", "warmup": "warmup_ratio", "clip": "max_grad_norm"}
 TASK = {"protocol": "answer_mode"}
-ADDED = {"objective": None}
-"""Settings of a task that came later, each with the value that means the behaviour of before."""
+ADDED: dict[str, Any] = {"task.objective": None}
+"""Settings that came later, by full key, each with the value that means the behaviour of before.
+
+That value says what an id leaves out; a default may be another. A stage's settings stand under `task`, those of
+MoLEx's `lora` under `method`.
+"""
+SAME_SETTINGS = {"method.lora.": "method."}
 KINDS = {
     "choose": "multiple_choice",
     "write": "generation",
@@ -20,12 +25,38 @@ SCORE = {"outcomes": "correctness"}
 
 def settings_of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a file with today's names and values; what has them already stays as it is."""
-    return _settings(settings, TRAIN, TASK, KINDS, lambda task: ADDED | task)
+    return _settings(settings, TRAIN, TASK, KINDS)
 
 
 def first_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings under the names that they had first: ids are hashes of these."""
-    return _settings(settings, _turned(TRAIN), _turned(TASK), _turned(KINDS), _without_added)
+    return _settings(without_added(settings), _turned(TRAIN), _turned(TASK), _turned(KINDS))
+
+
+def without_added(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the settings without those that came later and mean the behaviour of before."""
+    found = {}
+    for name, value in settings.items():
+        key = prefix + name
+        if key in ADDED and value == ADDED[key]:
+            continue
+        if not isinstance(value, Mapping):
+            found[name] = value
+        elif key == "stages":
+            found[name] = {stage: without_added(of_stage, "task.") for stage, of_stage in value.items()}
+        else:
+            found[name] = without_added(value, SAME_SETTINGS.get(f"{key}.", f"{key}."))
+    return found
+
+
+def added_later(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield full key and value of before for each setting that came later and that the settings do not have."""
+    sections = {"": "", **{f"stages.{name}.": "task." for name in settings.get("stages", {})}, **SAME_SETTINGS}
+    for at, prefix in sections.items():
+        for key, value in ADDED.items():
+            path = at + key.removeprefix(prefix)
+            if key.startswith(prefix) and not _has(settings, path):
+                yield path, value
 
 
 def record_of_today(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,15 +90,14 @@ def _settings(
     train: Mapping[str, str],
     task: Mapping[str, str],
     kinds: Mapping[str, str],
-    completed: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
     found = dict(settings)
     if isinstance(found.get("train"), Mapping):
         found["train"] = _keys(found["train"], train)
     if isinstance(found.get("task"), Mapping):
-        found["task"] = completed(_task(found["task"], task, kinds))
+        found["task"] = _task(found["task"], task, kinds)
     if isinstance(found.get("stages"), Mapping):
-        found["stages"] = {name: completed(_task(stage, task, kinds)) for name, stage in found["stages"].items()}
+        found["stages"] = {name: _task(stage, task, kinds) for name, stage in found["stages"].items()}
     return found
 
 
@@ -76,8 +106,12 @@ def _task(task: Mapping[str, Any], names: Mapping[str, str], kinds: Mapping[str,
     return found | ({"kind": kinds.get(found["kind"], found["kind"])} if "kind" in found else {})
 
 
-def _without_added(task: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in task.items() if name not in ADDED or value != ADDED[name]}
+def _has(settings: Any, path: str) -> bool:
+    for name in path.split("."):
+        if not isinstance(settings, Mapping) or name not in settings:
+            return False
+        settings = settings[name]
+    return True
 
 
 def _keys(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

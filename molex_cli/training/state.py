@@ -18,7 +18,7 @@ from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.config import schema
 from molex_cli.errors import CheckpointError
-from molex_cli.records.renamed import routing_of_today, settings_of_today
+from molex_cli.records.renamed import routing_of_today, settings_of_today, without_added
 from molex_cli.runtime import distributed
 from molex_cli.tracking.events import Evaluated, Event, Step
 from molex_cli.training.loop import Schedule, Training
@@ -125,7 +125,7 @@ def load(folder: Path) -> TrainingState | None:
 
 def _of_today(about: dict[str, Any]) -> dict[str, Any]:
     """Return a state's content with the names that settings and statistics have now."""
-    about["settings"] = settings_of_today(about["settings"])
+    about["settings"] = without_added(settings_of_today(about["settings"]))
     if "scoring" in about:
         about["scoring"]["routing"] = routing_of_today(about["scoring"]["routing"])
     return about
@@ -153,7 +153,7 @@ def conditions(
     experiment: schema.Experiment, environment: Mapping[str, Any], data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return what must not change until a run resumes: settings that decide what is computed, versions, data."""
-    settings = schema.as_data(experiment)
+    settings = without_added(schema.as_data(experiment))
     kept = {name: value for name, value in settings.items() if name not in records.HOW_ONLY}
     kept["hardware"] = {name: value for name, value in kept["hardware"].items() if name not in FREE_HARDWARE}
     versions = {name: environment["packages"][name] for name in ("torch", "transformers")}
