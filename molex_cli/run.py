@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli import records
-from molex_cli.config import run_id, schema
+from molex_cli.config import schema
+from molex_cli.data import reading, same_run
+from molex_cli.data.reading import Rows
 from molex_cli.errors import RecordError
 from molex_cli.records import index
-from molex_cli.records.locks import RunLock, State
+from molex_cli.records.locks import BEGUN, RunLock, State
 from molex_cli.runtime import distributed, hardware
 from molex_cli.runtime.signals import terminated_as_interrupt
 from molex_cli.tracking.console import Console
@@ -33,21 +35,22 @@ def run(
     with distributed.destroy_at_end():
         if "WORLD_SIZE" in os.environ:  # the processes must know each other to agree on a folder
             hardware.accelerator(experiment.hardware)
-        own = lock or _acquired(experiment)
+        rows = reading.read_all(experiment)  # what is wrong with them leaves no folder
+        own = lock or _acquired(experiment, rows)
         if own.state is State.elsewhere:
             raise RecordError(f"{own.folder} must be this process's to work on, got another process at work there")
         if own.state is not State.ours:
             assert own.record is not None
             return own.record
         try:
-            return _run(experiment, own, extra_sinks)
+            return _run(experiment, rows, own, extra_sinks)
         finally:
             own.release()
 
 
-def _acquired(experiment: schema.Experiment) -> RunLock:
+def _acquired(experiment: schema.Experiment, rows: Rows) -> RunLock:
     """Return the same lock in all processes of a run; the first one holds it."""
-    own = run_id.acquired(experiment) if distributed.rank() == 0 else None
+    own = same_run.acquired(experiment, rows) if distributed.rank() == 0 else None
     shared = distributed.broadcast((own.folder, own.state, own.record) if own else None)
     if own is None:
         assert shared is not None
@@ -55,20 +58,22 @@ def _acquired(experiment: schema.Experiment) -> RunLock:
     return own
 
 
-def _run(experiment: schema.Experiment, lock: RunLock, extra_sinks: tuple[Sink, ...]) -> records.Record:
+def _run(experiment: schema.Experiment, rows: Rows, lock: RunLock, extra_sinks: tuple[Sink, ...]) -> records.Record:
     """Train in the run's folder and record how that ended."""
     folder = lock.folder
     earlier = state.load(folder)
     if earlier is not None:
         state.require_same(folder, earlier.about, state.conditions(experiment, records.environment()))
-    record = _new_record(experiment, _attempts(lock.record, earlier))
+    record = _new_record(experiment, reading.about_all(rows), _attempts(lock.record, earlier))
     _write(folder, record)
     sinks = Sinks([])
     try:
         sinks = _sinks(experiment, folder, record, extra_sinks, earlier.step if earlier else None)
+        for line in same_run.others(experiment, folder):
+            sinks.write(Noted(message=line))
         train = continual.train if experiment.stages else single_task.train
         with terminated_as_interrupt():
-            train(experiment, folder, record, sinks, earlier)
+            train(experiment, rows, folder, record, sinks, earlier)
         record.status = "finished"
     except BaseException as error:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -85,7 +90,7 @@ def _run(experiment: schema.Experiment, lock: RunLock, extra_sinks: tuple[Sink, 
     return record
 
 
-def _new_record(experiment: schema.Experiment, attempts: list[dict[str, Any]]) -> records.Record:
+def _new_record(experiment: schema.Experiment, data: dict[str, Any], attempts: list[dict[str, Any]]) -> records.Record:
     settings = schema.as_data(experiment)
     return records.Record(
         name=experiment.name,
@@ -95,6 +100,8 @@ def _new_record(experiment: schema.Experiment, attempts: list[dict[str, Any]]) -
         display={"method": experiment.method.display_name},
         started=_now(),
         command=sys.argv[1:],
+        data=data,
+        base=same_run.base_of(experiment),
         environment=records.environment(),
         attempts=attempts,
     )
@@ -141,6 +148,7 @@ def _sinks(
 def _write(folder: Path, record: records.Record) -> None:
     if distributed.rank() == 0:
         records.write_record(folder, record)
+        (folder / BEGUN).unlink(missing_ok=True)
         index.add(folder, record)
 
 

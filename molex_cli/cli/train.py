@@ -85,9 +85,9 @@ def _maximise(experiment: schema.Experiment, line: command_line.CommandLine, set
 
 def _run_one(experiment: schema.Experiment) -> int:
     """Run one experiment; what failed before is tried again, what has finished is shown."""
-    from molex_cli.config import run_id
+    from molex_cli.data import same_run
 
-    done = run_id.ended(experiment)
+    done = same_run.ended(experiment)
     if done is not None and done.record is not None and done.record.status == "finished":
         scores = done.record.scores["last"]["scores"].items()
         print("  ".join(f"{name} {float('nan') if value is None else value:.4f}" for name, value in scores))

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from molex_cli.compare.loading import Run
-from molex_cli.records import NOT_IN_VARIANT, NUMBER_FORMATS, flat
-from molex_cli.records.renamed import ADDED, without_added
+from molex_cli.records.made_from import is_data, of_record
+from molex_cli.records.renamed import ADDED
 
 GROUPS = ("method", "model", "task")
 VARIANT = "variant"
@@ -42,14 +42,17 @@ def distinguishing_settings(runs: Sequence[Run], rows: Sequence[str], cols: Sequ
 
 
 def defining(run: Run) -> dict[str, Any]:
-    """Return the settings that define the run's arm, by full key; of the hardware, those that change numbers."""
-    settings = {key: value for key, value in without_added(run.record.settings).items() if key not in NOT_IN_VARIANT}
-    hardware = run.record.settings["hardware"]
-    formats = {f"hardware.{name}": hardware.get(name) for name in NUMBER_FORMATS}
-    return {**flat(settings), **formats, VARIANT: run.record.variant}
+    """Return what the runs of an arm share, by full key: settings, number formats, rows, labels and base model."""
+    return {**of_record(run.record), VARIANT: run.record.variant}
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys whose values are not all the same."""
+    """Return the keys whose values are not all the same; of data, those that are known."""
     keys = dict.fromkeys(key for each in settings for key in each)
-    return [key for key in keys if len({repr(each[key]) if key in each else "" for each in settings}) > 1]
+    return [key for key in keys if len({_value(each, key) for each in settings} - {None}) > 1]
+
+
+def _value(settings: Mapping[str, Any], key: str) -> str | None:
+    if key in settings:
+        return repr(settings[key])
+    return None if is_data(key) else ""

@@ -8,6 +8,7 @@ from molex_cli.compare.arms import VARIANT, defining, differing
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Comparison
 from molex_cli.records import NUMBER_FORMATS, flat
+from molex_cli.records.made_from import is_data
 
 BUDGET_TOLERANCE = 0.01  # arms whose budgets differ by more than this share are not matched
 BUDGETS: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
@@ -69,7 +70,9 @@ def _settings(table: Comparison, arms: dict[str, list[Run]]) -> list[str]:
 
 def _is_expected(key: str, studied: Sequence[str]) -> bool:
     """Return whether arms may differ in a setting: it is studied, or has a line of its own."""
-    return key == VARIANT or key.startswith("hardware.") or any(key == s or key.startswith(f"{s}.") for s in studied)
+    if key == VARIANT or key.startswith("hardware.") or is_data(key):
+        return True
+    return any(key == s or key.startswith(f"{s}.") for s in studied)
 
 
 def _budget(name: str, unit: str, arms: dict[str, list[Run]], value: Callable[[Run], float | None]) -> list[str]:

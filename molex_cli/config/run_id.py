@@ -7,8 +7,6 @@ from pathlib import Path
 from molex_cli import records
 from molex_cli.config import schema
 from molex_cli.methods.base import registered_name
-from molex_cli.records import locks
-from molex_cli.records.locks import RunLock
 
 
 @dataclass(frozen=True)
@@ -24,16 +22,6 @@ def run_name(experiment: schema.Experiment) -> str:
     """Return the name of the run's folder: task, method, model, variant, seed."""
     variant = records.variant_id(schema.as_data(experiment))
     return f"{experiment.task.name}-{experiment.method.name}-{experiment.model.name}-{variant}-s{experiment.seed}"
-
-
-def acquired(experiment: schema.Experiment) -> RunLock:
-    """Return the run's folder, locked if there is something for us to do in it."""
-    return locks.acquire(experiment.output_dir, run_name(experiment), experiment.resume)
-
-
-def ended(experiment: schema.Experiment) -> RunLock | None:
-    """Return the run if it has ended and is to be left so."""
-    return locks.ended(experiment.output_dir, run_name(experiment), experiment.resume)
 
 
 def save_settings(path: Path, experiment: schema.Experiment) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind, Task
 from molex_cli.data.tables import SPLITS, Table, table
 from molex_cli.errors import DataError
@@ -30,6 +31,37 @@ class Split:
     """Rows of the source, before train.max_rows."""
     fingerprint: str = field(default="")
     """sha256 over ids, texts and labels."""
+    names: list[str] = field(default_factory=list)
+    """Of the labels, by class index."""
+
+    def about(self) -> dict[str, Any]:
+        """Return what a record keeps of the rows."""
+        return {
+            "source": self.source,
+            "rows": self.num_rows,
+            "rows_used": len(self.ids),
+            "fingerprint": self.fingerprint,
+            **({"labels": self.names} if self.names else {}),
+        }
+
+
+Rows = dict[str, tuple[dict[str, Split], list[str]]]
+"""The splits and labels of each stage by its name; of a run without stages by an empty one."""
+
+
+def read_all(experiment: Experiment) -> Rows:
+    """Return all rows of an experiment."""
+    tasks = experiment.stages or {"": experiment.task}
+    return {name: read(task, experiment.data_dir, experiment.train.max_rows) for name, task in tasks.items()}
+
+
+def about_all(rows: Rows) -> dict[str, Any]:
+    """Return what a record keeps of each split, by its name."""
+    return {
+        f"{stage}/{name}" if stage else name: split.about()
+        for stage, (splits, _) in rows.items()
+        for name, split in splits.items()
+    }
 
 
 def read(task: Task, data_dir: str | None, max_rows: int | None = None) -> tuple[dict[str, Split], list[str]]:
@@ -59,7 +91,9 @@ def _split(
     ids, texts, choices, targets = map(list, zip(*named, strict=True))
     content = json.dumps([ids, texts, targets, *([choices] if any(choices) else [])], ensure_ascii=False)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Split(ids, texts, targets, choices if any(choices) else [], table.source, len(table.rows), fingerprint)
+    return Split(
+        ids, texts, targets, choices if any(choices) else [], table.source, len(table.rows), fingerprint, list(labels)
+    )
 
 
 def _row(task: Task, row: Mapping[str, Any], labels: Sequence[str], source: str, number: int) -> tuple[Any, Any, Any]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from molex_cli.config import run_id, schema
+from molex_cli.data import same_run
 from molex_cli.errors import RecordError
 from molex_cli.launching.devices import lease
 from molex_cli.launching.job_process import run_in_own_process, run_in_this_process
@@ -32,7 +33,7 @@ STOP = "stop"  # a file of this name in the sweep's folder lets no further job s
 def write_earlier_end(job: Path, experiment: schema.Experiment) -> None:
     """Waiting to an end: the run has ended before the sweep, or its record cannot be read."""
     try:
-        found = run_id.ended(experiment)
+        found = same_run.ended(experiment)
     except RecordError as error:
         write_status(job, Status(JobState.failed, error=f"{error}; resume=never starts over beside it"))
     else:
@@ -98,7 +99,7 @@ def _lock(before: Status, experiment: schema.Experiment) -> RunLock:
     """Return the folder of a job's run: the one it had before if a cluster has queued it again."""
     if before.ran and before.folder is not None:
         return locks.acquire_again(Path(before.folder))
-    return run_id.acquired(experiment)
+    return same_run.acquired(experiment)
 
 
 def _run(job: Path, experiment: schema.Experiment, lock: RunLock, device: str | None) -> Status:

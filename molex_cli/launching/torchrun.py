@@ -11,6 +11,7 @@ from pathlib import Path
 from molex_cli import records
 from molex_cli.config import run_id
 from molex_cli.config.schema import Experiment
+from molex_cli.data import same_run
 from molex_cli.errors import ConfigError, MolexError, TrainingError
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock, State
@@ -32,7 +33,7 @@ def run_here(experiment: Experiment, lock: RunLock | None = None) -> records.Rec
         raise ConfigError("hardware.shard must have several processes to divide weights among, got 1")
     if started_by_others or count == 1:
         return run(experiment, lock=lock)
-    own = lock or run_id.acquired(experiment)
+    own = lock or same_run.acquired(experiment)
     try:
         return _shared(experiment, own, count) if own.state is State.ours else run(experiment, lock=own)
     finally:

@@ -9,6 +9,9 @@ from molex_cli.errors import ModelError
 from molex_cli.models.settings import Model
 from molex_cli.records.files import folder_renamed_when_whole
 
+MODEL_FILES = (".json", ".safetensors", ".bin", ".gguf", ".txt", ".model")
+END_BYTES = 2**20
+
 
 def default_cache_dir() -> Path:
     """Return the folder for converted models and tokenised rows: MOLEX_CACHE or ~/.cache/molex."""
@@ -27,6 +30,28 @@ def local_folder(settings: Model, cache_dir: Path) -> Path | None:
         return converted(_existing(folder / settings.gguf, "model.gguf"), cache_dir)
     _existing(folder / "config.json", key)
     return folder
+
+
+def fingerprint(settings: Model) -> str | None:
+    """Return a hash of the model's files: name, size and both ends of each; None where they are not on this machine."""
+    if not (settings.folder or settings.package):
+        return None
+    folder = Path(settings.folder).expanduser() if settings.folder else package_folder(settings)
+    paths = [folder / settings.gguf] if settings.gguf else sorted(folder.glob("*"))
+    digest = hashlib.sha256()
+    for path in paths:
+        if path.suffix in MODEL_FILES and path.is_file():
+            digest.update(f"{path.name} {path.stat().st_size} ".encode())
+            digest.update(_ends(path))
+    return digest.hexdigest()
+
+
+def _ends(path: Path) -> bytes:
+    """Return the first and the last bytes of a file: weights of gigabytes are not read whole."""
+    with path.open("rb") as file:
+        first = file.read(END_BYTES)
+        file.seek(max(len(first), path.stat().st_size - END_BYTES))
+        return first + file.read()
 
 
 def package_folder(settings: Model) -> Path:

@@ -52,10 +52,7 @@ def how_scored(task: Task, adapted: Adapted, objective: Objective, batch_size: i
 def about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:
     """Return what the record keeps of a split."""
     return {
-        "source": split.source,
-        "rows": split.num_rows,
-        "rows_used": len(split.ids),
+        **split.about(),
         "tokens": int(encoded.offsets[-1]),
-        "fingerprint": split.fingerprint,
         **({} if encoded.cut is None else {"prompts_cut": encoded.cut}),
     }

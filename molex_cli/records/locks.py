@@ -5,20 +5,26 @@ server, hold across launchers and machines that share the disk, and the operatin
 process ends, however it ends.
 """
 
+import json
 import re
 import signal
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from molex_cli.errors import RecordError
-from molex_cli.records import Record, index, read_record, unwritable, write_record
+from molex_cli.records import Record, as_json, index, read_record, unwritable, write_record, write_text
+from molex_cli.records.made_from import differences, of_record
 
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
+BEGUN = ".begun.json"  # what a run is made from, until its record says it
 
 
 class Resume(Enum):
@@ -57,25 +63,44 @@ class RunLock:
             self.lock.release()
 
 
-def acquire(output_dir: str, name: str, resume: Resume, wait: float = WAIT_SECONDS) -> RunLock:
-    """Return the folder of a run, locked where there is something to do in it."""
-    slug = _slug(name)
+def acquire(
+    output_dir: str, name: str, resume: Resume, now: Mapping[str, Any] | None = None, wait: float = WAIT_SECONDS
+) -> RunLock:
+    """Return the folder of a run, locked where there is something to do in it.
+
+    Of the tries of this name the last one that was made from the same as the run is `now` counts; where there is
+    none, a new folder beside them.
+    """
+    slug, now = _slug(name), now or {}
     try:
         if resume is Resume.never:
-            return _locked(_new_folder(output_dir, slug), resume, wait)
-        folder = _latest(output_dir, slug)
-        finished = _ended(folder, resume)
-        if finished is not None:
-            return finished
-        folder.mkdir(parents=True, exist_ok=True)
-        return _locked(folder, resume, wait)
+            return _begun(_locked(_new_folder(output_dir, slug), resume, wait), now)
+        while True:
+            folder = _same_try(output_dir, slug, now, wait) or _free_folder(output_dir, slug)
+            found = _ended(folder, resume)
+            if found is None:
+                folder.mkdir(parents=True, exist_ok=True)
+                found = _locked(folder, resume, wait)
+            if not differences(_made_from(folder) or {}, now):
+                return _begun(found, now)
+            found.release()  # another run began there meanwhile
     except OSError as error:
         raise unwritable(output_dir, error) from None
 
 
-def ended(output_dir: str, name: str, resume: Resume) -> RunLock | None:
+def ended(output_dir: str, name: str, resume: Resume, now: Mapping[str, Any] | None = None) -> RunLock | None:
     """Return the run of this name if it has ended and is to be left so."""
-    return None if resume is Resume.never else _ended(_latest(output_dir, _slug(name)), resume)
+    folder = None if resume is Resume.never else _same_try(output_dir, _slug(name), now or {}, 0.0)
+    return None if folder is None else _ended(folder, resume)
+
+
+def tries(output_dir: str, name: str) -> list[Path]:
+    """Return the folders of all tries of a name, the first one first."""
+    slug = _slug(name)
+    found: list[Path] = []
+    while (folder := _numbered(output_dir, slug, len(found) + 1)).is_dir():
+        found.append(folder)
+    return found
 
 
 def acquire_again(folder: Path, wait: float = WAIT_SECONDS) -> RunLock:
@@ -115,7 +140,7 @@ def settle(
     record = record_of(folder)
     if record is None or record.status not in only_if_status_in:
         return
-    if unless_record_is is not None and _same_try(record, unless_record_is):
+    if unless_record_is is not None and _one_attempt(record, unless_record_is):
         return
     record.status, record.finished = status, datetime.now(UTC).isoformat(timespec="seconds")
     message = f"the run's process exited without writing a record ({_how(exit_code)})"
@@ -124,7 +149,7 @@ def settle(
     index.add(folder, record)
 
 
-def _same_try(one: Record, other: Record) -> bool:
+def _one_attempt(one: Record, other: Record) -> bool:
     return (one.started, one.environment.get("pid")) == (other.started, other.environment.get("pid"))
 
 
@@ -169,19 +194,46 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 
-def _latest(output_dir: str, slug: str) -> Path:
-    """Return the folder of the run's last try; it need not be there."""
-    latest, number = Path(output_dir) / slug, 2
-    while (following := Path(output_dir) / f"{slug}.{number}").is_dir():
-        latest, number = following, number + 1
-    return latest
+def _same_try(output_dir: str, slug: str, now: Mapping[str, Any], wait: float) -> Path | None:
+    """Return the last try that was made from the same, or of which nothing is known."""
+    for folder in reversed(tries(output_dir, slug)):
+        deadline = time.monotonic() + wait
+        while (before := _made_from(folder)) is None and is_locked(folder) and time.monotonic() < deadline:
+            time.sleep(0.05)  # it has just been locked
+        if not differences(before or {}, now):
+            return folder
+    return None
+
+
+def _made_from(folder: Path) -> dict[str, Any] | None:
+    """Return what the run of a folder was made from, as its record says or, before there is one, its lock."""
+    record = record_of(folder)
+    if record is not None:
+        return of_record(record)
+    begun = folder / BEGUN
+    return dict(json.loads(begun.read_text(encoding="utf-8"))) if begun.exists() else None
+
+
+def _begun(lock: RunLock, now: Mapping[str, Any]) -> RunLock:
+    """Say what a run of ours is made from before it has a record: jobs of one name may start together."""
+    if lock.state is State.ours and lock.record is None:
+        write_text(lock.folder / BEGUN, as_json(now))
+    return lock
+
+
+def _free_folder(output_dir: str, slug: str) -> Path:
+    return _numbered(output_dir, slug, len(tries(output_dir, slug)) + 1)
+
+
+def _numbered(output_dir: str, slug: str, number: int) -> Path:
+    return Path(output_dir) / (slug if number == 1 else f"{slug}.{number}")
 
 
 def _new_folder(output_dir: str, slug: str) -> Path:
     """Create and return a folder that was not there; a second run of the same name gets .2, .3, ..."""
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     for number in range(1, 100_000):
-        folder = Path(output_dir) / (slug if number == 1 else f"{slug}.{number}")
+        folder = _numbered(output_dir, slug, number)
         try:
             folder.mkdir()
             return folder

@@ -27,7 +27,7 @@ HOW_ONLY = (
     "checkpoint_every",
 )
 NOT_IN_VARIANT = ("seed", "hardware", "experiment", *HOW_ONLY)
-NUMBER_FORMATS = ("device", "precision", "base")  # what of the hardware changes a run's numbers
+NUMBER_FORMATS = ("precision", "base")  # what of the hardware changes a run's numbers by more than rounding
 
 
 @dataclass(kw_only=True)
@@ -60,7 +60,9 @@ class Record:
     flops_per_token: dict[str, float] = field(default_factory=dict)
     """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
     data: dict[str, Any] = field(default_factory=dict)
-    """By split: rows, rows used, tokens, fingerprint, source."""
+    """By split: rows, rows used, tokens, fingerprint, labels, source."""
+    base: dict[str, Any] = field(default_factory=dict)
+    """`fingerprint` of the base model's files; none of models from the hub and of random weights."""
     evaluation: dict[str, Any] = field(default_factory=dict)
     """`answer_mode`; what computed the scores, or why they are `not_computed`; `batch_size` and `order` of the rows;
     `depends_on_batch`: why predictions do, or null."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode
-from molex_cli.data import reading
+from molex_cli.data.reading import Rows
 from molex_cli.errors import TaskError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
@@ -68,12 +68,14 @@ class Sequential:
         return self.stages[0].experiment.task.metrics[0]
 
 
-def train(experiment: Experiment, folder: Path, record: Record, sinks: Sinks, earlier: TrainingState | None) -> None:
+def train(
+    experiment: Experiment, rows: Rows, folder: Path, record: Record, sinks: Sinks, earlier: TrainingState | None
+) -> None:
     """Learn the stages in order and fill the record: the matrix, OP, PD and BWT.
 
     A run resumes after the last stage that was learned whole.
     """
-    run = _build(experiment, folder, record, sinks)
+    run = _build(experiment, rows, folder, record, sinks)
     if earlier is not None:
         _restore(run, earlier)
     sinks.write(started(record, folder, run.stages, run.step, majority={}))
@@ -85,11 +87,11 @@ def train(experiment: Experiment, folder: Path, record: Record, sinks: Sinks, ea
     _finish(run)
 
 
-def _build(experiment: Experiment, folder: Path, record: Record, sinks: Sinks) -> Sequential:
-    """Read the rows of every stage and load the model that learns them all."""
+def _build(experiment: Experiment, rows: Rows, folder: Path, record: Record, sinks: Sinks) -> Sequential:
+    """Load the model that learns them all."""
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
-    adapted, labels, stages = _prepared(experiment)
+    adapted, labels, stages = _prepared(experiment, rows)
     record.data = {split: about for stage in stages for split, about in stage.data.items()}
     plan_into(record, adapted, experiment.train.max_length)
     record.evaluation = evaluation(stages[0].experiment, adapted, stages[0].objective, sinks)
@@ -110,21 +112,20 @@ def _build(experiment: Experiment, folder: Path, record: Record, sinks: Sinks) -
     )
 
 
-def _prepared(experiment: Experiment) -> tuple[Adapted, list[str], list[Stage]]:
+def _prepared(experiment: Experiment, rows: Rows) -> tuple[Adapted, list[str], list[Stage]]:
     """Return the model with the first stage's head, its labels, and all stages, which must be of one kind."""
     experiments = {name: dataclasses.replace(experiment, task=task) for name, task in experiment.stages.items()}
-    read = {name: reading.read(each.task, each.data_dir, each.train.max_rows) for name, each in experiments.items()}
     first = next(iter(experiments))
-    kinds = {name: _kind(each, read[name][1]) for name, each in experiments.items()}
+    kinds = {name: _kind(each, rows[name][1]) for name, each in experiments.items()}
     for name, kind in kinds.items():
         if kind != kinds[first]:
             raise TaskError(f"stages must be of one kind, got {kinds[first]} in {first} and {kind} in {name}")
     modes = {f"{each.task.kind.name} by {_mode(each).name}" for each in (experiment, experiments[first])}
     if len(modes) > 1:
         raise TaskError(f"task must be answered as its stages are, got {' and '.join(sorted(modes))}")
-    labels = read[first][1]
+    labels = rows[first][1]
     adapted = adapter.adapt(experiments[first], labels)
-    return adapted, labels, [Stage.of(name, each, adapted, *read[name]) for name, each in experiments.items()]
+    return adapted, labels, [Stage.of(name, each, adapted, *rows[name]) for name, each in experiments.items()]
 
 
 def _kind(experiment: Experiment, labels: Sequence[str]) -> str:

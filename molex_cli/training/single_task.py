@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
-from molex_cli.data import reading
+from molex_cli.data.reading import Rows
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
@@ -44,9 +44,11 @@ class Run:
     """What must be the same when the run resumes."""
 
 
-def train(experiment: Experiment, folder: Path, record: Record, sinks: Sinks, earlier: TrainingState | None) -> None:
+def train(
+    experiment: Experiment, rows: Rows, folder: Path, record: Record, sinks: Sinks, earlier: TrainingState | None
+) -> None:
     """Train and score the experiment and fill its record."""
-    run = _build(experiment, folder, record)
+    run = _build(experiment, rows, folder, record)
     if earlier is not None:
         _restore(run, earlier)
     sinks.write(started(record, folder, [run.stage], run.training.step, run.majority))
@@ -55,11 +57,11 @@ def train(experiment: Experiment, folder: Path, record: Record, sinks: Sinks, ea
     _finish(run, sinks)
 
 
-def _build(experiment: Experiment, folder: Path, record: Record) -> Run:
-    """Read the rows, put the method into the model and the model onto its device."""
+def _build(experiment: Experiment, rows: Rows, folder: Path, record: Record) -> Run:
+    """Put the method into the model and the model onto its device."""
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
-    splits, labels = reading.read(experiment.task, experiment.data_dir, experiment.train.max_rows)
+    ((splits, labels),) = rows.values()
     adapted = adapter.adapt(experiment, labels)
     stage = Stage.of("", experiment, adapted, splits, labels)
     record.data = stage.data

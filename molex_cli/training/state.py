@@ -126,6 +126,7 @@ def load(folder: Path) -> TrainingState | None:
 def _of_today(about: dict[str, Any]) -> dict[str, Any]:
     """Return a state's content with the names that settings and statistics have now."""
     about["settings"] = without_added(settings_of_today(about["settings"]))
+    about["settings"]["hardware"] = _hardware(about["settings"]["hardware"])
     if "scoring" in about:
         about["scoring"]["routing"] = routing_of_today(about["scoring"]["routing"])
     return about
@@ -155,10 +156,18 @@ def conditions(
     """Return what must not change until a run resumes: settings that decide what is computed, versions, data."""
     settings = without_added(schema.as_data(experiment))
     kept = {name: value for name, value in settings.items() if name not in records.HOW_ONLY}
-    kept["hardware"] = {name: value for name, value in kept["hardware"].items() if name not in FREE_HARDWARE}
+    kept["hardware"] = _hardware(kept["hardware"])
     versions = {name: environment["packages"][name] for name in ("torch", "transformers")}
     same = {"settings": kept, "packages": versions}
     return same if data is None else {**same, "data": {name: about["fingerprint"] for name, about in data.items()}}
+
+
+def _hardware(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of the hardware must stay: how a device was asked for is not part of it, the device is."""
+    kept = {name: value for name, value in settings.items() if name not in FREE_HARDWARE}
+    if kept.get("device") == "auto":
+        kept["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    return kept
 
 
 def require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from molex_cli.config import run_id
 from molex_cli.config.schema import Experiment
+from molex_cli.data import same_run
 from molex_cli.launching import jobs
 from molex_cli.launching.status import JobState, Status, failure, read_status, status_path, write_status
 from molex_cli.records import locks
@@ -98,9 +99,9 @@ def test_a_run_that_ended_before_is_not_run_again(freeze: Callable[..., Path]) -
 
 def test_a_run_of_another_process_is_elsewhere(freeze: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     job = freeze()
-    other = run_id.acquired(run_id.load_settings(job))
+    other = same_run.acquired(run_id.load_settings(job))
     without_waiting = locks.acquire("outputs", other.folder.name, Resume.missing, wait=0)
-    monkeypatch.setattr(run_id, "acquired", lambda _: without_waiting)
+    monkeypatch.setattr(same_run, "acquired", lambda _: without_waiting)
     status = jobs.run_frozen(job)
     other.release()
     assert (status.state, status.ran, status.folder) == (JobState.elsewhere, False, str(other.folder))
@@ -135,7 +136,7 @@ def test_a_job_whose_launcher_is_gone_gets_an_end(freeze: Callable[..., Path]) -
     job = freeze()
     jobs.settle_abandoned(job)
     assert read_status(job) == Status(JobState.not_started)
-    lock = run_id.acquired(run_id.load_settings(job))
+    lock = same_run.acquired(run_id.load_settings(job))
     write_status(job, Status(JobState.running, str(lock.folder), ran=True))
     assert jobs.is_running(job)
     jobs.settle_abandoned(job)

@@ -105,13 +105,17 @@ def test_a_run_does_not_go_on_under_other_conditions_and_loses_nothing(experimen
     assert run(experiment("checkpoint_every=1", "train.max_steps=6")).status == "finished"
 
 
-def test_other_data_under_the_same_name_is_refused(experiment):
+def test_other_data_under_the_same_name_is_another_run_beside_the_interrupted_one(experiment):
     Path("t.csv").write_text("text,label\n" + "a b c,yes\nd e f,no\n" * 16)
     files = ["task=files", "task.files.train=t.csv", "task.files.validation=t.csv", "task.columns=[text]"]
-    interrupted(experiment, *files, "task.label=label", "checkpoint_every=1", "train.max_steps=6")
+    settings = [*files, "task.label=label", "checkpoint_every=1", "train.max_steps=6"]
+    interrupted(experiment, *settings)
+    (folder,) = (path.parent for path in Path("outputs").glob("*/record.json"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     Path("t.csv").write_text("text,label\n" + "a b c,no\nd e f,yes\n" * 16)
-    with pytest.raises(CheckpointError, match=r"must resume as it began, got data\.train: "):
-        run(experiment(*files, "task.label=label", "checkpoint_every=1", "train.max_steps=6"))
+    assert run(experiment(*settings)).attempts == []
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert Path(f"{folder}.2/record.json").exists()
 
 
 def test_a_damaged_state_is_refused_with_the_way_out(experiment):

@@ -1,0 +1,68 @@
+"""Whether an earlier try is the run that is asked for: made from the same settings, rows, labels and base; no torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from molex_cli.config import schema
+from molex_cli.config.run_id import run_name
+from molex_cli.data import reading
+from molex_cli.data.reading import Rows
+from molex_cli.data.tables import files_of
+from molex_cli.models import sources
+from molex_cli.records import Record, locks
+from molex_cli.records.locks import RunLock
+from molex_cli.records.made_from import differences, made_from, of_record
+
+
+def acquired(experiment: schema.Experiment, rows: Rows | None = None) -> RunLock:
+    """Return the run's folder, locked if there is something for us to do in it; bad rows raise before there is one."""
+    now = _made_from(experiment, rows)
+    return locks.acquire(experiment.output_dir, run_name(experiment), experiment.resume, now)
+
+
+def ended(experiment: schema.Experiment) -> RunLock | None:
+    """Return the run if it has ended and is to be left so."""
+    name = run_name(experiment)
+    if not locks.tries(experiment.output_dir, name):
+        return None
+    return locks.ended(experiment.output_dir, name, experiment.resume, _made_from(experiment))
+
+
+def others(experiment: schema.Experiment, folder: Path) -> list[str]:
+    """Return a line for each run of the same name, with what makes it another one."""
+    lines = []
+    for other in locks.tries(experiment.output_dir, run_name(experiment)):
+        record = locks.record_of(other) if other.resolve() != folder.resolve() else None
+        if record is not None and (found := _differs(record, experiment)):
+            lines.append(f"{other} is another run of this name ({'; '.join(found)}); this one stands beside it")
+    return lines
+
+
+def base_of(experiment: schema.Experiment) -> dict[str, Any]:
+    """Return what a record keeps of the base model's files."""
+    found = sources.fingerprint(experiment.model)
+    return {"fingerprint": found} if found else {}
+
+
+def _differs(record: Record, experiment: schema.Experiment) -> list[str]:
+    return differences(of_record(record), _made_from(experiment))
+
+
+def _made_from(experiment: schema.Experiment, read: Rows | None = None) -> dict[str, Any]:
+    settings = schema.as_data(experiment)
+    rows = [settings["stages"] or settings["task"], settings["data_dir"], settings["train"]["max_rows"]]
+    files = [
+        (str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size)
+        for task in experiment.stages.values() or [experiment.task]
+        for path in files_of(task, experiment.data_dir)
+        if path.exists()
+    ]
+    key = json.dumps([rows, files], sort_keys=True)
+    if key not in _SEEN:
+        _SEEN[key] = reading.about_all(read or reading.read_all(experiment))
+    return made_from(settings, _SEEN[key], base_of(experiment))
+
+
+_SEEN: dict[str, dict[str, Any]] = {}
+"""What was read once, without the rows: the jobs of a sweep share data."""
