@@ -34,22 +34,22 @@ def environment() -> dict[str, Any]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    here = Path(__file__).resolve().parent
+    """Return commit and changes of the repository that holds this code; none of one that merely lies around it."""
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return {
+            "commit": _git("rev-parse", "HEAD"),
+            "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", timeout=10)),
+        }
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit, "dirty": bool(status.strip())}
+
+
+def _git(*arguments: str, timeout: float = 5) -> str:
+    command = ["git", "--no-optional-locks", *arguments]
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=timeout, check=True)
+    return done.stdout.strip()
 
 
 def error_of(error: BaseException) -> dict[str, str]:
