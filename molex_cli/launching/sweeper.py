@@ -7,7 +7,6 @@ it: a YAML file that is edited meanwhile would change the jobs that still wait.
 import contextlib
 import copy
 import itertools
-import json
 import os
 import sys
 import time
@@ -91,7 +90,7 @@ def _new_folder(output_dir: str) -> Path:
         (folder / "jobs").mkdir()
     except OSError as error:
         raise records.unwritable(output_dir, error) from None
-    records.write_text(folder / "sweep.json", json.dumps({"command": sys.argv[1:]}, indent=2) + "\n")
+    records.write_text(folder / "sweep.json", records.as_json({"command": sys.argv[1:]}, indent=2) + "\n")
     return folder
 
 
