@@ -93,16 +93,24 @@ def pooled(hidden_BTD: Tensor, mask_BT: Tensor, token: str) -> Tensor:
 
 @contextmanager
 def _recorded(blocks: Any) -> Iterator[list[Tensor]]:
-    """Collect, while a model computes, what goes into the first block and comes out of each."""
+    """Collect, while a model computes, what goes into the first block and comes out of each.
+
+    A call within another block's, as that of MoLEx's guest, is a part of that block's output and none of the layer's.
+    """
     layers: list[Tensor] = []
+    calls: list[Any] = []
 
     def put_in(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        layers.append(args[0] if args else kwargs["hidden_states"])
+        if module is blocks[0] and not calls:
+            layers.append(args[0] if args else kwargs["hidden_states"])
+        calls.append(module)
 
     def put_out(module: Any, args: tuple[Any, ...], output: Any) -> None:
-        layers.append(output[0] if isinstance(output, tuple) else output)
+        calls.pop()
+        if not calls:
+            layers.append(output[0] if isinstance(output, tuple) else output)
 
-    handles = [blocks[0].register_forward_pre_hook(put_in, with_kwargs=True)]
+    handles = [block.register_forward_pre_hook(put_in, with_kwargs=True) for block in blocks]
     handles += [block.register_forward_hook(put_out) for block in blocks]
     try:
         yield layers

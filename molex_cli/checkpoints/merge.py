@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import torch
+
 from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
 from molex_cli.checkpoints.folders import new_folder, require_new
 from molex_cli.checkpoints.saved_run import adapter_file
 from molex_cli.config.task import Kind
 from molex_cli.errors import ConfigError, MethodError
+from molex_cli.methods.base import Adapted
 from molex_cli.runtime.hardware import Base
 
 
@@ -23,6 +26,7 @@ def merge(run: Path, which: str, output: Path) -> Saved:
             "that no one weight is equal to it; use the run itself, with molex predict"
         )
     saved.experiment.method.merge(adapted)
+    _require_plain(saved, adapted)
     config = adapted.model.config
     if saved.experiment.task.kind is Kind.classification:
         config.id2label = dict(enumerate(saved.labels))
@@ -33,6 +37,17 @@ def merge(run: Path, which: str, output: Path) -> Saved:
         adapted.model.save_pretrained(folder)
         adapted.backbone.tokenizer.save_pretrained(folder)
     return saved
+
+
+def _require_plain(saved: Saved, adapted: Adapted) -> None:
+    """Raise if a method left modules of its own: others would load random weights in the place of theirs."""
+    with torch.device("meta"):
+        plain = type(adapted.model)(adapted.model.config)
+    if strange := sorted(set(adapted.model.state_dict()) ^ set(plain.state_dict())):
+        raise MethodError(
+            f"molex merge must be given a run whose method leaves a plain model behind, got "
+            f"{saved.experiment.method.name}, whose merged model differs in {', '.join(strange[:3])}"
+        )
 
 
 def _require_one_weight(saved: Saved) -> None:

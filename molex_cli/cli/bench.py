@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from molex_cli.cli import bench_inference
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError
+from molex_cli.records import as_json
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         if not options.json:
             _print(arms, experiments[0], dropout, work.rows, work.tokens)
     if options.json:
-        print(json.dumps(report))
+        print(as_json(report))
     return 0
 
 

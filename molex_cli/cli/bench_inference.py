@@ -2,12 +2,12 @@
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.errors import ConfigError
+from molex_cli.records import as_json
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -73,7 +73,7 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
     if options.json:
         conditions = {"model": first.model.name, "rank": update.rank, "lora_rank": rank}
         table = conditions | dataclasses.asdict(work) | {"measures": list(arms[0].measures)}
-        print(json.dumps([table | {"arms": [dataclasses.asdict(arm) for arm in arms]}]))
+        print(as_json([table | {"arms": [dataclasses.asdict(arm) for arm in arms]}]))
     else:
         _print(arms, title, first.model.name, work)
     if options.plot:

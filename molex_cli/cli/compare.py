@@ -49,7 +49,9 @@ def _parser() -> Parser:
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
     parser.add_argument("--format", choices=formats.names(), default="table")
-    parser.add_argument("--claims", type=Path, metavar="FILE", help="hypotheses written before the runs, to be judged")
+    parser.add_argument(
+        "--claims", type=Path, metavar="FILE", help="hypotheses to be judged; flags a file younger than its runs"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     return parser
@@ -66,7 +68,8 @@ def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
 
     wanted = hypotheses.read_claims(path)
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return [f"claim: {line}" for line in hypotheses.lines(hypotheses.verdicts(wanted, table, changed), table)]
+    judged = hypotheses.lines(hypotheses.verdicts(wanted, table, changed), table)
+    return [*(f"claim: {line}" for line in judged), f"claims: {hypotheses.FILE_TIME}"]
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -1,12 +1,12 @@
 """`molex plan`: what a method costs on a model, counted without weights."""
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.cost.matching import BUDGETS, SOLVABLE, matched, reference
+from molex_cli.records import as_json
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:
         found = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
-        print(json.dumps(named | dataclasses.asdict(plan) | found))
+        print(as_json(named | dataclasses.asdict(plan) | found))
         return 0
     _print(plan, experiment)
     if options.match:

@@ -15,39 +15,45 @@ from omegaconf import DictConfig, OmegaConf
 from molex_cli import records
 from molex_cli.config import command_line, overrides, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
-from molex_cli.config.parsing import one_line
+from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError, MolexError
-from molex_cli.metrics.base import METRICS
 from molex_cli.records.locks import Resume
 
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
-SHOW_ONLY = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
 
 
 def main(argv: list[str]) -> int:
     """Check the command line, then show what Hydra shows, run one experiment or sweep over many."""
     line = command_line.parse(argv)
     schema.register()
-    register_resolvers()
-    if SHOW_ONLY & set(line.flags):
-        if not {"-h", "--help", "--hydra-help"} & set(line.flags):
+    register_resolvers(line)
+    if line.shows:
+        if line.shows in ("--cfg", "--info"):
             _, line = overrides.jobs(line)
+            _require_package(line)
         return application(line.argv(), str(line.config_path))
     jobs, line = overrides.jobs(line)
-    _require_writable(jobs[0].experiment.output_dir)
     settings = overrides.hydra_settings(line)
+    _require_sweep(line, settings)
+    _require_writable(jobs[0].experiment.output_dir)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
-        return application([*line.argv(), *_maximise(jobs[0].experiment, line, settings)], str(line.config_path))
+        from molex_cli.launching.optimiser import with_search
+
+        search = with_search(line, jobs[0].experiment.task.metrics[0], settings.hydra.sweeper)
+        return 0 if search is None else application(search.argv(), str(search.config_path))
     from molex_cli.launching.sweeper import sweep
 
     return sweep(jobs, settings)
 
 
-def register_resolvers() -> None:
+def register_resolvers(line: command_line.CommandLine | None = None) -> None:
     """Let YAML files name the choices of a group and the size of a pool."""
-    OmegaConf.register_new_resolver("molex_options", _options_line, replace=True)
+    folders = line.folders if line else None
+    OmegaConf.register_new_resolver(
+        "molex_options", lambda group: ", ".join(command_line.options(group, folders)), replace=True
+    )
     OmegaConf.register_new_resolver("molex_slots", _slots, replace=True)
 
 
@@ -75,12 +81,25 @@ def job(config: DictConfig) -> float:
     return math.nan if score is None else float(score)
 
 
-def _maximise(experiment: schema.Experiment, line: command_line.CommandLine, settings: DictConfig) -> list[str]:
-    """Return what makes an optimiser seek high scores where its default is low ones and nothing else is set."""
-    direction = settings.hydra.sweeper.get("direction")
-    is_set = any("hydra.sweeper.direction" in override for override in line.overrides)
-    better_high = METRICS[experiment.task.metrics[0]].higher_is_better
-    return ["hydra.sweeper.direction=maximize"] if direction is not None and better_high and not is_set else []
+def _require_package(line: command_line.CommandLine) -> None:
+    """Raise if --package names no part of the settings."""
+    if (
+        line.package not in (None, "_global_")
+        and OmegaConf.select(overrides.hydra_settings(line), line.package) is None
+    ):
+        raise ConfigError(f"--package must be a part of the settings, got {line.package}; --cfg job lists them all")
+
+
+def _require_sweep(line: command_line.CommandLine, settings: DictConfig) -> None:
+    """Raise if the files or the command line ask for a sweep of which one run would show nothing."""
+    if line.multirun:
+        return
+    if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
+        raise ConfigError("hydra/sweeper must go with a sweep, got one run; add -m")
+    given = {key_of(text) for text in line.overrides}
+    if swept := [key for key in settings.hydra.sweeper.params or {} if key not in given]:
+        keys = ", ".join(swept)
+        raise ConfigError(f"hydra.sweeper.params must go with -m, got one run of a sweep over {keys}; add -m")
 
 
 def _run_one(experiment: schema.Experiment) -> int:
@@ -112,10 +131,6 @@ def _run_one(experiment: schema.Experiment) -> int:
 def _slots(devices: Sequence[str], jobs_per_device: int) -> int:
     """Return how many jobs run at once: so many on each device, or so many in all where none is leased."""
     return max(1, len(devices)) * jobs_per_device
-
-
-def _options_line(group: str) -> str:
-    return ", ".join(command_line.options(group))
 
 
 def _require_writable(output_dir: str) -> None:

@@ -1,4 +1,4 @@
-"""Hypotheses written before the runs, and the verdict of the runs on each."""
+"""Hypotheses, the verdict of the runs on each, and whether its file is older than they are."""
 
 import math
 import re
@@ -19,6 +19,10 @@ from molex_cli.statistics import paired
 
 SENTENCE = re.compile(r"^\s*(?P<better>.+?)\s+>\s+(?P<than>.+?)\s+on\s+(?P<on>.+?)\s*$")
 KEYS = ("claim", "seeds", "alpha")
+FILE_TIME = (
+    "that a claim came before its runs is judged by the time of its file alone, which anybody can set: "
+    "no flag is no proof, a published version of the file is"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Verdict:
     """supported, contradicted, undecided or not run."""
     difference: Difference | None
     flags: list[str]
-    """Where the claim may not have been written before the runs, or they may not be those that were planned."""
+    """Where the claim's file is younger than its runs, or they are not those that were planned."""
 
 
 def read_claims(path: Path) -> list[Claim]:
@@ -122,10 +126,10 @@ def _result(claim: Claim, measured: Difference, table: Comparison) -> str:
 
 
 def _flags(claim: Claim, table: Comparison, changed: datetime) -> list[str]:
-    """Return whether the claim was written after its runs had started, and whether other seeds decided it."""
+    """Return whether the claim's file was changed after its runs had started, and whether other seeds decided it."""
     runs = [run for row in (claim.better, claim.than) for run in table.cells[row, claim.on].runs]
     early = sorted({run.record.seed for run in runs if _started(run) < changed})
-    flags = [f"written after seeds {_listed(early)} had started"] if early else []
+    flags = [f"its file was changed after seeds {_listed(early)} had started"] if early else []
     if claim.seeds is not None:
         have = {run.record.seed for run in runs}
         added, missing = sorted(have - set(claim.seeds)), sorted(set(claim.seeds) - have)

@@ -1,7 +1,8 @@
 """Arguments of a command that composes settings: Hydra's flags, overrides, and where the YAML files are."""
 
+import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -12,7 +13,7 @@ from molex_cli.errors import ConfigError
 OVERRIDE = re.compile(r"^(\+{0,2}|~)[A-Za-z_][\w./@-]*(=|$)")
 TAKES_VALUE = (
     "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package",
-    "-i", "--info",
+    "-i", "--info", "--experimental-rerun",
 )  # fmt: skip
 
 
@@ -32,12 +33,18 @@ class CommandLine:
     config_name: str = "config"
     config_path: Path = field(default_factory=conf_dir)
     extra_dirs: list[Path] = field(default_factory=list)
+    searched: list[Path] = field(default_factory=list)
+    """Folders that hydra.searchpath adds."""
     multirun: bool = False
+    shows: str = ""
+    """The flag that asks to be shown something instead of a run: --help, --hydra-help, --cfg or --info."""
+    package: str | None = None
+    """The part of the settings that --cfg shows; None for all."""
 
     @property
     def folders(self) -> list[Path]:
-        """Return every folder that holds groups."""
-        return [self.config_path, *self.extra_dirs]
+        """Return every folder that holds groups, in the order in which Hydra looks into them."""
+        return [self.config_path, *self.extra_dirs, *self.searched]
 
     def argv(self) -> list[str]:
         """Return the arguments for Hydra: flags first, which its parser needs."""
@@ -54,7 +61,10 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     parser = arguments_parser()
     parser.error = refuse  # type: ignore[method-assign]
     known = parser.parse_args(flags)
-    line = CommandLine(overrides=[*known.overrides, *overrides], multirun=known.multirun)
+    if problems := list(_flag_problems(known)):
+        raise ConfigError(problems)
+    line = CommandLine(overrides=[*known.overrides, *overrides], multirun=known.multirun, package=known.package)
+    line.shows = next(iter(_shown(known)), "")
     line.flags = [flag for flag in flags if flag not in known.overrides]
     if known.config_name:
         line.config_name = known.config_name.removesuffix(".yaml")
@@ -79,6 +89,34 @@ def options(group: str, folders: Sequence[Path] | None = None) -> list[str]:
 def refuse(message: str) -> NoReturn:
     """Raise argparse's complaint as a ConfigError."""
     raise ConfigError(f"the arguments must be those that --help lists, got: {message}")
+
+
+def _shown(known: argparse.Namespace) -> list[str]:
+    """Return the flags that show something."""
+    flags = ("help", "hydra_help", "cfg", "info")
+    return [f"--{name.replace('_', '-')}" for name in flags if getattr(known, name)]
+
+
+def _flag_problems(known: argparse.Namespace) -> Iterator[str]:
+    """Yield what is wrong with Hydra's flags: those that would do nothing here, or not go with others."""
+    shown = _shown(known)
+    if known.shell_completion:
+        yield '--shell-completion must follow molex itself, got it after a command; eval "$(molex -sc install=bash)"'
+    if known.experimental_rerun:
+        yield (
+            f"--experimental-rerun must be left out, got {known.experimental_rerun}; "
+            "the command of a run resumes it, and resume=never starts it over"
+        )
+    if len(shown) > 1:
+        yield f"{shown[0]} must be given alone, got {' and '.join(shown[1:])} too; leave one out"
+    if known.run and known.multirun:
+        yield "--run must go without --multirun, got both; leave one out"
+    if (known.run or known.multirun) and shown and shown[0] in ("--cfg", "--info"):
+        yield f"{shown[0]} must go without {'--run' if known.run else '-m'}, got both; it shows one run's settings"
+    if known.resolve and not {"--cfg", "--help"} & set(shown):
+        yield "--resolve must go with --cfg, got it alone; add --cfg job"
+    if known.package and "--cfg" not in shown:
+        yield f"--package must go with --cfg, got {known.package} alone; add --cfg job"
 
 
 def _folder(path: str, flag: str) -> Path:

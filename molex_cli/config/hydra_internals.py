@@ -1,13 +1,32 @@
 """All that is used of Hydra and OmegaConf beyond what they promise to keep: the one file to mend when they change."""
 
 import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from hydra import compose, version
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.utils import get_args_parser
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig, Node
 
-__all__ = ["BASIC_LAUNCHER", "BASIC_SWEEPER", "Callbacks", "arguments_parser", "child", "declared", "is_section"]
+__all__ = [
+    "BASIC_LAUNCHER",
+    "BASIC_SWEEPER",
+    "Callbacks",
+    "arguments_parser",
+    "child",
+    "composed",
+    "declared",
+    "files",
+    "is_section",
+]
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -32,3 +51,30 @@ def is_section(node: Node | None) -> bool:
 def declared(node: Node) -> tuple[Any, bool]:
     """Return the type that the schema gives a node, and whether null fits too."""
     return node._metadata.ref_type, node._metadata.optional
+
+
+@contextmanager
+def _found(folder: Path, others: Sequence[Path]) -> Iterator[ConfigLoader]:
+    """Let Hydra look for files in a folder and in others, as its flags -cp and -cd do."""
+    search_path = create_config_search_path(str(folder))
+    for other in others:
+        search_path.prepend("command-line", f"file://{other}", SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    version.setbase("1.3")
+    try:
+        yield Hydra.create_main_hydra2(task_name="app", config_search_path=search_path).config_loader
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def composed(folder: Path, name: str, others: Sequence[Path], overrides: Sequence[str]) -> DictConfig:
+    """Compose the file of a name with all of Hydra's own settings; `folder` and `others` are its -cp and -cd."""
+    with _found(folder, others):
+        return compose(name, overrides=list(overrides), return_hydra_config=True)
+
+
+def files(folder: Path, name: str, others: Sequence[Path], overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Return every file that `composed` reads, as its path in a folder without .yaml, and the part that it makes."""
+    with _found(folder, others) as loader:
+        found = loader.compute_defaults_list(name, list(overrides), RunMode.RUN).defaults
+    return [(each.config_path, each.package or "") for each in found if each.config_path]

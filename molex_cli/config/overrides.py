@@ -7,23 +7,26 @@ checked on the typed result, and sweeps are expanded into jobs. Every step retur
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from molex_cli.config import hydra_settings as hydras
 from molex_cli.config import schema
-from molex_cli.config.command_line import CommandLine
-from molex_cli.config.parsing import as_text, choices_of, is_hydra, one_line, parsed, values_of
-from molex_cli.config.problems import group_problems, is_free_form, value_problems
+from molex_cli.config.command_line import CommandLine, conf_dir
+from molex_cli.config.hydra_internals import BASIC_SWEEPER, composed, files
+from molex_cli.config.parsing import is_hydra, key_of, one_line, parsed
+from molex_cli.config.problems import form_problems, group_problems, is_free_form, value_problems
 from molex_cli.config.run_id import Job
+from molex_cli.config.sweeps import as_text, choices_of, listed, needs_optimiser, sweep_problems, values_of
 from molex_cli.errors import ConfigError
 
+SEARCH_PATH = "hydra.searchpath"
 Configs = Mapping[tuple[str, ...], DictConfig]
 """The composed settings of each combination of the groups' files."""
 
@@ -40,13 +43,16 @@ def jobs(line: CommandLine) -> tuple[list[Job], CommandLine]:
     Raises ConfigError with every problem.
     """
     schema.register()
+    _require_config(line)
+    line = _with_search_path(line)
     given, unreadable = _parse(line)
     groups, settings, unknown = _split(given, line)
-    configs, uncomposed = _compose(line, groups)
+    configs, own, uncomposed = _compose(line, groups)
     fitting, misfits = _check(settings, configs)
+    unread = _hydra_problems(given, groups, own, line)
     kept = {o.key_or_group for o in (*groups, *fitting)}
     found, unresolved = _expand([o for o in given if o.key_or_group in kept], configs)
-    if problems := [*unreadable, *unknown, *uncomposed, *misfits, *unresolved]:
+    if problems := [*unreadable, *unknown, *uncomposed, *misfits, *unread, *unresolved]:
         raise ConfigError(dict.fromkeys(problems))
     first = next(iter(configs.values()))
     return found, dataclasses.replace(line, overrides=[_for_hydra(o, first) for o in given])
@@ -55,11 +61,35 @@ def jobs(line: CommandLine) -> tuple[list[Job], CommandLine]:
 def hydra_settings(line: CommandLine, *, is_checked: bool = True) -> DictConfig:
     """Return Hydra's own part of the settings, with its launcher and sweeper, as the (first) job's groups make it."""
     given, _ = parsed(line.overrides)
-    groups = [o for o in given if o.key_or_group in schema.GROUPS]
+    groups = [listed(o, line.folders) for o in given if o.key_or_group in schema.GROUPS]
     # Hydra's settings may name ours, as the size of a pool does; before ours are checked only its own count.
     fixed = [o for o in given if o.key_or_group not in schema.GROUPS and not o.is_sweep_override()]
-    own = [o.input_line or "" for o in fixed if is_checked or is_hydra(o.key_or_group)]
+    own = [
+        o.input_line or ""
+        for o in fixed
+        if hydras.works(o.key_or_group) or (is_checked and not is_hydra(o.key_or_group))
+    ]
     return _composed(line, groups, [choices_of(group)[0] for group in groups], own)
+
+
+def _require_config(line: CommandLine) -> None:
+    """Raise if the file that the settings begin with is in no folder."""
+    folders = [line.config_path, *line.extra_dirs]
+    if not any((folder / f"{line.config_name}.yaml").is_file() for folder in folders):
+        flag = "--config-path" if line.config_name == "config" else "--config-name"
+        raise ConfigError(
+            f"{flag} must lead to a file {line.config_name}.yaml, got none in {' or '.join(map(str, folders))}; "
+            "--config-dir=DIR adds a folder to the shipped one"
+        )
+
+
+def _with_search_path(line: CommandLine) -> CommandLine:
+    """Return the line with the folders that hydra.searchpath adds to it, in an override or in a file of one's own."""
+    paths = [text for text in line.overrides if key_of(text) == SEARCH_PATH]
+    if line.config_path == conf_dir() and not paths:
+        return line
+    found = hydras.search_folders(_composed(line, [], []).hydra)
+    return dataclasses.replace(line, searched=[folder for folder in found if folder not in line.folders])
 
 
 def _parse(line: CommandLine) -> tuple[list[Override], list[str]]:
@@ -68,18 +98,32 @@ def _parse(line: CommandLine) -> tuple[list[Override], list[str]]:
     if line.multirun:
         presets, unreadable = _presets(given, line)
         given, problems = [*presets, *given], [*problems, *unreadable]
+    fitting = {}
+    for override in {o.key_or_group: o for o in given}.values():
+        override = listed(override, line.folders)
+        if found := list(_override_problems(override, line)):
+            problems += found
+        else:
+            fitting[override.key_or_group] = override
+    return list(fitting.values()), problems
+
+
+def _override_problems(override: Override, line: CommandLine) -> Iterator[str]:
+    """Yield what is wrong with an override by itself."""
+    yield from form_problems(override)
+    if is_hydra(override.key_or_group):
+        yield from hydras.override_problems(override)
+    elif override.is_sweep_override() and not line.multirun:
+        _, _, value = (override.input_line or "").partition("=")
+        yield f"{override.key_or_group} must be one value, got {value}; add -m to sweep over several"
     else:
-        sweeps = [o for o in given if o.is_sweep_override()]
-        given = [o for o in given if not o.is_sweep_override()]
-        for override in sweeps:
-            _, _, value = (override.input_line or "").partition("=")
-            problems.append(f"{override.key_or_group} must be one value, got {value}; add -m to sweep over several")
-    return list({o.key_or_group: o for o in given}.values()), problems
+        yield from sweep_problems(override, line.folders)
 
 
 def _presets(given: Sequence[Override], line: CommandLine) -> tuple[list[Override], list[str]]:
     """Return the sweeps that an experiment brings as hydra.sweeper.params, less those of the command line."""
-    if any(o.key_or_group in schema.GROUPS and group_problems(o, line) for o in given):
+    groups = [listed(o, line.folders) for o in given if o.key_or_group in schema.GROUPS]
+    if any(not choices_of(o) or group_problems(o, line) for o in groups):
         return [], []
     try:
         params = OmegaConf.select(hydra_settings(line, is_checked=False), "hydra.sweeper.params") or {}
@@ -103,15 +147,34 @@ def _split(given: Sequence[Override], line: CommandLine) -> tuple[list[Override]
     return groups, settings, [problem for problems in found.values() for problem in problems]
 
 
-def _compose(line: CommandLine, groups: Sequence[Override]) -> tuple[Configs, list[str]]:
-    """Return the settings of each combination of the groups' files."""
-    configs, problems = {}, []
+def _compose(line: CommandLine, groups: Sequence[Override]) -> tuple[Configs, Configs, list[str]]:
+    """Return the settings of each combination of the groups' files, ours and Hydra's."""
+    configs, own, problems = {}, {}, []
     for choice in product(*(choices_of(group) for group in groups)):
         try:
-            configs[choice] = _composed(line, groups, choice)
+            config = _composed(line, groups, choice)
         except ConfigError as error:
             problems += error.problems
-    return configs, problems
+            continue
+        with open_dict(config):
+            own[choice] = config.pop("hydra")
+        configs[choice] = config
+    return configs, own, problems
+
+
+def _hydra_problems(
+    given: Sequence[Override], groups: Sequence[Override], own: Configs, line: CommandLine
+) -> list[str]:
+    """Return what is wrong with Hydra's own settings as the files make them, and which sweep needs another sweeper."""
+    read = (
+        {} if line.folders == [conf_dir()] else {each: None for choice in own for each in _files(line, groups, choice)}
+    )
+    problems = list(hydras.file_problems(read, conf_dir()))
+    problems += hydras.sharing_problems(own)
+    chosen = [o.value() for o in given if o.key_or_group == "hydra/sweeper"]
+    if chosen == ["basic"] or (not chosen and any(o.sweeper.get("_target_") == BASIC_SWEEPER for o in own.values())):
+        problems += [problem for o in given for problem in needs_optimiser(o)]
+    return problems
 
 
 def _check(settings: Sequence[Override], configs: Configs) -> tuple[list[Override], list[str]]:
@@ -143,19 +206,27 @@ def _expand(given: Sequence[Override], configs: Configs) -> tuple[list[Job], lis
 
 
 def _composed(
-    line: CommandLine, groups: Sequence[Override], choice: Sequence[str], hydra: Sequence[str] | None = None
+    line: CommandLine, groups: Sequence[Override], choice: Sequence[str], own: Sequence[str] = ()
 ) -> DictConfig:
-    """Return the settings of a choice of groups; with Hydra's own, changed as given, if any are given."""
-    overrides = [_choice(group.key_or_group, value) for group, value in zip(groups, choice, strict=True)]
-    overrides += hydra or []
-    if line.extra_dirs:
-        overrides.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in line.extra_dirs)}]")
-    GlobalHydra.instance().clear()
+    """Return the settings of a choice of groups with Hydra's own, these changed as given."""
+    overrides = [*_chosen(line, groups, choice), *(text for text in own if key_of(text) != SEARCH_PATH)]
     try:
-        with initialize_config_dir(str(line.config_path), version_base="1.3"):
-            return compose(line.config_name, overrides=overrides, return_hydra_config=hydra is not None)
+        return composed(line.config_path, line.config_name, line.extra_dirs, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error)) from error
+
+
+def _files(line: CommandLine, groups: Sequence[Override], choice: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """Yield every file of a choice of groups, and the part of the settings that it makes."""
+    for name, package in files(line.config_path, line.config_name, line.extra_dirs, _chosen(line, groups, choice)):
+        found = [path for folder in line.folders if (path := folder / f"{name}.yaml").is_file()]
+        yield from ((path, package) for path in found[:1])
+
+
+def _chosen(line: CommandLine, groups: Sequence[Override], choice: Sequence[str]) -> list[str]:
+    """Return the overrides that choose the groups' files, and where they are looked for."""
+    chosen = [_choice(group.key_or_group, value) for group, value in zip(groups, choice, strict=True)]
+    return chosen + [text for text in line.overrides if key_of(text) == SEARCH_PATH][-1:]
 
 
 def _choice(group: str, name: str) -> str:

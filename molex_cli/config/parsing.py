@@ -1,13 +1,10 @@
-"""Overrides as they are typed: what can be read, what each sets, and every value that it stands for."""
+"""Overrides as they are typed: what can be read, and what each sets."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-
-from molex_cli.config.command_line import options
 
 
 def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
@@ -37,40 +34,14 @@ def is_hydra(key: str) -> bool:
     return key.split(".")[0].split("/")[0] == "hydra"
 
 
-def values_of(override: Override) -> list[Any]:
-    """Return every value that an override stands for; of an interval, from which an optimiser draws, both ends."""
-    given = override.value()
-    if isinstance(given, IntervalSweep):
-        return [given.start, given.end]
-    if isinstance(given, Glob):
-        return given.filter(options(override.key_or_group))
-    if override.is_sweep_override():
-        return [_plain(value) for value in override.sweep_iterator()]
-    return [given]
-
-
-def choices_of(override: Override) -> list[str]:
-    """Return the names of the files that the override of a group stands for."""
-    return [as_text(value) for value in values_of(override)]
-
-
-def as_text(value: Any) -> str:
-    """Return a value as it is typed."""
-    return "null" if value is None else str(value)
-
-
 def one_line(error: Exception) -> str:
-    """Return the message of a Hydra or OmegaConf error in one line."""
+    """Return the message of a Hydra or OmegaConf error in one line, with its reason where it gives none itself."""
     key = getattr(error, "full_key", None)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
-    return (f"{key}: " if key else "") + " ".join(lines)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of a sweep without the quotes that it was written in."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return value.text if isinstance(value, QuotedString) else value
+    reason = (
+        f" ({one_line(error.__cause__)})"
+        if " ".join(lines).startswith("Error merging override") and isinstance(error.__cause__, Exception)
+        else ""
+    )
+    return (f"{key}: " if key else "") + " ".join(lines) + reason

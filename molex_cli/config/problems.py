@@ -12,22 +12,33 @@ from omegaconf.errors import OmegaConfBaseException
 from molex_cli.config import other_names
 from molex_cli.config.command_line import CommandLine, options
 from molex_cli.config.hydra_internals import child, declared, is_section
-from molex_cli.config.parsing import choices_of, values_of
+from molex_cli.config.sweeps import choices_of, values_of
 from molex_cli.errors import nearest
 
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
 
 
+def form_problems(override: Override) -> Iterator[str]:
+    """Yield what no override may have."""
+    if override.package is not None:
+        key = override.key_or_group
+        yield f"{key} must stay where it is, got {key}@{override.package}; leave @{override.package} out"
+
+
 def group_problems(override: Override, line: CommandLine) -> list[str]:
     """Return what is wrong with the choice of a group's file."""
     group = override.key_or_group
+    return [problem for value in choices_of(override) for problem in _file_problems(group, value, line)]
+
+
+def _file_problems(group: str, value: str, line: CommandLine) -> Iterator[str]:
     choices = options(group, line.folders)
-    return [
-        f"{group} must be one of the files in conf/{group}, got {value}; {nearest(value, choices)}"
-        for value in choices_of(override)
-        if value not in choices and not (group == "experiment" and value == "null")
-    ]
+    if value not in choices and not (group == "experiment" and value == "null"):
+        yield f"{group} must be one of the files in conf/{group}, got {value}; {nearest(value, choices)}"
+    found = [path for folder in line.folders if (path := folder / group / f"{value}.yaml").is_file()]
+    if len(found) > 1:
+        yield f"{group}={value} must be one file, got {found[1]} behind {found[0]}, which is taken; rename yours"
 
 
 def value_problems(override: Override, config: DictConfig) -> Iterator[str]:
@@ -38,6 +49,10 @@ def value_problems(override: Override, config: DictConfig) -> Iterator[str]:
         yield f"{key} is no setting; {_nearest_key(key, config)}"
     elif override.is_delete():
         yield f"{key} cannot be deleted; set it to null where it is optional"
+    elif override.is_interval_sweep() and node is not None and declared(node)[0] is int:
+        text = (override.input_line or "").partition("=")[2]
+        if not all(isinstance(value, int) for value in values_of(override)):
+            yield f"{key} must be a whole number, got {text}; write {key}=int({text})"
     elif node is not None and not is_free:
         yield from (_type_problem(key, value, node) for value in values_of(override) if not _fits(key, value, config))
 

@@ -57,7 +57,7 @@ class Train:
 
     epochs: float = 3.0
     max_steps: int | None = None
-    """Optimizer steps at most; null trains all epochs."""
+    """Optimizer steps at most; null trains all epochs. More than `epochs` has is told, and trains all epochs."""
     batch_size: int = 16
     """Rows of one forward pass; processes that share a run share them, or the passes."""
     gradient_accumulation_steps: int = 1

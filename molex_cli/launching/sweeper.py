@@ -7,7 +7,6 @@ it: a YAML file that is edited meanwhile would change the jobs that still wait.
 import contextlib
 import copy
 import itertools
-import json
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console as Terminal
@@ -26,7 +26,9 @@ from rich.table import Table
 from molex_cli import records
 from molex_cli.config import run_id
 from molex_cli.config.hydra_internals import Callbacks
+from molex_cli.config.parsing import one_line
 from molex_cli.config.run_id import Job
+from molex_cli.errors import ConfigError
 from molex_cli.launching.jobs import is_running, run_frozen, settle_abandoned, stop, write_earlier_end
 from molex_cli.launching.status import JobState, Status, read_status
 from molex_cli.launching.view import View
@@ -88,7 +90,7 @@ def _new_folder(output_dir: str) -> Path:
         (folder / "jobs").mkdir()
     except OSError as error:
         raise records.unwritable(output_dir, error) from None
-    records.write_text(folder / "sweep.json", json.dumps({"command": sys.argv[1:]}, indent=2) + "\n")
+    records.write_text(folder / "sweep.json", records.as_json({"command": sys.argv[1:]}, indent=2) + "\n")
     return folder
 
 
@@ -116,7 +118,10 @@ def _launch(jobs: Sequence[Path], folder: Path, settings: DictConfig) -> None:
         return
     master = _shared_settings(folder, settings)
     context = HydraContext(config_loader=FrozenLoader(), callbacks=Callbacks())  # type: ignore[arg-type]
-    launcher = Plugins.instance().instantiate_launcher(context, run_job, master)
+    try:
+        launcher = Plugins.instance().instantiate_launcher(context, run_job, master)
+    except HydraException as error:
+        raise ConfigError(f"hydra.launcher must fit the launcher, got: {one_line(error)}") from error
     try:
         launcher.launch([[f"job={path.resolve()}"] for path in jobs], initial_job_idx=0)
     except Exception as error:

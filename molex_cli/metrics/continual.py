@@ -9,7 +9,10 @@ def overall_performance(matrix: Sequence[Sequence[float]]) -> float:
 
 
 def performance_drop(matrix: Sequence[Sequence[float]]) -> float:
-    """Return PD, the mean change of an earlier task by learning one more (MoLA, appendix C); negative is forgetting."""
+    """Return PD, the mean change of an earlier task's score by learning one more (MoLA, appendix C).
+
+    Negative is forgetting where a high score is the better one, positive where a low one is; so with BWT.
+    """
     changes = [matrix[k][i] - matrix[k - 1][i] for k in range(1, len(matrix)) for i in range(k)]
     return sum(changes) / len(changes)
 

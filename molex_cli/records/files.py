@@ -1,6 +1,7 @@
 """Files of JSON and JSON lines, and the one way to write: a temporary file, then renamed; no torch."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -49,8 +50,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def as_json(content: Any, indent: int | None = None) -> str:
-    """Return content as JSON that every reader takes: numbers that are not finite become null."""
-    return json.dumps(_without_nan(content), indent=indent, ensure_ascii=False)
+    """Return content as JSON that every reader takes, wherever it is written: numbers that are not finite are null."""
+    return json.dumps(_without_nan(content), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -76,7 +77,7 @@ def unwritable(output_dir: str, error: OSError) -> RecordError:
 
 def _without_nan(value: Any) -> Any:
     """Return plain data with NaN and infinities as null, which JSON can hold."""
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and (not math.isfinite(value)):
         return None
     if isinstance(value, dict):
         return {str(key): _without_nan(item) for key, item in value.items()}

@@ -67,7 +67,8 @@ class Record:
     """`answer_mode`; what computed the scores, or why they are `not_computed`; `batch_size` and `order` of the rows;
     `depends_on_batch`: why predictions do, or null."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss."""
+    """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss; `notes` on fewer steps than
+    were asked for."""
     memory_bytes: dict[str, int] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
     """Self-checks: gradient_flow, reload, finite."""

@@ -1,11 +1,10 @@
 """Every event as one line of events.jsonl."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from molex_cli.records import lines_of, write_text
+from molex_cli.records import as_json, lines_of, write_text
 from molex_cli.tracking.events import Event, Step
 
 
@@ -23,8 +22,7 @@ class Jsonl:
         """Append the event; of the steps only every so many."""
         if isinstance(event, Step) and event.step % self._every:
             return
-        content = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in event.as_dict().items()}
-        self._file.write(json.dumps(content, ensure_ascii=False) + "\n")
+        self._file.write(as_json(event.as_dict()) + "\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -79,6 +79,7 @@ def train(
     if earlier is not None:
         _restore(run, earlier)
     sinks.write(started(record, folder, run.stages, run.step, majority={}))
+    run.summary.note_unreached(run.stages, sinks)
     for stage in run.stages[len(run.matrix) :]:
         sinks.write(Noted(message=f"stage {len(run.matrix) + 1} of {len(run.stages)}: {stage.name}"))
         training = _learn(run, stage)

@@ -52,6 +52,7 @@ def train(
     if earlier is not None:
         _restore(run, earlier)
     sinks.write(started(record, folder, [run.stage], run.training.step, run.majority))
+    run.summary.note_unreached([run.stage], sinks)
     record.evaluation = evaluation(experiment, run.adapted, run.stage.objective, sinks)
     _fit(run, sinks)
     _finish(run, sinks)

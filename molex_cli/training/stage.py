@@ -1,5 +1,6 @@
 """One task, ready to be learned and scored; a run learns one, or several in turn."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,18 @@ class Stage:
     def majority(self, names: Sequence[str]) -> dict[str, float]:
         """Return the scores of always predicting what is most frequent in training."""
         return self.objective.baseline(names, self.encoded["train"], self.encoded["validation"])
+
+    def unreached(self) -> str:
+        """Return, in words, that the epochs end before the steps that are asked for; empty where they do not."""
+        asked, epochs = self.experiment.train.max_steps, self.experiment.train.epochs
+        if asked is None or asked <= self.schedule.total_steps:
+            return ""
+        where = f" on {self.name}" if self.name else ""
+        enough = math.ceil(asked / self.schedule.steps_per_epoch)
+        return (
+            f"train.max_steps={asked} is beyond the {self.schedule.total_steps} steps of train.epochs={epochs:g}{where}"
+            f"; train.epochs={enough} would reach it"
+        )
 
     def tokens(self) -> int:
         """Return the tokens of all steps."""

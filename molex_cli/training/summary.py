@@ -50,6 +50,13 @@ class Summary:
         self._tokens: list[int] = []
         self._seconds: list[float] = []
         self._began, self._before = time.perf_counter(), 0.0
+        self._notes: list[str] = []
+
+    def note_unreached(self, stages: Sequence[Stage], sinks: Sinks) -> None:
+        """Tell where the epochs end before the steps that are asked for."""
+        self._notes = [note for stage in stages if (note := stage.unreached())]
+        for note in self._notes:
+            sinks.write(Noted(message=note))
 
     def pass_on(self, events: Iterator[Event]) -> Iterator[Event]:
         """Pass on each event and add it up."""
@@ -90,6 +97,7 @@ class Summary:
             "first_loss": sum(self._losses[:tenth]) / tenth,
             "last_loss": sum(self._losses[-tenth:]) / tenth,
             "mean_loss": sum(self._losses) / len(self._losses),
+            **({"notes": self._notes} if self._notes else {}),
         }
 
     def _wall(self) -> float:

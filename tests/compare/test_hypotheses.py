@@ -31,17 +31,20 @@ def test_claims_get_verdicts_with_all_that_speaks_against_them(capsys):
     assert "n = 3 seeds" in lines[0]
     assert "detectable" in lines[2]
     assert "seeds 2 were added to those that were to decide" in lines[1]
-    assert "written after seeds 0, 1, 2 had started" in lines[0]  # these records have no start
+    assert "its file was changed after seeds 0, 1, 2 had started" in lines[0]  # these records have no start
 
 
-def test_a_claim_that_came_first_has_no_flag(capsys):
+def test_a_claim_whose_file_is_older_has_no_flag_and_the_reader_is_told_what_that_is_worth(capsys):
     for seed in (0, 1, 2):
         for method, share in (("lora", 0.6), ("mola", 0.9)):
             leave(Path(f"outputs/{method}-s{seed}"), method, seed, share, started="2999-01-01T00:00:00+00:00")
     Path("claims.yaml").write_text("- {claim: mola > lora on rte, seeds: [0, 1, 2]}\n")
     assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("claim: ")]
+    shown = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in shown if line.startswith("claim: ")]
     assert ";" not in line
+    (told,) = [line for line in shown if line.startswith("claims: ")]
+    assert "judged by the time of its file alone, which anybody can set" in told
 
 
 @pytest.mark.parametrize(

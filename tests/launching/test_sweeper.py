@@ -259,6 +259,52 @@ def test_an_optimising_sweeper_gets_the_score(capfd):
     assert f"best_value: {best}" in result.read_text()
 
 
+def test_a_stored_study_that_is_killed_goes_on_until_it_has_its_trials(tmp_path, capfd):
+    optuna = pytest.importorskip("optuna")
+    study = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]
+    study += ["hydra.sweeper.storage=sqlite:///study.db", "hydra.sweeper.study_name=mine", "isolate=false"]
+    search = ["train", "-m", "experiment=smoke", "method=head", "train.max_steps=1", "seed=choice(0,1,2)", *study]
+
+    def trials():
+        if not Path("study.db").exists():
+            return []
+        found = optuna.load_study(study_name="mine", storage="sqlite:///study.db").trials
+        return [trial for trial in found if trial.state is optuna.trial.TrialState.COMPLETE]
+
+    process = subprocess.Popen([sys.executable, "-m", "molex_cli", *search], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(Exception):  # the database is not there yet, or is being written
+            if trials():
+                break
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    before = trials()
+    assert 1 <= len(before) <= 3
+    assert main(search) == 0
+    assert len(trials()) == 3
+    assert [trial.number for trial in trials()[: len(before)]] == [trial.number for trial in before]
+    capfd.readouterr()
+    assert main(search) == 0
+    assert "the study mine has 3 trials; raise hydra.sweeper.n_trials for more" in capfd.readouterr().out
+    assert len(trials()) == 3
+
+
+def test_what_a_stored_study_lacks_is_told_in_one_line(capsys):
+    pytest.importorskip("optuna")
+    search = ["train", "-m", "experiment=smoke", "hydra/sweeper=optuna", "seed=0,1"]
+    for storage, name, says in (
+        ("sqlite:///study.db", "", "hydra.sweeper.study_name must name the study in hydra.sweeper.storage, got none"),
+        ("study.db", "mine", "hydra.sweeper.storage must be the address of a database, such as sqlite:///study.db"),
+        ("sqlite:////nowhere/study.db", "mine", "(unable to open database file)"),
+    ):
+        given = [f"hydra.sweeper.storage={storage}", *([f"hydra.sweeper.study_name={name}"] if name else [])]
+        assert main([*search, *given]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says.strip("()") in line
+
+
 def test_what_comes_before_a_run_is_told_too(capfd):
     """A file in the way of one run, a record that cannot be read: the others run."""
     folder = Path("outputs")

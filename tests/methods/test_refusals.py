@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
-from molex_cli.config import schema
+from molex_cli.config import command_line, schema
 from molex_cli.methods.base import METHODS, Adapted, Group, Method, freeze
+from molex_cli.methods.lora import LoRA, LowRank
 
 LABELS = ["entailment", "not_entailment"]
 
@@ -45,14 +47,64 @@ class Silent(Method):
         return Adapted(backbone=backbone, groups=freeze(backbone, Group(name="scales", parameters=scales)))
 
 
+@dataclass(kw_only=True)
+class Forgetful(LowRank):
+    """A method that adds to LoRA and merges LoRA's part alone."""
+
+    name: str = "forgetful"
+    display_name: str = "Forgetful"
+    learning_rate: float = 1e-3
+
+    def inject(self, backbone):
+        made = LoRA(targets=["query"]).inject(backbone)
+        for linear in backbone.targets(["value"]):
+            module = Scaled(linear.module)
+            backbone.replace(linear, module)
+            made.groups[0].parameters[f"{linear.name}.scale"] = module.scale
+        return made
+
+
+def saved_run(experiment, method):
+    """Return the folder of a saved run of a method."""
+    chosen = replace(experiment("model=tiny_bert"), method=method)
+    folder = Path("run")
+    folder.mkdir(exist_ok=True)
+    adapter.save(folder / "adapter-last.safetensors", adapter.adapt(chosen, LABELS), chosen, LABELS, step=1)
+    return chosen, folder
+
+
+def test_a_merge_that_leaves_a_module_of_the_methods_behind_writes_nothing(experiment, monkeypatch, capsys):
+    """A reader would find random weights in the place of those under other names."""
+    monkeypatch.setitem(METHODS, "forgetful", Forgetful)
+    saved_run(experiment, Forgetful())
+    assert main(["merge", "run", "--output", "new"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "must be given a run whose method leaves a plain model behind, got forgetful" in line
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("name", command_line.options("method"))
+def test_every_method_is_merged_into_a_plain_model_or_refused(experiment, capsys, name):
+    if "peft" in name:
+        pytest.importorskip("peft")
+    saved_run(experiment, experiment("model=tiny_bert", f"method={name}").method)
+    code = main(["merge", "run", "--output", "new"])
+    if name.startswith("mol"):
+        assert code == 2
+        assert "molex merge must be given a run without routers" in capsys.readouterr().err
+        assert not Path("new").exists()
+    else:
+        assert code == 0
+        _, about = AutoModelForSequenceClassification.from_pretrained("new", output_loading_info=True)
+        assert not about["missing_keys"]
+        assert not about["unexpected_keys"]
+
+
 @pytest.fixture
 def run(experiment, monkeypatch):
     """Return the folder of a saved run of such a method."""
     monkeypatch.setitem(METHODS, "silent", Silent)
-    chosen = replace(experiment("model=tiny_bert"), method=Silent())
-    folder = Path("run")
-    folder.mkdir()
-    adapter.save(folder / "adapter-last.safetensors", adapter.adapt(chosen, LABELS), chosen, LABELS, step=1)
+    chosen, folder = saved_run(experiment, Silent())
     record = records.Record(name="silent", variant="x", seed=0, status="finished", settings=schema.as_data(chosen))
     records.write_record(folder, record)
     return folder

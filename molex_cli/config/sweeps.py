@@ -1,0 +1,116 @@
+"""The values that an override of a sweep stands for, and what makes no sweep of it."""
+
+import dataclasses
+import random
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Sweep,
+    ValueType,
+)
+
+from molex_cli.config.command_line import options
+
+OPTIMISE = "add hydra/sweeper=optuna, which draws from it"
+
+
+def listed(override: Override, folders: Sequence[Path]) -> Override:
+    """Return a glob as the choice of the files that it matches in these folders, for Hydra too; others as they are."""
+    given = override.value()
+    if not isinstance(given, Glob):
+        return override
+    names = [QuotedString(name, Quote.double) for name in given.filter(options(override.key_or_group, folders))]
+    text = f"{override.get_key_element()}=choice({','.join(name.with_quotes() for name in names)})"
+    return dataclasses.replace(
+        override,
+        value_type=ValueType.CHOICE_SWEEP,
+        _value=ChoiceSweep(list=list(names)),
+        # What matches nothing is refused, with the text as it was typed.
+        input_line=text if names else override.input_line,
+    )
+
+
+def sweep_problems(override: Override, folders: Sequence[Path]) -> Iterator[str]:
+    """Yield why the override of a sweep stands for no values, for one twice, or for a sweep within a sweep."""
+    if not override.is_sweep_override():
+        return
+    choices = options(override.key_or_group, folders)
+    key, text = override.key_or_group, (override.input_line or "").partition("=")[2]
+    if isinstance(given := override.value(), IntervalSweep):
+        if not (given.start or 0) < (given.end or 0):
+            yield f"{key} must be an interval from a lower to a higher number, got {text}"
+        return
+    if isinstance(given, RangeSweep) and given.step == 0:
+        yield f"{key} must be a range with a step other than 0, got {text}"
+        return
+    values = values_of(override)
+    if not values:
+        hint = f"choose from {', '.join(choices)}" if choices else "range(a,b) goes from a to below b"
+        yield f"{key} must have at least one value, got {text}, which has none; {hint}"
+    if any(isinstance(value, Sweep) for value in values):
+        yield f"{key} must be one list of values, got {text}, a sweep within a sweep; write all values in one list"
+    elif twice := [value for i, value in enumerate(values) if _same_in(value, values[:i])]:
+        yield f"{key} must have each value once, got {as_text(twice[0])} twice in {text}"
+
+
+def needs_optimiser(override: Override) -> list[str]:
+    """Return why an override is no part of a sweep without an optimiser."""
+    if not isinstance(override.value(), IntervalSweep):
+        return []
+    key, _, text = (override.input_line or "").partition("=")
+    return [f"{key} must be a list of values, got {text}, which has no end of them; {OPTIMISE}"]
+
+
+def values_of(override: Override) -> list[Any]:
+    """Return every value that an override stands for; of an interval, from which an optimiser draws, both ends."""
+    given = override.value()
+    if isinstance(given, IntervalSweep):
+        return [given.start, given.end]
+    if isinstance(given, RangeSweep) and not isinstance(given.range(), range):
+        values = list(_decimal_range(given))
+        return random.sample(values, len(values)) if given.shuffle else values
+    if override.is_sweep_override():
+        return [_plain(value) for value in override.sweep_iterator()]
+    return [given]
+
+
+def choices_of(override: Override) -> list[str]:
+    """Return the names of the files that the override of a group stands for."""
+    return [as_text(value) for value in values_of(override)]
+
+
+def as_text(value: Any) -> str:
+    """Return a value as it is typed."""
+    return "null" if value is None else str(value)
+
+
+def _decimal_range(given: RangeSweep) -> Iterator[float]:
+    """Yield the numbers as one would type them: sums of binary fractions drift, and 0.30000000000000004 is no 0.3."""
+    start, stop, step = (Decimal(repr(each)) for each in (given.start, given.stop, given.step))
+    count = 0
+    while (value := start + count * step) != stop and (value < stop) == (step > 0):
+        yield float(value)
+        count += 1
+
+
+def _same_in(value: Any, others: Sequence[Any]) -> bool:
+    return any(value == other and isinstance(value, bool) is isinstance(other, bool) for other in others)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a sweep without the quotes that it was written in."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value.text if isinstance(value, QuotedString) else value
