@@ -5,7 +5,14 @@ from typing import Any
 
 TRAIN = {"accumulate": "gradient_accumulation_steps", "warmup": "warmup_ratio", "clip": "max_grad_norm"}
 TASK = {"protocol": "answer_mode"}
-ADDED: dict[str, Any] = {"task.objective": None}
+ADDED: dict[str, Any] = {
+    "task.objective": None,
+    "method.voters": "prompt",
+    "method.attend_padding": False,
+    "method.joint_parts": [],
+    "method.same_start": False,
+    "method.dropout_per_expert": False,
+}
 """Settings that came later, by full key, each with the value that means the behaviour of before.
 
 That value says what an id leaves out; a default may be another. A stage's settings stand under `task`, those of
