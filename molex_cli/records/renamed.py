@@ -7,6 +7,12 @@ TRAIN = {"accumulate": "gradient_accumulation_steps", "warmup": "warmup_ratio", 
 TASK = {"protocol": "answer_mode"}
 ADDED: dict[str, Any] = {
     "task.objective": None,
+    "train.warmup_steps": None,
+    "train.decay_biases_and_norms": True,
+    "train.adam_beta1": 0.9,
+    "train.adam_beta2": 0.999,
+    "train.adam_epsilon": 1e-8,
+    "train.label_smoothing": 0.0,
     "method.voters": "prompt",
     "method.attend_padding": False,
     "method.joint_parts": [],
