@@ -105,6 +105,7 @@ def test_the_e2e_preset_of_molex_has_the_published_values() -> None:
         method.items()
     )
     assert (method["gate_learning_rate"], method["gate_weight_decay"], made.seed) == (0.01, 0.1, 96)
+    assert data["model"]["dropout"] == 0.0
     language = data["task"]["language"]
     assert (language["beams"], language["length_penalty"], language["no_repeat_ngram"]) == (10, 0.8, 4)
     counted = parts(made, None)
