@@ -14,7 +14,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from molex_cli import methods
 from molex_cli.config.paths import default_data_dir
-from molex_cli.config.task import Task
+from molex_cli.config.task import Kind, Task
+from molex_cli.config.train import Train
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import METHODS, Method
 from molex_cli.models.settings import Model
@@ -23,14 +24,6 @@ from molex_cli.records.renamed import added_later, settings_of_today
 from molex_cli.runtime.hardware import Hardware
 
 GROUPS = ("model", "method", "task", "hardware", "experiment")
-
-
-class LearningRateSchedule(Enum):
-    """How the learning rate changes over the optimizer steps after the warm-up."""
-
-    linear = "linear"
-    cosine = "cosine"
-    constant = "constant"
 
 
 class Keep(Enum):
@@ -49,60 +42,6 @@ class Wandb(Enum):
     online = "online"
     offline = "offline"
     disabled = "disabled"
-
-
-@dataclass(kw_only=True)
-class Train:
-    """The loop: how long, in what batches, how fast."""
-
-    epochs: float = 3.0
-    max_steps: int | None = None
-    """Optimizer steps at most; null trains all epochs. More than `epochs` has is told, and trains all epochs."""
-    batch_size: int = 16
-    """Rows of one forward pass; processes that share a run share them, or the passes."""
-    gradient_accumulation_steps: int = 1
-    """Forward passes of one optimizer step; the effective batch is batch_size x this, whatever the processes."""
-    eval_batch_size: int = 64
-    learning_rate: float | None = None
-    """Peak learning rate; null takes the method's recommended one, at the model's scale."""
-    schedule: LearningRateSchedule = LearningRateSchedule.linear
-    """Of the learning rate."""
-    warmup_ratio: float = 0.06
-    """Share of the steps with a rising learning rate."""
-    weight_decay: float = 0.0
-    max_grad_norm: float | None = 1.0
-    """Largest gradient norm; null clips nothing."""
-    max_length: int = 128
-    """Tokens of one row at most; longer rows are cut."""
-    max_rows: int | None = None
-    """Rows of each split at most, a fixed sample; null takes all."""
-    evaluate_at_start: bool = False
-    """Score the untrained model too; it is never the best."""
-    evaluate_every: int | None = None
-    """Optimizer steps between evaluations; null evaluates after each epoch."""
-
-    def problems(self) -> Iterator[str]:
-        """Yield what is wrong with these settings."""
-        if self.epochs <= 0:
-            yield f".epochs must be above 0, got {self.epochs}"
-        positive = (
-            "max_steps",
-            "batch_size",
-            "gradient_accumulation_steps",
-            "eval_batch_size",
-            "max_rows",
-            "evaluate_every",
-        )
-        for name in (*positive, "max_grad_norm", "learning_rate"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                yield f".{name} must be {'at least 1' if name in positive else 'above 0'}, got {value}"
-        if not 0 <= self.warmup_ratio < 1:
-            yield f".warmup_ratio must be at least 0 and below 1, got {self.warmup_ratio}"
-        if self.weight_decay < 0:
-            yield f".weight_decay must be at least 0, got {self.weight_decay}"
-        if self.max_length < 8:
-            yield f".max_length must be at least 8, got {self.max_length}"
 
 
 @dataclass(kw_only=True)
@@ -234,11 +173,19 @@ def problems(experiment: Experiment) -> Iterator[str]:
         yield "checkpoint_every must be left out with stages, between which the states lie, got it with " + ", ".join(
             experiment.stages
         )
+    yield from _smoothing_problems(experiment)
     if experiment.seed < 0:
         yield f"seed must be at least 0, got {experiment.seed}"
     num_layers = experiment.model.config.get("num_hidden_layers") or experiment.model.config.get("n_layer")
     if isinstance(num_layers, int) and not list(experiment.method.problems()):
         yield from experiment.method.layer_problems(num_layers)
+
+
+def _smoothing_problems(experiment: Experiment) -> Iterator[str]:
+    smoothing = experiment.train.label_smoothing
+    for task in (experiment.task, *experiment.stages.values()):
+        if smoothing and task.kind is Kind.regression:
+            yield f"train.label_smoothing must be 0 for kind=regression, got {smoothing} with {task.name}"
 
 
 def _not_finite(value: Any, key: str = "") -> Iterator[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from molex_cli.config import schema
+from molex_cli.config.train import Train
 from molex_cli.methods.base import Adapted, Group, Inject
 from molex_cli.methods.bitfit import BitFit
 from molex_cli.models.loading import load
@@ -119,7 +120,7 @@ def stepper(name: str, experiments: Sequence[schema.Experiment], work: Load) -> 
 
 def training_step(adapted: Adapted, work: Load) -> Callable[[], None]:
     """Return a function that does one training step on random tokens."""
-    adam = optimizer(adapted, 1e-4, 0.0)
+    adam = optimizer(adapted, 1e-4, Train())
     model = adapted.model
     model.train()
     with random_stream(0, "data/0"):

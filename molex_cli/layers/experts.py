@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +17,25 @@ class LowRankExperts(nn.Module):
     """A frozen linear with E low-rank experts and, where E > 1 and unless `routed` is off, a bias-free router.
 
     `base` is an nn.Linear or GPT-2's Conv1D, or any other module with the same input and output (a
-    quantised linear, say), whose output the update is then added to. An untrained module leaves the
-    base's output as it was: B starts at zero, A and the router as kaiming_uniform(a=sqrt 5).
+    quantised linear, say), whose output the update is then added to; without one the module is the update alone.
+    An untrained module leaves the base's output as it was: B starts at zero, A and the router as
+    kaiming_uniform(a=sqrt 5).
     """
 
     def __init__(
-        self, base: nn.Module, size: tuple[int, int], num_experts: int, rank: int, *, routed: bool = True
+        self,
+        base: nn.Module | None,
+        size: tuple[int, int],
+        num_experts: int,
+        rank: int,
+        *,
+        routed: bool = True,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         num_in, num_out = size
         bound = num_in**-0.5
-        device = next(base.parameters()).device
+        device = device if base is None else next(base.parameters()).device
         self.base = base
         self.num_experts, self.rank = num_experts, rank
         self.down = nn.Parameter(torch.empty(num_experts, rank, num_in, device=device).uniform_(-bound, bound))
@@ -52,11 +61,15 @@ class LowRankExperts(nn.Module):
     def merged(self) -> nn.Module:
         """Return the base linear with W + scale x sum over experts of B A, both of [out, in]."""
         assert isinstance(self.base, nn.Linear | Conv1D)
-        assert self.fused is not None
-        update_io = torch.einsum("eri,ero->io", self.down, self.up) * self.fused.shape.scale
+        update_io = self.update_io()
         # A new tensor: copies of a model may share the old one.
         self.base.weight = nn.Parameter(self.base.weight + (update_io if self.is_transposed else update_io.t()))
         return self.base
+
+    def update_io(self) -> Tensor:
+        """Return scale x sum over experts of B A: [in, out]."""
+        assert self.fused is not None
+        return torch.einsum("eri,ero->io", self.down, self.up) * self.fused.shape.scale
 
     def flops_per_token(self, top_k: int | None) -> float:
         """Return the forward FLOPs of the update; with `top_k`, of the chosen experts only."""
@@ -70,7 +83,8 @@ class FusedLinears:
     """Linears that are called one after the other with the same tensor, computed at the first call.
 
     The others pick up their output. Whether the input is the same is decided by identity, so a linear
-    that is called with another tensor is simply computed for that one.
+    that is called with another tensor is simply computed for that one. All drop the same features, or
+    with `dropout_per_expert` each expert of each linear its own.
     """
 
     def __init__(
@@ -80,12 +94,13 @@ class FusedLinears:
         top_k: int,
         scale: float,
         dropout: float,
+        dropout_per_expert: bool = False,
         routing: LayerRouting | None = None,
         names: Sequence[str] = (),
         fixed_gates: FixedGates | None = None,
     ) -> None:
         self.members = list(members)
-        self.dropout = dropout
+        self.dropout, self.dropout_per_expert = dropout, dropout_per_expert
         self.routing = routing
         self.fixed_gates = fixed_gates
         self.index = routing.join(names or [str(i) for i in range(len(members))]) if routing else 0
@@ -120,10 +135,10 @@ class FusedLinears:
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         flat = x.reshape(-1, x.shape[-1]).to(dtype)
         dropout = drop_probability(self.dropout, x.device) if members[0].training else 0.0
-        keep = keep_mask(flat, dropout) if dropout else None
+        keep = keep_mask(self._to_be_dropped(flat), dropout) if dropout else None
         tensors = [
             *(_weight(member.base) if fused else None for member in members),
-            *(member.base.bias if fused else None for member in members),
+            *(_bias(member.base) if fused else None for member in members),
             *(member.down.flatten(0, 1) for member in members),
             *(member.up.flatten(0, 1) for member in members),
             *(member.router for member in members),
@@ -143,7 +158,14 @@ class FusedLinears:
             if self.routing is not None and probability is not None:
                 self.routing.observe(self.index, probability, gates, x.shape[:-1])
         shaped = [y.view(*x.shape[:-1], -1) for y in outputs]
-        return shaped if fused else [member.base(x) + y for member, y in zip(members, shaped, strict=True)]
+        if fused:
+            return shaped
+        return [y if m.base is None else m.base(x) + y for m, y in zip(members, shaped, strict=True)]
+
+    def _to_be_dropped(self, flat_TI: Tensor) -> Tensor:
+        """Return the input [T, I] or, where each expert drops on its own, one view of it for each [G*E, T, I]."""
+        masks = self.shape.num_linears * self.shape.num_experts
+        return flat_TI.expand(masks, *flat_TI.shape) if self.dropout_per_expert else flat_TI
 
     def _scaled_shape(self, dropout: float) -> Shape:
         if not dropout:
@@ -176,11 +198,16 @@ class LowRankLayer:
                     module.up.copy_(up)
 
 
-def _is_plain(base: nn.Module) -> bool:
+def _is_plain(base: nn.Module | None) -> bool:
     return type(base) is nn.Linear or type(base).__name__ == "Conv1D"
 
 
-def _weight(base: nn.Module) -> Tensor:
+def _weight(base: Any) -> Tensor:
     weight = base.weight
     assert isinstance(weight, Tensor)
     return weight if isinstance(base, nn.Linear) else weight.t()
+
+
+def _bias(base: Any) -> Tensor | None:
+    bias: Tensor | None = base.bias
+    return bias

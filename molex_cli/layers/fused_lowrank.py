@@ -7,12 +7,12 @@ For linears g that share the input x, with E experts each (LoRA is E = 1 without
 All A's, and all routers where nothing is dropped, are stacked into one product; gates below the top k
 are zero, so all B's of a linear are one product too: static shapes, no loop over experts, no host sync.
 What the backward needs is the input once for all linears, the rank-sized products and the dropout mask
-in one byte a feature.
+in one byte a feature. Masks of single experts are such bytes for each, and their A's one product for each.
 
 Dimensions: T tokens, I input features, O output features, G linears, E experts, R = G*E*rank.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,11 +77,11 @@ def stacked(*rows: Tensor) -> Tensor:
 class RoutedLowRank(torch.autograd.Function):
     """Apply G linears with their low-rank experts to one input.
 
-    Takes x [T, I], a keep mask [T, I] or None, gates [T, G, E] instead of routers or None, a `Shape`,
-    then G each of: W [O, I] or None, b [O] or None, A [E*rank, I], B [E*rank, O] and, if routed, routers
-    [E, I]. Where W is None the update alone is returned. Returns the G outputs [T, O], then router
-    probabilities [T, G, E] and gates [T, G, E] (None, None without routers); the probabilities carry
-    gradients, the gates do not.
+    Takes x [T, I], a keep mask [T, I], or one for each expert of each linear [G*E, T, I], or None, gates
+    [T, G, E] instead of routers or None, a `Shape`, then G each of: W [O, I] or None, b [O] or None, A
+    [E*rank, I], B [E*rank, O] and, if routed, routers [E, I]. Where W is None the update alone is
+    returned. Returns the G outputs [T, O], then router probabilities [T, G, E] and gates [T, G, E] (None,
+    None without routers); the probabilities carry gradients, the gates do not.
     """
 
     @staticmethod
@@ -91,10 +91,9 @@ class RoutedLowRank(torch.autograd.Function):
         """Return the outputs, probabilities and gates, and keep what the backward needs."""
         weights, biases, downs, ups, routers = _split(tensors, shape.num_linears)
         num_rows = shape.num_linears * shape.ranks
-        dropped = x if keep is None else x * keep
         one_product = shape.routed and keep is None
         down = stacked(*downs, *routers) if one_product else stacked(*downs)
-        inner = dropped @ down.t()
+        inner = _inner(x, keep, down, shape.rank)
         router, probability, gates = None, None, None
         if shape.routed:
             router = None if one_product else stacked(*routers)
@@ -139,14 +138,14 @@ class RoutedLowRank(torch.autograd.Function):
                 grad_inner[:, routed] = grad_logits
             else:
                 grad_routed = torch.nn.functional.pad(grad_logits, (0, router.shape[0] - grad_logits.shape[1]))
-        grad_down = grad_inner.t() @ (x if keep is None else x * keep)
+        grad_down = _grad_down(grad_inner, x, keep, shape.rank)
         grad_routers: Any = [None] * count
         if grad_routed is not None:
             grad_routers = (grad_routed.t() @ x)[: count * shape.num_experts].split(shape.num_experts)
         elif shape.routed:
             grad_routers = grad_down[routed].split(shape.num_experts)
         if ctx.needs_input_grad[0]:
-            grad_x = _grad_input(grad_x, grad_inner, down, keep)
+            grad_x = _grad_input(grad_x, grad_inner, down, keep, shape.rank)
             if grad_routed is not None:
                 grad_x.addmm_(grad_routed, router)
         none: list[Tensor | None] = [None] * count
@@ -200,8 +199,40 @@ def _softmax_backward(output: Tensor, grad_output: Tensor) -> Tensor:
     return output * (grad_output - (output * grad_output).sum(-1, keepdim=True))
 
 
-def _grad_input(grad_x: Tensor | None, grad_inner: Tensor, down: Tensor, keep: Tensor | None) -> Tensor:
-    if keep is not None:
+def _of_experts(masks: Tensor, rank: int) -> Iterator[tuple[Tensor, slice]]:
+    """Yield each expert's mask [T, I] with its rows of the stacked A's."""
+    for index, mask in enumerate(masks):
+        yield mask, slice(index * rank, (index + 1) * rank)
+
+
+def _inner(x: Tensor, keep: Tensor | None, down: Tensor, rank: int) -> Tensor:
+    """Return the stacked A's of what was kept of x: [T, rows of `down`]."""
+    if keep is None or keep.ndim == 2:
+        return (x if keep is None else x * keep) @ down.t()
+    inner = x.new_zeros(x.shape[0], down.shape[0])
+    for mask, rows in _of_experts(keep, rank):
+        torch.mm(x * mask, down[rows].t(), out=inner[:, rows])
+    return inner
+
+
+def _grad_down(grad_inner: Tensor, x: Tensor, keep: Tensor | None, rank: int) -> Tensor:
+    """Return the gradient of the stacked A's: [rows, I]."""
+    if keep is None or keep.ndim == 2:
+        return grad_inner.t() @ (x if keep is None else x * keep)
+    grad_down = x.new_zeros(grad_inner.shape[1], x.shape[1])
+    for mask, rows in _of_experts(keep, rank):
+        torch.mm(grad_inner[:, rows].t(), x * mask, out=grad_down[rows])
+    return grad_down
+
+
+def _grad_input(grad_x: Tensor | None, grad_inner: Tensor, down: Tensor, keep: Tensor | None, rank: int) -> Tensor:
+    """Return the gradient of x with what came through the stacked A's added: [T, I]."""
+    if keep is None:
+        return grad_inner @ down if grad_x is None else grad_x.addmm_(grad_inner, down)
+    if keep.ndim == 2:
         grad_dropped = (grad_inner @ down).mul_(keep)
-        return grad_dropped if grad_x is None else grad_x.add_(grad_dropped)
-    return grad_inner @ down if grad_x is None else grad_x.addmm_(grad_inner, down)
+    else:
+        grad_dropped = grad_inner.new_zeros(keep.shape[1:])
+        for mask, rows in _of_experts(keep, rank):
+            grad_dropped.addcmul_(grad_inner[:, rows] @ down[rows], mask)
+    return grad_dropped if grad_x is None else grad_x.add_(grad_dropped)

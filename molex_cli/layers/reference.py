@@ -9,9 +9,17 @@ from molex_cli.layers.experts import LowRankExperts
 class LoopExperts(nn.Module):
     """The same parameters as a `LowRankExperts`, applied expert by expert to the tokens that chose it."""
 
-    def __init__(self, experts: LowRankExperts, *, top_k: int, scale: float, dropout: float) -> None:
+    def __init__(
+        self,
+        experts: LowRankExperts,
+        *,
+        top_k: int,
+        scale: float,
+        dropout: float,
+        dropout_per_expert: bool = False,
+    ) -> None:
         super().__init__()
-        self.experts = experts
+        self.experts, self.dropout_per_expert = experts, dropout_per_expert
         self.top_k, self.scale = min(top_k, experts.num_experts), scale
         self.dropout = nn.Dropout(dropout)
 
@@ -19,8 +27,10 @@ class LoopExperts(nn.Module):
         """Return W x + b + scale * sum over the chosen e of S_e(x) B_e A_e dropout(x): [..., in] to [..., out]."""
         weights, chosen = self._routed(x)
         dropped = self.dropout(x)
-        y = self.experts.base(x)
+        y = x.new_zeros(()) if self.experts.base is None else self.experts.base(x)
+        y = y.expand(*x.shape[:-1], self.experts.up.shape[-1])
         for e in range(self.experts.num_experts):
+            dropped = self.dropout(x) if self.dropout_per_expert else dropped
             *token, slot = (chosen == e).nonzero(as_tuple=True)
             update = dropped[tuple(token)] @ self.experts.down[e].t() @ self.experts.up[e]
             y = y.index_put(tuple(token), self.scale * weights[(*token, slot)].unsqueeze(-1) * update, accumulate=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from molex_cli.errors import MethodError
 from molex_cli.methods.base import ADAPTERS, Adapted, Group, LayerExperts, Method, freeze, method
 from molex_cli.methods.peft import PREFIX
 from molex_cli.statistics.expert_similarity import layer_and_module
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from molex_cli.layers.fixed_gates import FixedGates
     from molex_cli.layers.routing_statistics import LayerRouting
     from molex_cli.models.structure import Backbone, Linear
+
+PARTS = ("query", "key", "value")
 
 
 @dataclass(kw_only=True)
@@ -28,6 +31,12 @@ class Update:
     """Dropout on the input of the update."""
     targets: list[str] = field(default_factory=lambda: ["all-linear"])
     """Linears to adapt: all-linear (all in the blocks), ends of names, or regular expressions."""
+    joint_parts: list[str] = field(default_factory=list)
+    """Of a joint query-key-value linear (GPT-2's c_attn): parts that get factors of their own; [] takes it as one."""
+    same_start: bool = False
+    """Let the A's of all layers start alike, as where a model's blocks are copies of one."""
+    dropout_per_expert: bool = False
+    """Draw a dropout mask for each linear and expert instead of one for all that share an input."""
 
     @property
     def scale(self) -> float:
@@ -44,6 +53,8 @@ class Update:
             yield f".dropout must be at least 0 and below 1, got {self.dropout}"
         if not self.targets:
             yield ".targets must name at least one linear, got []; all-linear takes all in the blocks"
+        if not set(self.joint_parts) <= set(PARTS) or len(set(self.joint_parts)) < len(self.joint_parts):
+            yield f".joint_parts must be different ones of {', '.join(PARTS)}, got {list(self.joint_parts)}"
 
 
 @dataclass(kw_only=True)
@@ -54,8 +65,12 @@ class LowRank(Update, Method):
 
     def merge(self, adapted: Adapted) -> None:
         """Add every update to its linear's weight and put the linear back."""
-        for name, module in low_rank_modules(adapted).items():
-            adapted.model.set_submodule(name, module.merged())
+        from molex_cli.layers.experts import LowRankExperts
+        from molex_cli.layers.joint_linear import JointLinear
+
+        for name, module in list(adapted.model.named_modules()):
+            if isinstance(module, JointLinear) or (isinstance(module, LowRankExperts) and module.base is not None):
+                adapted.model.set_submodule(name, module.merged())
 
     def export(self, adapted: Adapted) -> "tuple[dict[str, Tensor], Any]":
         """Return A [r, in] and B [out, r] of every adapted linear by PEFT's names, and PEFT's config of them."""
@@ -64,6 +79,11 @@ class LowRank(Update, Method):
         modules = low_rank_modules(adapted)
         if any(module.num_experts > 1 for module in modules.values()):
             return super().export(adapted)
+        if any(module.base is None for module in modules.values()):
+            raise MethodError(
+                "molex export must be given factors of whole linears, got method.joint_parts="
+                f"[{','.join(self.joint_parts)}], which PEFT has none for; molex merge writes the model"
+            )
         # Named by hand: get_peft_model_state_dict names the modules of a model that PEFT has wrapped.
         tensors = {f"{PREFIX}{name}.lora_A.weight": module.down[0] for name, module in modules.items()}
         tensors |= {f"{PREFIX}{name}.lora_B.weight": module.up[0].t() for name, module in modules.items()}
@@ -139,14 +159,15 @@ def inject_experts(
     for linears in shared_inputs(backbone.targets(settings.targets, key)):
         layer = linears[0].layer
         routing = (routings or {}).get(layer)
-        gates = None
-        if fixed_gates and routing:
-            gates = fixed_gates(experts[layer], names=[linear.name for linear in linears])
-        members = _members(settings, linears, experts[layer], routed=fixed_gates is None)
-        _fuse(settings, linears, members, top_k, routing, gates)
-        for linear, member in zip(linears, members, strict=True):
-            backbone.replace(linear, member)
-            modules[linear.name] = member
+        members: dict[str, LowRankExperts] = {}
+        for linear in linears:
+            parts = backbone.joint_parts(linear, key.replace("targets", "joint_parts")) if settings.joint_parts else ()
+            members |= _replaced(settings, backbone, linear, parts, experts[layer], routed=fixed_gates is None)
+        gates = fixed_gates(experts[layer], names=list(members)) if fixed_gates and routing else None
+        _fuse(settings, layer, members, top_k, routing, gates)
+        modules |= members
+    if settings.same_start:
+        _start_alike(modules)
 
     def added_flops(base: float, active: bool) -> float:
         return sum(m.flops_per_token(top_k if active else None) for m in modules.values())
@@ -162,19 +183,48 @@ def _groups(modules: "Mapping[str, LowRankExperts]") -> tuple[Group, Group]:
     return Group(name=ADAPTERS, parameters=adapters), Group(name="routers", parameters=routers)
 
 
-def _members(settings: Update, linears: "Sequence[Linear]", experts: int, *, routed: bool) -> "list[LowRankExperts]":
+def _replaced(
+    settings: Update, backbone: "Backbone", linear: "Linear", parts: tuple[str, ...], experts: int, *, routed: bool
+) -> "dict[str, LowRankExperts]":
+    """Put experts into a linear, or into some of the parts of a joint one, and return them by name."""
     from molex_cli.layers.experts import LowRankExperts
+    from molex_cli.layers.joint_linear import JointLinear
     from molex_cli.models.structure import features
 
-    return [
-        LowRankExperts(each.module, features(each.module), experts, settings.rank, routed=routed) for each in linears
-    ]
+    num_in, num_out = features(linear.module)
+    if not parts:
+        whole = LowRankExperts(linear.module, (num_in, num_out), experts, settings.rank, routed=routed)
+        backbone.replace(linear, whole)
+        return {linear.name: whole}
+    size, device = (num_in, num_out // len(parts)), linear.module.weight.device
+    updates = {
+        part: LowRankExperts(None, size, experts, settings.rank, routed=routed, device=device)
+        for part in settings.joint_parts
+    }
+    backbone.replace(linear, JointLinear(linear.module, parts, updates))
+    return {f"{linear.name}.{part}": update for part, update in updates.items()}
+
+
+def _start_alike(modules: "Mapping[str, LowRankExperts]") -> None:
+    """Let each A start as that of the lowest layer's linear of the same name."""
+    import torch
+
+    first: dict[str, LowRankExperts] = {}
+    for name, module in modules.items():
+        lowest = first.setdefault(layer_and_module(name)[1], module)
+        if lowest.down.shape != module.down.shape:
+            raise MethodError(
+                f"method.same_start must have factors of one size in all layers, got {list(lowest.down.shape)} and "
+                f"{list(module.down.shape)}; set method.same_start=false"
+            )
+        with torch.no_grad():
+            module.down.copy_(lowest.down)
 
 
 def _fuse(
     settings: Update,
-    linears: "Sequence[Linear]",
-    members: "list[LowRankExperts]",
+    layer: int,
+    members: "dict[str, LowRankExperts]",
     top_k: int,
     routing: "LayerRouting | None",
     gates: "FixedGates | None",
@@ -183,11 +233,12 @@ def _fuse(
     from molex_cli.layers.experts import FusedLinears
 
     FusedLinears(
-        members,
+        list(members.values()),
         top_k=top_k,
         scale=settings.scale,
         dropout=settings.dropout,
+        dropout_per_expert=settings.dropout_per_expert,
         routing=routing,
-        names=[linear.name.split(f".{linear.layer}.", 1)[-1] for linear in linears],
+        names=[name.split(f".{layer}.", 1)[-1] for name in members],
         fixed_gates=gates,
     )

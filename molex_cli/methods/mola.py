@@ -133,7 +133,13 @@ class MoLA(LowRank):
 
         adapted = self.inject(backbone)
         for name, module in low_rank_modules(adapted).items():
-            loop = LoopExperts(module, top_k=self.top_k, scale=self.scale, dropout=self.dropout)
+            loop = LoopExperts(
+                module,
+                top_k=self.top_k,
+                scale=self.scale,
+                dropout=self.dropout,
+                dropout_per_expert=self.dropout_per_expert,
+            )
             adapted.model.set_submodule(name, loop)
         adapted.routers = {}
         return adapted

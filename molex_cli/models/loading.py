@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from molex_cli.errors import ModelError, nearest
 from molex_cli.models import hub
+from molex_cli.models.adjusting import adjusted, set_dropout, with_dropout
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
 from molex_cli.models.settings import Model
 from molex_cli.models.sources import default_cache_dir, local_folder, package_folder
@@ -36,12 +38,15 @@ def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
         with random_stream(seed, "head"):
+            loaded = AutoConfig.from_pretrained(**source, **_head(outputs))
+            config = adjusted(loaded, settings, partial(_shapes, settings, outputs))
             model, report = _auto_class(outputs).from_pretrained(
-                **source, **_head(outputs), dtype=torch.float32, output_loading_info=True
+                **source, config=config, dtype=torch.float32, output_loading_info=True
             )
     except (OSError, ValueError) as error:
         raise _unloadable(settings, folder, online, error) from error
     fresh = frozenset(report["missing_keys"])
+    set_dropout(model, settings)
     return _prepared(Backbone(model, tokenizer, settings.name, fresh, is_language_model=outputs is None))
 
 
@@ -85,12 +90,21 @@ def _random(settings: Model, outputs: int | None, seed: int) -> Backbone:
         with random_stream(seed, "head"):
             model = _auto_class(outputs).from_config(config)
         model.base_model.load_state_dict(base.base_model.state_dict())
+    set_dropout(model, settings)
     tokenizer = byte_tokenizer(getattr(config, "max_position_embeddings", 512))
     return _prepared(Backbone(model, tokenizer, settings.name, is_language_model=outputs is None))
 
 
+def _shapes(settings: Model, outputs: int | None, config: Any) -> dict[str, Any]:
+    """Return the shape of every weight by name."""
+    with torch.device("meta"), _possible(settings):
+        model = _auto_class(outputs).from_config(config)
+    return {name: tensor.shape for name, tensor in model.named_parameters()}
+
+
 def _architecture(settings: Model, outputs: int | None) -> Any:
-    if settings.config:
+    """Return the config that the settings describe or, where they name no family, that of the files, adjusted."""
+    if settings.random or "model_type" in settings.config:
         values = dict(settings.config)
         model_type = values.pop("model_type", None)
         if model_type not in transformers.CONFIG_MAPPING:
@@ -104,12 +118,13 @@ def _architecture(settings: Model, outputs: int | None) -> Any:
         if settings.random:
             values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values
         with _possible(settings):
-            return AutoConfig.for_model(model_type, **_head(outputs), **values)
+            return with_dropout(AutoConfig.for_model(model_type, **_head(outputs), **values), settings)
     folder = settings.folder or (package_folder(settings) if settings.package else None)
     if folder is None:
         hub.go_offline_if_unreachable()
     try:
-        return AutoConfig.from_pretrained(folder or settings.hub, **_head(outputs))
+        loaded = AutoConfig.from_pretrained(folder or settings.hub, **_head(outputs))
+        return adjusted(loaded, settings, partial(_shapes, settings, outputs))
     except (OSError, ValueError) as error:
         raise _unloadable(settings, folder, False, error) from error
 

@@ -27,8 +27,10 @@ class Model:
     random: bool = False
     """Build `config` with random weights and a byte vocabulary; for tests."""
     config: dict[str, Any] = field(default_factory=dict)
-    """Architecture, as in config.json; lets `molex plan` count without a download."""
-
+    """Architecture, as in config.json: describes it, so that `molex plan` counts without a download, and must fit the
+    weights that are loaded; what no weight depends on may be another than theirs."""
+    dropout: float | None = None
+    """Every dropout probability of the model itself; null leaves those of its config."""
     learning_rate_scale: float = 1.0
     """Multiplies the method's recommended learning rate: small models take larger ones."""
 
@@ -43,3 +45,12 @@ class Model:
             yield f".learning_rate_scale must be above 0, got {self.learning_rate_scale}"
         if self.random and "model_type" not in self.config:
             yield ".config must give model_type for random weights, got none"
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            yield f".dropout must be at least 0 and below 1, got {self.dropout}"
+        for name in filter(is_dropout, self.config if self.dropout is not None else ()):
+            yield f".dropout must be null where model.config.{name} is set, got {self.dropout}"
+
+
+def is_dropout(name: str) -> bool:
+    """Return whether a setting of an architecture is a dropout probability, by the names that transformers uses."""
+    return "dropout" in name or name.endswith("pdrop")

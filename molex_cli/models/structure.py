@@ -22,6 +22,9 @@ SHARED_INPUTS = (
     ("q_lin", "k_lin", "v_lin"),
     ("gate_proj", "up_proj"),
 )
+# Linears that hold several of these, and the families whose parts lie one after the other, equally wide.
+JOINT = ("c_attn", "query_key_value", "qkv_proj", "Wqkv", "qkv", "in_proj", "att_proj")
+IN_THIRDS, QUERY_KEY_VALUE = ("gpt2", "openai-gpt"), ("query", "key", "value")
 
 
 class Linear(NamedTuple):
@@ -102,6 +105,17 @@ class Backbone:
                 )
             chosen.update((linear.name, linear) for linear in matches)
         return [linear for linear in linears if linear.name in chosen]
+
+    def joint_parts(self, linear: Linear, key: str) -> tuple[str, ...]:
+        """Return what a joint linear's output consists of, in order; nothing for one that is not joint."""
+        if linear.last_name not in JOINT:
+            return ()
+        if self.model.config.model_type not in IN_THIRDS:
+            raise MethodError(
+                f"{key} must be [] for {self.name}, the parts of whose {linear.last_name} are not known to lie one "
+                f"after the other, got it; known are {', '.join(IN_THIRDS)}"
+            )
+        return QUERY_KEY_VALUE
 
     def replace(self, linear: Linear, module: nn.Module) -> None:
         """Put a module where the linear was."""

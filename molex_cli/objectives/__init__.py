@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 from molex_cli.config.task import AnswerMode, Task
 from molex_cli.errors import TaskError, nearest
@@ -16,10 +17,19 @@ for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 
-def build_objective(task: Task, model: Model, labels: Sequence[str]) -> Objective:
+def build_objective(task: Task, model: Model, labels: Sequence[str], label_smoothing: float = 0.0) -> Objective:
     """Return the objective of a task with a model; raise TaskError where there is none."""
     mode = answer_mode(task, model)
-    return _registered(task, mode).build(task, mode, labels)
+    registered = _registered(task, mode)
+    built: Any = registered.build(task, mode, labels)
+    if label_smoothing and not registered.smooths_labels:
+        raise TaskError(
+            f"train.label_smoothing must be 0 for task.objective={registered.name}, got {label_smoothing}: its loss is "
+            "its own"
+        )
+    if registered.smooths_labels:
+        built.label_smoothing = label_smoothing
+    return built
 
 
 def head_outputs(task: Task, model: Model, labels: Sequence[str]) -> int | None:

@@ -81,6 +81,8 @@ class Registered:
     """Outputs of the head, from a task and its labels; None for a language model."""
     is_standard: bool
     """Whether it is taken where task.objective names none."""
+    smooths_labels: bool
+    """Whether its loss takes its `label_smoothing`, which is train.label_smoothing."""
 
     def serves(self, kind: Kind, mode: AnswerMode) -> bool:
         """Return whether it trains on tasks of this kind in this answer mode."""
@@ -98,12 +100,13 @@ def objective(
     answer_modes: tuple[AnswerMode, ...],
     head_outputs: Callable[[Task, Sequence[str]], int | None],
     is_standard: bool = False,
+    smooths_labels: bool = False,
 ) -> Callable[[C], C]:
     """Register a class as an objective, to be chosen with task.objective=NAME."""
 
     def register(cls: C) -> C:
         require_own_name("an objective", name, OBJECTIVES)
-        OBJECTIVES[name] = Registered(name, cls, kinds, answer_modes, head_outputs, is_standard)
+        OBJECTIVES[name] = Registered(name, cls, kinds, answer_modes, head_outputs, is_standard, smooths_labels)
         return cls
 
     return register

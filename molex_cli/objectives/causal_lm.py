@@ -35,9 +35,12 @@ IGNORED = -100
     answer_modes=(AnswerMode.likelihood, AnswerMode.generate),
     head_outputs=lambda task, labels: None,
     is_standard=True,
+    smooths_labels=True,
 )
 class CausalLM:
     """Cross-entropy of the answer's tokens, or of all of them."""
+
+    label_smoothing = 0.0
 
     def __init__(self, task: Task, mode: AnswerMode, labels: Sequence[str]) -> None:
         self.task, self.labels, self.answer_mode = task, list(labels), mode.name
@@ -60,7 +63,13 @@ class CausalLM:
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of the tokens that are learned."""
-        return model(**batch).loss
+        if not self.label_smoothing:
+            return model(**batch).loss
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        logits, next_BT = model(**inputs).logits[:, :-1].float(), batch["labels"][:, 1:]
+        return functional.cross_entropy(
+            logits.flatten(0, 1), next_BT.flatten(), ignore_index=IGNORED, label_smoothing=self.label_smoothing
+        )
 
     def weight(self, batch: Batch) -> int:
         """Return the number of tokens that are learned."""

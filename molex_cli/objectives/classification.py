@@ -28,11 +28,13 @@ def outputs(task: Task, labels: Sequence[str]) -> int:
     answer_modes=(AnswerMode.head,),
     head_outputs=outputs,
     is_standard=True,
+    smooths_labels=True,
 )
 class Classification:
     """Cross-entropy over labels, or squared error where there are none."""
 
     answer_mode = "head"
+    label_smoothing = 0.0
 
     def __init__(self, task: Task, mode: AnswerMode, labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -50,7 +52,11 @@ class Classification:
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
         """Return the mean loss of the rows."""
-        return model(**batch).loss
+        if not self.label_smoothing:
+            return model(**batch).loss
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        logits = model(**inputs).logits.float()
+        return functional.cross_entropy(logits, batch["labels"], label_smoothing=self.label_smoothing)
 
     def weight(self, batch: Batch) -> int:
         """Return the number of rows."""

@@ -24,11 +24,13 @@ from molex_cli.objectives.base import Batch, Predictions, head_logits, objective
     answer_modes=(AnswerMode.head,),
     head_outputs=lambda task, labels: 1,
     is_standard=True,
+    smooths_labels=True,
 )
 class MultipleChoice:
     """Cross-entropy over the choices of each question, of which there may be any number."""
 
     answer_mode = "head"
+    label_smoothing = 0.0
 
     def __init__(self, task: Task, mode: AnswerMode, labels: Sequence[str]) -> None:
         pass
@@ -49,7 +51,13 @@ class MultipleChoice:
         """Return the mean cross-entropy of the questions."""
         inputs = {name: tensor for name, tensor in batch.items() if name not in ("sizes", "labels")}
         scores_BC = by_question(model(**inputs).logits[:, 0].float(), batch["sizes"].tolist())
-        return functional.cross_entropy(scores_BC, batch["labels"])
+        loss = functional.cross_entropy(scores_BC, batch["labels"])
+        if not self.label_smoothing:
+            return loss
+        # A question may have fewer choices than the longest: only its own share what is smoothed.
+        missing = scores_BC == float("-inf")
+        nats_B = -scores_BC.log_softmax(-1).masked_fill(missing, 0.0).sum(-1) / batch["sizes"]
+        return (1 - self.label_smoothing) * loss + self.label_smoothing * nats_B.mean()
 
     def weight(self, batch: Batch) -> int:
         """Return the number of questions."""

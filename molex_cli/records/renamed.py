@@ -5,7 +5,22 @@ from typing import Any
 
 TRAIN = {"accumulate": "gradient_accumulation_steps", "warmup": "warmup_ratio", "clip": "max_grad_norm"}
 TASK = {"protocol": "answer_mode"}
-ADDED: dict[str, Any] = {"task.objective": None}
+ADDED: dict[str, Any] = {
+    "task.objective": None,
+    "model.dropout": None,
+    "train.warmup_steps": None,
+    "train.decay_biases_and_norms": True,
+    "train.adam_beta1": 0.9,
+    "train.adam_beta2": 0.999,
+    "train.adam_epsilon": 1e-8,
+    "train.label_smoothing": 0.0,
+    "method.which": "blocks",
+    "method.voters": "prompt",
+    "method.attend_padding": False,
+    "method.joint_parts": [],
+    "method.same_start": False,
+    "method.dropout_per_expert": False,
+}
 """Settings that came later, by full key, each with the value that means the behaviour of before.
 
 That value says what an id leaves out; a default may be another. A stage's settings stand under `task`, those of

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from molex_cli.config.schema import LearningRateSchedule, Train
+from molex_cli.config.train import LearningRateSchedule, Train
 from molex_cli.data.batches import Microbatch, epoch_order, microbatches
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import TrainingError
-from molex_cli.methods.base import Adapted
+from molex_cli.methods.base import Adapted, Group
 from molex_cli.objectives.base import Batch, Objective, for_model, on
 from molex_cli.runtime import distributed
 from molex_cli.runtime.hardware import stream_seed
@@ -63,9 +63,8 @@ class Schedule:
             yield from epoch_order(lengths, self.effective_batch, seed, epoch)[:left]
 
 
-def rate_factor(step: int, total_steps: int, warmup: float, schedule: LearningRateSchedule) -> float:
+def rate_factor(step: int, total_steps: int, warmup_steps: int, schedule: LearningRateSchedule) -> float:
     """Return the share of the peak learning rate at a step (from 0): never zero, so that every step trains."""
-    warmup_steps = round(warmup * total_steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -74,19 +73,34 @@ def rate_factor(step: int, total_steps: int, warmup: float, schedule: LearningRa
     return (1 + math.cos(math.pi * done)) / 2 if schedule is LearningRateSchedule.cosine else 1.0
 
 
-def optimizer(adapted: Adapted, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW with one parameter group for each group of the method."""
-    groups: list[dict[str, Any]] = [
-        {
-            "params": list(group.parameters.values()),
-            "name": group.name,
-            "peak": learning_rate if group.learning_rate is None else group.learning_rate,
-            "weight_decay": weight_decay if group.weight_decay is None else group.weight_decay,
-        }
-        for group in adapted.groups
-        if group.parameters
-    ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+def optimizer(adapted: Adapted, learning_rate: float, settings: Train) -> torch.optim.AdamW:
+    """Return AdamW with one parameter group for each group of the method, or two where some are spared from decay."""
+    groups: list[dict[str, Any]] = []
+    for group in adapted.groups:
+        rate = learning_rate if group.learning_rate is None else group.learning_rate
+        for name, parameters, decay in _decayed(adapted.model, group, settings):
+            if parameters:
+                groups.append({"params": parameters, "name": name, "peak": rate, "weight_decay": decay})
+    betas = settings.adam_beta1, settings.adam_beta2
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=settings.adam_epsilon, fused=True)
+
+
+def _decayed(
+    model: torch.nn.Module, group: Group, settings: Train
+) -> Iterator[tuple[str, list[torch.nn.Parameter], float]]:
+    """Yield name, parameters and weight decay of a group's parts; a decay of the group's own holds for all of it."""
+    if group.weight_decay is not None or settings.decay_biases_and_norms:
+        decay = settings.weight_decay if group.weight_decay is None else group.weight_decay
+        yield group.name, list(group.parameters.values()), decay
+        return
+    spared = {name for name in group.parameters if _is_bias_or_norm(model, name)}
+    yield group.name, [p for name, p in group.parameters.items() if name not in spared], settings.weight_decay
+    yield f"{group.name}, not decayed", [p for name, p in group.parameters.items() if name in spared], 0.0
+
+
+def _is_bias_or_norm(model: torch.nn.Module, name: str) -> bool:
+    module, _, last = name.rpartition(".")
+    return "bias" in last or "norm" in type(model.get_submodule(module)).__name__.lower()
 
 
 @dataclass
@@ -109,7 +123,7 @@ class Training:
         cls, adapted: Adapted, settings: Train, learning_rate: float, flow: GradientFlow | None = None
     ) -> "Training":
         """Return a training before its first step."""
-        adam = optimizer(adapted, learning_rate, settings.weight_decay)
+        adam = optimizer(adapted, learning_rate, settings)
         return cls(adapted, adam, learning_rate, flow or GradientFlow.of(adapted))
 
 
@@ -127,10 +141,11 @@ def steps(
     The order of the rows depends on the seed and their lengths alone.
     """
     schedule = Schedule.of(settings, len(encoded.ids))
+    warmup_steps = settings.warmup(schedule.total_steps)
     pad_id = training.adapted.backbone.tokenizer.pad_token_id
     for rows in islice(schedule.batches(encoded.lengths, seed), training.step, None):
         started = time.perf_counter()
-        factor = rate_factor(training.step, schedule.total_steps, settings.warmup_ratio, settings.schedule)
+        factor = rate_factor(training.step, schedule.total_steps, warmup_steps, settings.schedule)
         own = microbatches(rows, settings.batch_size, distributed.rank(), distributed.world_size())
         batches = [objective.batch(encoded, each.rows, pad_id, training.adapted.pad_to) for each in own]
         step_seed = stream_seed(seed, f"dropout/{training.step}")

@@ -39,7 +39,7 @@ class Stage:
         cls, name: str, experiment: Experiment, adapted: Adapted, splits: dict[str, Split], labels: Sequence[str]
     ) -> "Stage":
         """Encode the splits of an experiment's task for its model."""
-        objective = build_objective(experiment.task, experiment.model, labels)
+        objective = build_objective(experiment.task, experiment.model, labels, experiment.train.label_smoothing)
         encoded = encoded_splits(experiment, adapted, objective, splits)
         schedule = Schedule.of(experiment.train, len(splits["train"].ids))
         prefix = f"{name}/" if name else ""

@@ -112,3 +112,30 @@ def test_a_mistake_in_plan_is_told_before_torch_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "method.allocation must spend between 6 and" in done.stderr
+
+
+BERT_BASE = "{model_type:bert,hidden_size:768,num_hidden_layers:12,num_attention_heads:12,intermediate_size:3072}"
+
+
+@pytest.mark.parametrize(("which", "biases"), [("blocks", 101_376), ("all", 102_912)])
+def test_bitfit_counts_the_biases_of_the_blocks_or_all_exactly(capsys, which, biases):
+    """Of BERT-base: 12 x (4 x 768 of attention + 768 + 3072 + 768 + 768); then embedding norm and pooler, 768 each."""
+    planned = plan(capsys, "method=bitfit", "model=tiny_bert", f"model.config={BERT_BASE}", f"method.which={which}")
+    assert planned["parameters"]["biases"] == biases
+
+
+@pytest.mark.parametrize(
+    ("model", "around"),
+    [
+        ("tiny_bert", {"bert.embeddings.LayerNorm.bias", "bert.pooler.dense.bias"}),
+        ("tiny_gpt2", {"transformer.ln_f.bias"}),
+        ("tiny_roberta", {"roberta.embeddings.LayerNorm.bias"}),
+    ],
+)
+def test_all_biases_are_those_around_the_blocks_too(adapted, model, around):
+    blocks, every = (
+        set(adapted("method=bitfit", f"model={model}", f"method.which={which}").trainable())
+        for which in ("blocks", "all")
+    )
+    assert every - blocks == around
+    assert blocks < every

@@ -8,6 +8,7 @@ from conftest import batch
 from support.mixing import MODELS, spread
 from torch import nn
 
+from molex_cli.config.schema import Train
 from molex_cli.layers.gates import CosineGate
 from molex_cli.layers.mixing import MixedBlock
 from molex_cli.training.gradient_flow import GradientFlow
@@ -278,7 +279,7 @@ def test_alpha_starts_at_what_is_configured(adapted):
 
 def test_gates_have_an_optimizer_group_of_their_own(adapted):
     made = adapted("method=molex", "method.gate_learning_rate=0.02", "method.gate_weight_decay=0.3")
-    groups = {group["name"]: group for group in optimizer(made, 1e-4, 0.01).param_groups}
+    groups = {group["name"]: group for group in optimizer(made, 1e-4, Train(weight_decay=0.01)).param_groups}
     assert {name: (group["peak"], group["weight_decay"]) for name, group in groups.items()} == {
         "adapters": (1e-4, 0.01),
         "gates": (0.02, 0.3),
@@ -286,7 +287,7 @@ def test_gates_have_an_optimizer_group_of_their_own(adapted):
         "head": (1e-4, 0.01),
     }
     shared = adapted("method=molex", "method.gate_weight_decay=null")
-    groups = {group["name"]: group for group in optimizer(shared, 1e-4, 0.01).param_groups}
+    groups = {group["name"]: group for group in optimizer(shared, 1e-4, Train(weight_decay=0.01)).param_groups}
     assert (groups["gates"]["peak"], groups["gates"]["weight_decay"]) == (1e-4, 0.01)
 
 

@@ -1,16 +1,17 @@
 """The loop: its schedule, its gradients, its checks."""
 
 import itertools
+import re
 
 import pytest
 import torch
 from conftest import batch
 
-from molex_cli.config.schema import LearningRateSchedule, Train
 from molex_cli.config.task import AnswerMode, Task
+from molex_cli.config.train import LearningRateSchedule, Train
 from molex_cli.data.encoding import encode
 from molex_cli.data.reading import Split
-from molex_cli.errors import TrainingError
+from molex_cli.errors import ConfigError, TrainingError
 from molex_cli.methods.base import Group
 from molex_cli.models.byte_tokenizer import byte_tokenizer
 from molex_cli.objectives.classification import Classification
@@ -173,7 +174,7 @@ def test_the_timetable_counts_steps_and_stops_at_max_steps():
 
 @pytest.mark.parametrize("schedule", LearningRateSchedule, ids=lambda schedule: schedule.name)
 def test_the_learning_rate_rises_to_its_peak_and_never_wastes_a_step(schedule):
-    factors = [rate_factor(step, 100, 0.1, schedule) for step in range(100)]
+    factors = [rate_factor(step, 100, 10, schedule) for step in range(100)]
     assert all(a < b for a, b in itertools.pairwise(factors[:11]))
     assert max(factors) == pytest.approx(factors[10]) == pytest.approx(1.0)
     assert min(factors) > 0
@@ -181,9 +182,7 @@ def test_the_learning_rate_rises_to_its_peak_and_never_wastes_a_step(schedule):
 
 
 def test_the_rate_follows_the_formula_of_its_schedule():
-    of = {
-        name: [rate_factor(s, 24, 0.25, LearningRateSchedule[name]) for s in range(24)] for name in ("linear", "cosine")
-    }
+    of = {name: [rate_factor(s, 24, 6, LearningRateSchedule[name]) for s in range(24)] for name in ("linear", "cosine")}
     for factors in of.values():
         assert factors[:7] == pytest.approx([1 / 7, 2 / 7, 3 / 7, 4 / 7, 5 / 7, 6 / 7, 1])
     # A third of the way down: 1 - 1/3, and (1 + cos 60 degrees) / 2; halfway they meet.
@@ -202,7 +201,8 @@ def test_each_group_keeps_its_own_rate_and_decay(adapted):
     made.groups.append(Group(name="gates", parameters={}, learning_rate=2.0))
     made.groups[1].learning_rate, made.groups[1].weight_decay = 5e-3, 0.3
     groups = {
-        group["name"]: (group["peak"], group["weight_decay"]) for group in optimizer(made, 1e-2, 0.1).param_groups
+        group["name"]: (group["peak"], group["weight_decay"])
+        for group in optimizer(made, 1e-2, Train(weight_decay=0.1)).param_groups
     }
     assert groups == {"adapters": (1e-2, 0.1), "routers": (5e-3, 0.3), "head": (1e-2, 0.1)}
 
@@ -242,3 +242,62 @@ def test_random_streams_do_not_move_each_other():
     with random_stream(0, "adapters"):
         assert torch.equal(torch.rand(5), inside)
     assert stream_seed(0, "adapters") != stream_seed(0, "head") != stream_seed(1, "head")
+
+
+def test_biases_and_norms_are_spared_from_decay_where_that_is_set_and_a_groups_own_decay_holds(adapted):
+    made = adapted("method=bitfit", "model=tiny_bert")
+    made.groups.insert(0, Group(name="norms", parameters={"bert.embeddings.LayerNorm.weight": torch.nn.Parameter()}))
+    molex = adapted("method=molex_paper", "method.gate_weight_decay=0.2")
+    spared = Train(weight_decay=0.1, decay_biases_and_norms=False)
+
+    def decays(adapted, train):
+        name_of = {id(p): name for group in adapted.groups for name, p in group.parameters.items()}
+        groups = optimizer(adapted, 1e-3, train).param_groups
+        assert sum(len(group["params"]) for group in groups) == len(name_of)
+        return {name_of[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+
+    assert set(decays(made, Train(weight_decay=0.1)).values()) == {0.1}
+    found = decays(made, spared)
+    assert {name for name, decay in found.items() if decay} == {"classifier.weight"}
+    assert found["bert.embeddings.LayerNorm.weight"] == 0.0
+    found = decays(molex, spared)
+    gates = {decay for name, decay in found.items() if ".gate." in name or "host_weight" in name}
+    assert gates == {0.2}
+    assert {decay for name, decay in found.items() if name.endswith((".down", ".up"))} == {0.1}
+    assert (found["classifier.weight"], found["classifier.bias"]) == (0.1, 0.0)
+
+
+def test_norms_of_every_family_count_as_norms(adapted):
+    for model in ("tiny_llama", "tiny_gpt2", "tiny_deberta", "tiny_gemma"):
+        groups = optimizer(adapted("method=full", f"model={model}"), 1e-3, Train(decay_biases_and_norms=False))
+        decayed, spared = groups.param_groups[0]["params"], groups.param_groups[1]["params"]
+        assert {p.ndim for p in decayed} <= {2}
+        assert {p.ndim for p in spared} == {1}
+
+
+def test_warm_up_is_a_share_of_the_steps_or_a_number_of_them_and_exactly_one(experiment):
+    assert Train(warmup_ratio=0.25).warmup(24) == 6
+    assert Train(warmup_ratio=None, warmup_steps=100).warmup(24) == 100
+    factors = [rate_factor(step, 24, 100, LearningRateSchedule.linear) for step in range(24)]
+    assert factors == pytest.approx([(step + 1) / 101 for step in range(24)])
+    assert experiment("train.warmup_ratio=null", "train.warmup_steps=0").train.warmup(10) == 0
+    for settings, said in (
+        (["train.warmup_steps=5"], "train.warmup_steps must go with train.warmup_ratio=null, got 5 and 0.06"),
+        (["train.warmup_ratio=null"], "train.warmup_ratio must be set unless train.warmup_steps is, got null"),
+        (["train.warmup_ratio=null", "train.warmup_steps=-1"], "train.warmup_steps must be at least 0, got -1"),
+        (["train.adam_epsilon=0"], "train.adam_epsilon must be above 0, got 0"),
+        (["train.adam_beta2=1"], "train.adam_beta2 must be at least 0 and below 1, got 1"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            experiment(*settings)
+
+
+def test_steps_of_warm_up_reach_the_loop(adapted, tmp_path):
+    train = Train(batch_size=5, warmup_ratio=None, warmup_steps=9, max_steps=3)
+    rates = [step.learning_rate for step in loop_of(adapted("method=head"), encoded(tmp_path), train)]
+    assert rates == pytest.approx([1e-4, 2e-4, 3e-4])
+
+
+def test_the_optimizer_takes_epsilon_and_betas(adapted):
+    adam = optimizer(adapted("method=head"), 1e-3, Train(adam_epsilon=1e-6, adam_beta1=0.8, adam_beta2=0.98))
+    assert (adam.defaults["eps"], adam.defaults["betas"]) == (1e-6, (0.8, 0.98))

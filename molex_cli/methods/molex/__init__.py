@@ -55,6 +55,13 @@ class Level(Enum):
     token = "token"
 
 
+class Voters(Enum):
+    """Which tokens of a decoder's rows choose: the prompt's, or all that a forward pass computes."""
+
+    prompt = "prompt"
+    all = "all"
+
+
 class RouterGradient(Enum):
     """How the task loss reaches the gate; the terms are those of `layers/mixing.py`."""
 
@@ -108,8 +115,12 @@ class MoLEx(Method):
     alpha_per_layer: bool = False
     """Learn one alpha for each mixing layer instead of one for all."""
     level: Level = Level.sequence
+    voters: Voters = Voters.prompt
+    """Who votes in a decoder: prompt, so that a choice holds while it writes; or all, as published, and no cache."""
     count_padding: bool = False
     """Let padding vote and count in the balance loss."""
+    attend_padding: bool = False
+    """Let a decoder's padding see itself, as published, which changes how it votes and no token's own prediction."""
     router_gradient: RouterGradient = RouterGradient.straight_through
     compute_self: bool = False
     """Compute a layer that chose itself twice, as published; under dropout the two differ."""

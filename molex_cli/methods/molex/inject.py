@@ -13,7 +13,7 @@ from molex_cli.layers.guest_vote import TOKEN, GuestVote
 from molex_cli.layers.mixing import NONE, MixedBlock
 from molex_cli.layers.prompt_mask import PromptTokens
 from molex_cli.methods.base import Adapted, Group
-from molex_cli.methods.molex import AlphaForm, Gate, Level, MoLEx, Router
+from molex_cli.methods.molex import AlphaForm, Gate, Level, MoLEx, Router, Voters
 
 AnyGate = LinearGate | CosineGate | RandomGate
 Parts = dict[int, tuple[AnyGate, HostWeight]]
@@ -26,7 +26,14 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
     num_layers, blocks = backbone.num_layers, list(backbone.blocks)
     adapted = settings.inject_inner(backbone)
     guests = _guests(settings, backbone)
-    tokens = PromptTokens(backbone.model, count_padding=settings.count_padding, is_decoder=backbone.is_decoder)
+    tokens = PromptTokens(
+        backbone.model,
+        count_padding=settings.count_padding,
+        is_decoder=backbone.is_decoder,
+        every_token=settings.voters is Voters.all,
+        attend_padding=settings.attend_padding,
+        pad_to=settings.pad_to,
+    )
     parts = _parts(settings, backbone, list(guests), tokens)
     votes: dict[int, GuestVote] = {}
     for mixing_index, (layer, allowed) in enumerate(guests.items()):
@@ -143,7 +150,7 @@ def _complete(settings: MoLEx, adapted: Adapted, parts: Parts, votes: dict[int, 
     adapted.balance = settings.balance if settings.router is Router.learned else 0.0
     adapted.balance_sum = settings.balance_sum
     adapted.pad_to = settings.pad_to
-    adapted.reads_prompt = adapted.backbone.is_decoder
+    adapted.reads_prompt = adapted.backbone.is_decoder and settings.voters is Voters.prompt
     adapted.unused = lambda: {name_of[p]: why for p, why in _unused(settings, parts, votes).items()}
     if settings.level is Level.batch:
         adapted.batch_dependent = "the sequences of a batch choose one guest together"

@@ -1,0 +1,97 @@
+"""Settings of the training loop."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+
+class LearningRateSchedule(Enum):
+    """How the learning rate changes over the optimizer steps after the warm-up."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+@dataclass(kw_only=True)
+class Train:
+    """The loop: how long, in what batches, how fast."""
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    """Optimizer steps at most; null trains all epochs. More than `epochs` has is told, and trains all epochs."""
+    batch_size: int = 16
+    """Rows of one forward pass; processes that share a run share them, or the passes."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes of one optimizer step; the effective batch is batch_size x this, whatever the processes."""
+    eval_batch_size: int = 64
+    learning_rate: float | None = None
+    """Peak learning rate; null takes the method's recommended one, at the model's scale."""
+    schedule: LearningRateSchedule = LearningRateSchedule.linear
+    """Of the learning rate."""
+    warmup_ratio: float | None = 0.06
+    """Share of the steps with a rising learning rate; null where train.warmup_steps says how many."""
+    warmup_steps: int | None = None
+    """Optimizer steps with a rising learning rate; goes with train.warmup_ratio=null."""
+    weight_decay: float = 0.0
+    decay_biases_and_norms: bool = True
+    """Let weight_decay act on biases and normalisation too; false spares them, as Hugging Face's trainer does."""
+    adam_beta1: float = 0.9
+    """Decay of AdamW's mean of the gradients."""
+    adam_beta2: float = 0.999
+    """Decay of AdamW's mean of their squares."""
+    adam_epsilon: float = 1e-8
+    """What AdamW adds to the root of that mean."""
+    label_smoothing: float = 0.0
+    """Share of a target that all labels, or all tokens of the vocabulary, get alike in the training loss."""
+    max_grad_norm: float | None = 1.0
+    """Largest gradient norm; null clips nothing."""
+    max_length: int = 128
+    """Tokens of one row at most; longer rows are cut."""
+    max_rows: int | None = None
+    """Rows of each split at most, a fixed sample; null takes all."""
+    evaluate_at_start: bool = False
+    """Score the untrained model too; it is never the best."""
+    evaluate_every: int | None = None
+    """Optimizer steps between evaluations; null evaluates after each epoch."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        if self.epochs <= 0:
+            yield f".epochs must be above 0, got {self.epochs}"
+        positive = (
+            "max_steps",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "eval_batch_size",
+            "max_rows",
+            "evaluate_every",
+        )
+        for name in (*positive, "max_grad_norm", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                yield f".{name} must be {'at least 1' if name in positive else 'above 0'}, got {value}"
+        yield from self._warmup_problems()
+        if self.weight_decay < 0:
+            yield f".weight_decay must be at least 0, got {self.weight_decay}"
+        for name in ("adam_beta1", "adam_beta2", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                yield f".{name} must be at least 0 and below 1, got {getattr(self, name)}"
+        if self.adam_epsilon <= 0:
+            yield f".adam_epsilon must be above 0, got {self.adam_epsilon}"
+        if self.max_length < 8:
+            yield f".max_length must be at least 8, got {self.max_length}"
+
+    def _warmup_problems(self) -> Iterator[str]:
+        if self.warmup_ratio is None and self.warmup_steps is None:
+            yield ".warmup_ratio must be set unless train.warmup_steps is, got null for both"
+        elif self.warmup_ratio is not None and self.warmup_steps is not None:
+            yield f".warmup_steps must go with train.warmup_ratio=null, got {self.warmup_steps} and {self.warmup_ratio}"
+        if self.warmup_ratio is not None and not 0 <= self.warmup_ratio < 1:
+            yield f".warmup_ratio must be at least 0 and below 1, got {self.warmup_ratio}"
+        if self.warmup_steps is not None and self.warmup_steps < 0:
+            yield f".warmup_steps must be at least 0, got {self.warmup_steps}"
+
+    def warmup(self, total_steps: int) -> int:
+        """Return the steps of a training of so many in which the learning rate rises."""
+        return round((self.warmup_ratio or 0.0) * total_steps) if self.warmup_steps is None else self.warmup_steps
