@@ -127,10 +127,11 @@ def _check_plot(plot: str | None) -> None:
 
 
 def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    terminal = Console(highlight=False)
+    from molex_cli.runtime.terminal import Terminal
+
+    terminal = Terminal()
     if not terminal.is_terminal:  # a file has no width to fit the table to
         terminal.width = 120
     terminal.print(title)

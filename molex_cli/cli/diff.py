@@ -15,13 +15,12 @@ def main(argv: list[str]) -> int:
     parser = Parser("diff", __doc__)
     parser.add_argument("runs", nargs=2, metavar="RUN", help="a run's folder or its record")
     paths = [Path(path) for path in parser.parse(argv).runs]
-    from rich.console import Console
-    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     from molex_cli.compare.arms import differing
     from molex_cli.records import flat, read_record
+    from molex_cli.runtime.terminal import show
 
     facts = [flat(_facts(read_record(path))) for path in paths]
     keys = differing(facts)
@@ -33,8 +32,7 @@ def main(argv: list[str]) -> int:
         shown.add_column(Text(name), no_wrap=True)
     for key in keys:
         shown.add_row(key, *(Text("–" if key not in each else str(each[key])) for each in facts))
-    wide = Console(width=10_000)
-    Console(width=Measurement.get(wide, wide.options, shown).maximum).print(shown)
+    show(shown)
     return 0
 
 

@@ -102,12 +102,13 @@ def _requests(settings: Settings, own: "Experiment", given: "Experiment", keys: 
 
 
 def _print(results: list[dict[str, Any]], run: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from molex_cli.runtime.terminal import Terminal
+
     first = results[0]
-    terminal = Console(highlight=False)
-    terminal.print(f"[bold]{run.experiment.name}[/bold], on {first['split']}", soft_wrap=True)
+    terminal = Terminal()
+    terminal.print(f"{run.experiment.name}, on {first['split']}", style="bold", soft_wrap=True)
     table = Table("task", "input", box=None, pad_edge=False)
     for name in first["scores"]:
         table.add_column(name, justify="right")
@@ -119,5 +120,5 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
         table.add_row(f"{result['task']} {where}".strip(), shown, *scores)
     terminal.print(table)
     for reason in dict.fromkeys(reason for result in results for reason in result["degenerate"]):
-        terminal.print(f"note: degenerate: {reason}", markup=False)
+        terminal.print(f"note: degenerate: {reason}")
     terminal.print(f"written to {run.folder}/evaluations", soft_wrap=True)

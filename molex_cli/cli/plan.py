@@ -60,11 +60,12 @@ def plan_of(experiment: "Experiment") -> "Plan":
 
 
 def _print(plan: "Plan", experiment: "Experiment") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    terminal = Console(highlight=False, soft_wrap=True)
-    terminal.print(f"[bold]{experiment.method.display_name}[/bold] on [bold]{experiment.model.name}[/bold]")
+    from molex_cli.runtime.terminal import Terminal
+
+    terminal = Terminal(soft_wrap=True)
+    terminal.print(f"{experiment.method.display_name} on {experiment.model.name}", style="bold")
     if plan.experts_per_layer:
         shown = " ".join(map(str, plan.experts_per_layer))
         terminal.print(f"experts per layer  {shown}  total {sum(plan.experts_per_layer)}")

@@ -85,12 +85,13 @@ def _written(run: "SavedRun", about: dict[str, Any]) -> Path:
 
 
 def _print(scored: "Probe", title: str, path: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from molex_cli.runtime.terminal import Terminal
+
     names = list(scored.scores[0])
-    terminal = Console(highlight=False)
-    terminal.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    terminal = Terminal()
+    terminal.print(title, style="bold", soft_wrap=True)
     table = Table("layer", box=None, pad_edge=False)
     for name in [*names, f"{names[0]} on training rows"]:
         table.add_column(name, justify="right")
