@@ -14,6 +14,7 @@ from importlib import import_module
 from molex_cli import __version__
 from molex_cli.cli import registry
 from molex_cli.errors import MolexError, nearest
+from molex_cli.runtime.paths import know_user
 from molex_cli.runtime.streams import safe_streams
 
 HELP = """\
@@ -58,6 +59,7 @@ def _answer(argv: list[str]) -> int:
     module = registry.module_of(argv[0])
     if module is None:
         return _complain([_no_command(argv[0])])
+    know_user()
     try:
         code: int = import_module(module).main(argv[1:])
         return code

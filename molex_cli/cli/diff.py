@@ -1,11 +1,11 @@
 """`molex diff`: in what two runs differ, and nothing else."""
 
-from pathlib import Path
 from typing import Any
 
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.records import HOW_ONLY
+from molex_cli.runtime.paths import expanded
 
 SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
 
@@ -13,8 +13,8 @@ SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
 def main(argv: list[str]) -> int:
     """Show the differences of two runs."""
     parser = Parser("diff", __doc__)
-    parser.add_argument("runs", nargs=2, metavar="RUN", help="a run's folder or its record")
-    paths = [Path(path) for path in parser.parse(argv).runs]
+    parser.add_argument("runs", nargs=2, type=expanded, metavar="RUN", help="a run's folder or its record")
+    paths = parser.parse(argv).runs
     from rich.table import Table
     from rich.text import Text
 

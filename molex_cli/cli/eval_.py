@@ -2,12 +2,12 @@
 
 import argparse
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
+from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import EvaluationRequest
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
-    run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
+    run = saved_run.opened(expanded(settings.run), settings.which, experiment.hardware)
     requests = _requests(settings, run.experiment, experiment, given)
     changes = settings.perturbations()
     results = [saved_run.scored(run, request, change) for request in requests for change in changes]

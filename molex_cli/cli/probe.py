@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
+from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
-    run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
+    run = saved_run.opened(expanded(settings.run), settings.which, experiment.hardware)
     task = experiment.task if "task" in given else run.experiment.task
     data_dir = saved.data_dir(run.experiment, experiment, given)
     max_rows = experiment.train.max_rows
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
     path = _written(run, about)
     title = f"{run.experiment.name}, probed on {task.name}"
     if settings.plot:
-        probe.drawn(scored, task.metrics[0], title, Path(settings.plot))
+        probe.drawn(scored, task.metrics[0], title, expanded(settings.plot))
     if options.json:
         print(as_json(about))
     else:

@@ -1,5 +1,6 @@
 """Overrides as they are typed: what can be read, what each sets, and every value that it stands for."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Quot
 from hydra.errors import HydraException
 
 from molex_cli.config.command_line import options
+
+HOME = re.compile(r"(?<=[=,\[:])~[^,\]}\"']*")  # a value that begins with the home folder
 
 
 def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
@@ -18,13 +21,18 @@ def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
             if "=" not in text and not text.startswith("~"):
                 problems.append(f"an argument must be key=value, got {text}")
             else:
-                found += parser.parse_overrides([text])
+                found += parser.parse_overrides([home_quoted(text)])
         except HydraException as error:
             reason = str(error).splitlines()[0]
             problems.append(
                 f"an argument must be key=value with quotes around special characters, got {text} ({reason})"
             )
     return found, problems
+
+
+def home_quoted(text: str) -> str:
+    """Return an override with quotes around values that begin with `~`, for which Hydra's grammar has no place."""
+    return HOME.sub(r'"\g<0>"', text)
 
 
 def key_of(text: str) -> str:

@@ -21,6 +21,7 @@ from molex_cli.models.settings import Model
 from molex_cli.records.locks import Resume
 from molex_cli.records.renamed import added_later, settings_of_today
 from molex_cli.runtime.hardware import Hardware
+from molex_cli.runtime.paths import expanded
 
 GROUPS = ("model", "method", "task", "hardware", "experiment")
 
@@ -213,6 +214,9 @@ def resolve(config: DictConfig) -> Experiment:
         config = OmegaConf.merge(OmegaConf.structured(Experiment), own)  # type: ignore[assignment]
     experiment = OmegaConf.to_object(config)
     assert isinstance(experiment, Experiment)
+    for name in ("data_dir", "output_dir", "cache_dir"):
+        if path := getattr(experiment, name):
+            setattr(experiment, name, str(expanded(path)))
     if found := list(_not_finite(as_data(experiment))) or list(problems(experiment)):
         raise ConfigError(found)
     return experiment

@@ -16,9 +16,10 @@ from molex_cli.errors import ModelError, nearest
 from molex_cli.models import hub
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
 from molex_cli.models.settings import Model
-from molex_cli.models.sources import default_cache_dir, local_folder, package_folder
+from molex_cli.models.sources import local_folder, package_folder
 from molex_cli.models.structure import Backbone
 from molex_cli.runtime.hardware import random_stream
+from molex_cli.runtime.paths import default_cache_dir, expanded
 
 
 def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None = None) -> Backbone:
@@ -105,7 +106,7 @@ def _architecture(settings: Model, outputs: int | None) -> Any:
             values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values
         with _possible(settings):
             return AutoConfig.for_model(model_type, **_head(outputs), **values)
-    folder = settings.folder or (package_folder(settings) if settings.package else None)
+    folder = expanded(settings.folder) if settings.folder else package_folder(settings) if settings.package else None
     if folder is None:
         hub.go_offline_if_unreachable()
     try:

@@ -2,23 +2,18 @@
 
 import hashlib
 import importlib.util
-import os
 from pathlib import Path
 
 from molex_cli.errors import ModelError
 from molex_cli.models.settings import Model
 from molex_cli.records.files import folder_renamed_when_whole
-
-
-def default_cache_dir() -> Path:
-    """Return the folder for converted models and tokenised rows: MOLEX_CACHE or ~/.cache/molex."""
-    return Path(os.environ.get("MOLEX_CACHE") or Path.home() / ".cache" / "molex")
+from molex_cli.runtime.paths import expanded
 
 
 def local_folder(settings: Model, cache_dir: Path) -> Path | None:
     """Return the local folder of the model's files; None when they come from the hub or are random."""
     if settings.folder:
-        folder, key = Path(settings.folder).expanduser(), "model.folder"
+        folder, key = expanded(settings.folder), "model.folder"
     elif settings.package:
         folder, key = package_folder(settings), "model.package"
     else:

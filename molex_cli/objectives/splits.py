@@ -11,8 +11,8 @@ from molex_cli.errors import ConfigError
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import implementations, not_computed
 from molex_cli.models.loading import longest_input
-from molex_cli.models.sources import default_cache_dir
 from molex_cli.objectives.base import Objective
+from molex_cli.runtime.paths import default_cache_dir
 
 
 def encoded_splits(
