@@ -18,7 +18,7 @@ from molex_cli.tracking.console import Console
 from molex_cli.tracking.events import Finished, Noted
 from molex_cli.tracking.jsonl import Jsonl
 from molex_cli.tracking.sinks import Sink, Sinks
-from molex_cli.tracking.wandb import WandbSink
+from molex_cli.tracking.wandb import WandbSink, chosen_mode
 from molex_cli.training import continual, single_task, state
 from molex_cli.training.state import TrainingState
 
@@ -129,7 +129,7 @@ def _sinks(
     if distributed.rank() > 0:
         return Sinks(extra)
     local: list[Sink] = [Console(), Jsonl(folder / "events.jsonl", experiment.log.every, keep_until), *extra]
-    if experiment.log.wandb is schema.Wandb.disabled:
+    if chosen_mode(experiment.log.wandb) == "disabled":
         return Sinks(local)
     first_try = record.attempts[0]["started"] if record.attempts else record.started
     wandb_id = hashlib.sha256(f"{folder.resolve()} {first_try}".encode()).hexdigest()[:12]

@@ -76,10 +76,10 @@ def main(argv: list[str]) -> int:
 def _written(run: "SavedRun", about: dict[str, Any]) -> Path:
     """Write the probe into the run's folder and return the file."""
     from molex_cli.checkpoints import saved_run
-    from molex_cli.records import as_json, write_text
+    from molex_cli.records import as_json, file_part, write_text
 
     condition = saved_run.digest([run.file.name, about["max_rows"]])
-    name = f"{about['task'].replace('/', '-')}-{about['token']}-{condition}"
+    name = f"{file_part(about['task'])}-{about['token']}-{condition}"
     path = saved_run.subfolder(run.folder, "probes") / f"{name}.json"
     write_text(path, as_json(about, indent=2) + "\n")
     return path

@@ -4,7 +4,7 @@ A run's folder holds record.json (`Record`), events.jsonl, predictions-last.json
 predictions-best.jsonl, and adapter-last.safetensors and adapter-best.safetensors.
 """
 
-from molex_cli.records.files import as_json, lines_of, read_rows, unwritable, write_rows, write_text
+from molex_cli.records.files import as_json, file_part, lines_of, read_rows, unwritable, write_rows, write_text
 from molex_cli.records.record import (
     HOW_ONLY,
     NOT_IN_VARIANT,
@@ -30,6 +30,7 @@ __all__ = [
     "correctness",
     "environment",
     "error_of",
+    "file_part",
     "flat",
     "identity_of",
     "lines_of",

@@ -42,6 +42,11 @@ def folder_renamed_when_whole(path: Path, *, keep_existing: bool = False) -> Ite
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def file_part(name: str) -> str:
+    """Return a name as a part of a file's: no slashes, and at most 150 bytes of the 255 that a file system takes."""
+    return name.replace("/", "-").encode()[:150].decode(errors="ignore")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a temporary file and rename it, so that no reader sees half of it."""
     with renamed_when_whole(path) as temporary:

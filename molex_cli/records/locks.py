@@ -19,6 +19,7 @@ from molex_cli.records import Record, index, read_record, unwritable, write_reco
 
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
+MOST_CHARACTERS = 200  # of a folder's name; file systems take 255, and other files are named after it
 
 
 class Resume(Enum):
@@ -166,7 +167,10 @@ def record_of(folder: Path) -> Record | None:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    """Return the name of a run's folder; of a long one the start goes, not the variant and the seed at its end."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    start, *end = slug.rsplit("-", 2)
+    return "-".join([start[: MOST_CHARACTERS - sum(len(part) + 1 for part in end)], *end])
 
 
 def _latest(output_dir: str, slug: str) -> Path:
