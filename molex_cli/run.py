@@ -40,7 +40,8 @@ def run(
             assert own.record is not None
             return own.record
         try:
-            return _run(experiment, own, extra_sinks)
+            with records.told_without_room():  # not even for the record
+                return _run(experiment, own, extra_sinks)
         finally:
             own.release()
 
@@ -67,7 +68,7 @@ def _run(experiment: schema.Experiment, lock: RunLock, extra_sinks: tuple[Sink, 
     try:
         sinks = _sinks(experiment, folder, record, extra_sinks, earlier.step if earlier else None)
         train = continual.train if experiment.stages else single_task.train
-        with terminated_as_interrupt():
+        with terminated_as_interrupt(), records.told_without_room():
             train(experiment, folder, record, sinks, earlier)
         record.status = "finished"
     except BaseException as error:

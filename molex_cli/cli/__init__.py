@@ -14,6 +14,7 @@ from importlib import import_module
 from molex_cli import __version__
 from molex_cli.cli import registry
 from molex_cli.errors import MolexError, nearest
+from molex_cli.records.files import told_without_room
 from molex_cli.runtime.paths import know_user
 from molex_cli.runtime.streams import safe_streams
 
@@ -61,8 +62,9 @@ def _answer(argv: list[str]) -> int:
         return _complain([_no_command(argv[0])])
     know_user()
     try:
-        code: int = import_module(module).main(argv[1:])
-        return code
+        with told_without_room():
+            code: int = import_module(module).main(argv[1:])
+            return code
     except MolexError as error:
         return _complain(str(error).splitlines())
     except KeyboardInterrupt:

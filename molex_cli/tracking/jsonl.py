@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from molex_cli.records import lines_of, write_text
+from molex_cli.records import lines_of, no_room, write_text
 from molex_cli.tracking.events import Event, Step
 
 
@@ -16,7 +16,8 @@ class Jsonl:
         """Open the file; what an earlier try of the run did after step `keep_until` is done and written again."""
         if path.exists():
             write_text(path, "".join(_until(path, keep_until)))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._waiting = b""
         self._every = every
 
     def write(self, event: Event) -> None:
@@ -24,12 +25,21 @@ class Jsonl:
         if isinstance(event, Step) and event.step % self._every:
             return
         content = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in event.as_dict().items()}
-        self._file.write(json.dumps(content, ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._waiting += (json.dumps(content, ensure_ascii=False) + "\n").encode()
+        try:
+            self._write_waiting()
+        except OSError as error:
+            if not no_room(error):
+                raise  # else it is written with a later event, if there is room then
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, with all written that found no room before."""
+        with self._file:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
 
 
 def _until(path: Path, step: int | None) -> Iterator[str]:

@@ -233,9 +233,7 @@ def test_wandb_gets_usage_entropy_and_margin_of_each_layer():
     }
 
 
-@pytest.mark.parametrize(
-    "variable", ["WANDB_DISABLED=1", "WANDB_DISABLED=Yes", "WANDB_MODE=disabled"]
-)
+@pytest.mark.parametrize("variable", ["WANDB_DISABLED=1", "WANDB_DISABLED=Yes", "WANDB_MODE=disabled"])
 def test_an_environment_that_disables_wandb_is_heard(variable, experiment, monkeypatch):
     name, _, value = variable.partition("=")
     monkeypatch.setenv(name, value)
