@@ -130,11 +130,9 @@ def _check_plot(plot: Path | None) -> None:
 def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
     from rich.table import Table
 
-    from molex_cli.runtime.terminal import Terminal
+    from molex_cli.runtime.terminal import Terminal, show
 
-    terminal = Terminal()
-    if not terminal.is_terminal:  # a file has no width to fit the table to
-        terminal.width = 120
+    terminal = Terminal(soft_wrap=True)
     terminal.print(title)
     for measure in arms[0].measures:
         others = list(arms[0].measures[measure].ratio)
@@ -146,7 +144,7 @@ def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
             if cost := arm.measures.get(measure):
                 ratios = (f"{cost.ratio[other]:.2f}" for other in others)
                 table.add_row(arm.name, f"{cost.milliseconds:.1f}", f"{cost.tokens_per_second:.0f}", *ratios)
-        terminal.print(table)
+        show(table)
     if not work.new_tokens:
         terminal.print(f"{model} is an encoder: it generates no tokens, so nothing is measured of them")
 

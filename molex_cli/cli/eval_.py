@@ -104,11 +104,11 @@ def _requests(settings: Settings, own: "Experiment", given: "Experiment", keys: 
 def _print(results: list[dict[str, Any]], run: Any) -> None:
     from rich.table import Table
 
-    from molex_cli.runtime.terminal import Terminal
+    from molex_cli.runtime.terminal import Terminal, show
 
     first = results[0]
-    terminal = Terminal()
-    terminal.print(f"{run.experiment.name}, on {first['split']}", style="bold", soft_wrap=True)
+    terminal = Terminal(soft_wrap=True)
+    terminal.print(f"{run.experiment.name}, on {first['split']}", style="bold")
     table = Table("task", "input", box=None, pad_edge=False)
     for name in first["scores"]:
         table.add_column(name, justify="right")
@@ -118,7 +118,7 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
         where = " ".join(result["where"].values())
         scores = (f"{result['scores'][name]:.4f}" for name in first["scores"])
         table.add_row(f"{result['task']} {where}".strip(), shown, *scores)
-    terminal.print(table)
+    show(table)
     for reason in dict.fromkeys(reason for result in results for reason in result["degenerate"]):
         terminal.print(f"note: degenerate: {reason}")
-    terminal.print(f"written to {run.folder}/evaluations", soft_wrap=True)
+    terminal.print(f"written to {run.folder}/evaluations")

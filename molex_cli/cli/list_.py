@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
 def _print(what: str, given: list[str]) -> None:
     from rich.table import Table
 
-    from molex_cli.runtime.terminal import Terminal
+    from molex_cli.runtime.terminal import show
 
     rows = {"tasks": _task, "methods": _method, "models": _model}
     heads = {
@@ -54,10 +54,7 @@ def _print(what: str, given: list[str]) -> None:
             table.add_row(name, *rows[what](overrides.checked(line)))
         except MolexError as error:
             table.add_row(name, f"cannot be composed: {error}")
-    terminal = Terminal()
-    if not terminal.is_terminal:  # a file has no width to fit the table to
-        terminal.width = 200
-    terminal.print(table)
+    show(table)
 
 
 def _task(experiment: "Experiment") -> tuple[str, ...]:

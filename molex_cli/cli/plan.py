@@ -62,7 +62,7 @@ def plan_of(experiment: "Experiment") -> "Plan":
 def _print(plan: "Plan", experiment: "Experiment") -> None:
     from rich.table import Table
 
-    from molex_cli.runtime.terminal import Terminal
+    from molex_cli.runtime.terminal import Terminal, show
 
     terminal = Terminal(soft_wrap=True)
     terminal.print(f"{experiment.method.display_name} on {experiment.model.name}", style="bold")
@@ -76,10 +76,10 @@ def _print(plan: "Plan", experiment: "Experiment") -> None:
     for part, count in plan.parameters.items():
         name = "added (trainable without head)" if part == "added" else part
         parameters.add_row(name, f"{count:,}", f"{count / total:.3%}")
-    terminal.print(parameters)
+    show(parameters)
     flops = Table("forward FLOPs per token", box=None, pad_edge=False)
     flops.add_column("blocks", justify="right")
     flops.add_column("of base", justify="right")
     for name, value in plan.flops_per_token.items():
         flops.add_row(name, f"{value:,.0f}", f"{value / plan.flops_per_token['base']:.3f}")
-    terminal.print(flops)
+    show(flops)

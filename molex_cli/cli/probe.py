@@ -88,16 +88,16 @@ def _written(run: "SavedRun", about: dict[str, Any]) -> Path:
 def _print(scored: "Probe", title: str, path: str) -> None:
     from rich.table import Table
 
-    from molex_cli.runtime.terminal import Terminal
+    from molex_cli.runtime.terminal import Terminal, show
 
     names = list(scored.scores[0])
-    terminal = Terminal()
-    terminal.print(title, style="bold", soft_wrap=True)
+    terminal = Terminal(soft_wrap=True)
+    terminal.print(title, style="bold")
     table = Table("layer", box=None, pad_edge=False)
     for name in [*names, f"{names[0]} on training rows"]:
         table.add_column(name, justify="right")
     for layer, (scores, training) in enumerate(zip(scored.scores, scored.training, strict=True)):
         table.add_row(str(layer), *(f"{value:.4f}" for value in scores.values()), f"{training:.4f}")
     table.add_row("majority", *(f"{scored.majority[name]:.4f}" for name in names), "")
-    terminal.print(table)
-    terminal.print(f"written to {path}", soft_wrap=True)
+    show(table)
+    terminal.print(f"written to {path}")
