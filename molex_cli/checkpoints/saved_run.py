@@ -204,7 +204,7 @@ def _predictions(
     changed: Any = {"max_length": request.max_length} if request.max_length else {}
     train = dataclasses.replace(run.experiment.train, **changed)
     experiment = dataclasses.replace(run.experiment, task=request.task, train=train)
-    encoded = encoded_splits(experiment, run.adapted, objective, {"validation": split})["validation"]
+    encoded = encoded_splits(experiment, run.adapted.backbone, objective, {"validation": split})["validation"]
     names = request.task.metrics if scored_by is None else scored_by
     with noise:
         return objective.predictions(run.adapted, encoded, names, batch_size, run.device)

@@ -240,8 +240,8 @@ def problems(experiment: Experiment) -> Iterator[str]:
         )
     if experiment.seed < 0:
         yield f"seed must be at least 0, got {experiment.seed}"
-    num_layers = experiment.model.config.get("num_hidden_layers") or experiment.model.config.get("n_layer")
-    if isinstance(num_layers, int) and not list(experiment.method.problems()):
+    num_layers = experiment.model.num_layers()
+    if num_layers is not None and not list(experiment.method.problems()):
         yield from experiment.method.layer_problems(num_layers)
 
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib.util
+import inspect
 from pathlib import Path
+from typing import Any
 
 from molex_cli.errors import ModelError
 from molex_cli.models.settings import Model
@@ -50,9 +52,16 @@ def converted(gguf: Path, cache_dir: Path) -> Path:
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype="float32"
         )
-        model.save_pretrained(temporary)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(temporary)
+        save(model, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), temporary)
     return folder
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model with its tokenizer, which from then on gives no inputs that the model does not take."""
+    taken = inspect.signature(model.forward).parameters
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _existing(path: Path, key: str) -> Path:

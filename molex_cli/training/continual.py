@@ -14,11 +14,12 @@ from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode
 from molex_cli.data import reading
-from molex_cli.errors import TaskError
+from molex_cli.errors import ConfigError, TaskError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
 from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
+from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Predictions
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.records import Record, write_rows
@@ -28,7 +29,7 @@ from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
 from molex_cli.training.gradient_flow import GradientFlow
 from molex_cli.training.loop import Training
-from molex_cli.training.stage import Stage, started
+from molex_cli.training.stage import Stage, started, tell
 from molex_cli.training.state import TrainingState
 from molex_cli.training.summary import CollapseAlarm, Summary, checked, evaluation, mark
 
@@ -77,6 +78,7 @@ def train(experiment: Experiment, folder: Path, record: Record, sinks: Sinks, ea
     if earlier is not None:
         _restore(run, earlier)
     sinks.write(started(record, folder, run.stages, run.step, majority={}))
+    tell(sinks, run.adapted, record.data)
     for stage in run.stages[len(run.matrix) :]:
         sinks.write(Noted(message=f"stage {len(run.matrix) + 1} of {len(run.stages)}: {stage.name}"))
         training = _learn(run, stage)
@@ -123,8 +125,22 @@ def _prepared(experiment: Experiment) -> tuple[Adapted, list[str], list[Stage]]:
     if len(modes) > 1:
         raise TaskError(f"task must be answered as its stages are, got {' and '.join(sorted(modes))}")
     labels = read[first][1]
-    adapted = adapter.adapt(experiments[first], labels)
-    return adapted, labels, [Stage.of(name, each, adapted, *read[name]) for name, each in experiments.items()]
+    backbone = adapter.reader(experiments[first], labels)
+    stages = _stages(experiments, backbone, read)
+    return adapter.adapt(experiments[first], labels), labels, stages
+
+
+def _stages(experiments: dict[str, Experiment], backbone: Backbone, read: dict[str, Any]) -> list[Stage]:
+    """Return all stages, or raise ConfigError with the problems of all."""
+    stages, problems = [], []
+    for name, experiment in experiments.items():
+        try:
+            stages.append(Stage.of(name, experiment, backbone, *read[name]))
+        except ConfigError as error:
+            problems += [f"stages.{name}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return stages
 
 
 def _kind(experiment: Experiment, labels: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
 from molex_cli.training.evaluation import Scoring
 from molex_cli.training.loop import Training
-from molex_cli.training.stage import Stage, started
+from molex_cli.training.stage import Stage, started, tell
 from molex_cli.training.state import CheckpointWriter, Resumable, TrainingState
 from molex_cli.training.summary import CollapseAlarm, Summary, checked, evaluation, mark
 
@@ -50,6 +50,7 @@ def train(experiment: Experiment, folder: Path, record: Record, sinks: Sinks, ea
     if earlier is not None:
         _restore(run, earlier)
     sinks.write(started(record, folder, [run.stage], run.training.step, run.majority))
+    tell(sinks, run.adapted, record.data)
     record.evaluation = evaluation(experiment, run.adapted, run.stage.objective, sinks)
     _fit(run, sinks)
     _finish(run, sinks)
@@ -60,8 +61,8 @@ def _build(experiment: Experiment, folder: Path, record: Record) -> Run:
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
     splits, labels = reading.read(experiment.task, experiment.data_dir, experiment.train.max_rows)
+    stage = Stage.of("", experiment, adapter.reader(experiment, labels), splits, labels)
     adapted = adapter.adapt(experiment, labels)
-    stage = Stage.of("", experiment, adapted, splits, labels)
     record.data = stage.data
     plan_into(record, adapted, experiment.train.max_length)
     majority = stage.majority(experiment.task.metrics)
