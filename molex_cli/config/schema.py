@@ -74,7 +74,7 @@ class Train:
     max_grad_norm: float | None = 1.0
     """Largest gradient norm; null clips nothing."""
     max_length: int = 128
-    """Tokens of one row at most; longer rows are cut."""
+    """Tokens of one row at most; longer rows are cut, answers never."""
     max_rows: int | None = None
     """Rows of each split at most, a fixed sample; null takes all."""
     evaluate_at_start: bool = False

@@ -118,14 +118,31 @@ def _needed(prompt: list[int], answers: Sequence[list[int]]) -> int:
     return longest + 1 if len(answers) > 1 else longest + min(len(prompt), longest)
 
 
-def _too_long(needed: dict[str, int], rows: int, max_length: int) -> DataError:
-    """Return the error of rows that do not fit: how many, and what would fit them all."""
+def _too_long(needed: dict[str, int], rows: int, max_length: int) -> "AnswersTooLong":
     worst = max(needed, key=lambda example_id: needed[example_id])
     split = worst.partition(":")[0]
-    return DataError(
+    problem = (
         f"train.max_length must fit every answer beside its prompt, got {max_length}, too short for {len(needed):,} of "
-        f"{rows:,} rows of {split}; set train.max_length={needed[worst]}, which fits the longest ({worst})"
+        f"{rows:,} rows of {split}"
     )
+    return AnswersTooLong(problem, needed[worst], worst)
+
+
+class AnswersTooLong(DataError):
+    """Rows that do not fit: how many, and what would fit them all."""
+
+    def __init__(self, problem: str, fitting: int, example_id: str) -> None:
+        self.problem, self.fitting, self.example_id = problem, fitting, example_id
+        super().__init__(f"{problem}; set train.max_length={fitting}, which fits the longest ({example_id})")
+
+    def within(self, most: int | None) -> str:
+        """Return the message for a model that takes so many tokens at most."""
+        if most is None or self.fitting <= most:
+            return str(self)
+        return (
+            f"{self.problem}; the longest ({self.example_id}) needs {self.fitting}, and this model takes at most "
+            f"{most}: choose another, or shorten the row"
+        )
 
 
 def shortened(prompt: list[int], room: int) -> list[int]:

@@ -30,6 +30,7 @@ def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None
 
     Only the head's weights depend on the seed.
     """
+    _be_quiet()
     if settings.random:
         return _random(settings, outputs, seed)
     with _source(settings, cache_dir) as source:
@@ -42,6 +43,7 @@ def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None
 
 def reader(settings: Model, outputs: int | None, cache_dir: Path | None = None) -> Backbone:
     """Build the model without weights but with its tokenizer: what rows are encoded and their lengths checked with."""
+    _be_quiet()
     if settings.random:
         config = _architecture(settings, outputs)
         tokenizer = _byte_tokenizer(config)
@@ -77,11 +79,15 @@ def _head(outputs: int | None) -> dict[str, int]:
     return {} if outputs is None else {"num_labels": outputs}
 
 
+def _be_quiet() -> None:
+    """Let transformers say errors alone: what a run shows is ours to say."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
 @contextmanager
 def _source(settings: Model, cache_dir: Path | None) -> Iterator[dict[str, str]]:
     """Yield where transformers finds the model's files, and turn its complaints into one line."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     folder = local_folder(settings, cache_dir or default_cache_dir())
     online = folder is None and hub.go_offline_if_unreachable()
     try:

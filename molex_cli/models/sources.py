@@ -47,7 +47,12 @@ def converted(gguf: Path, cache_dir: Path) -> Path:
         return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(
+            f"cache_dir must be a folder that can be written to, got {cache_dir} ({error.strerror}); set cache_dir=PATH"
+        ) from None
     with folder_renamed_when_whole(folder, keep_existing=True) as temporary:
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype="float32"

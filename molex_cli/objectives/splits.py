@@ -8,6 +8,7 @@ from molex_cli.config import schema
 from molex_cli.config.task import AnswerMode, Task
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
+from molex_cli.data.prompts import AnswersTooLong
 from molex_cli.errors import ConfigError, DataError
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import implementations, not_computed
@@ -21,7 +22,8 @@ def encoded_splits(
     experiment: schema.Experiment, backbone: Backbone, objective: Objective, splits: dict[str, reading.Split]
 ) -> dict[str, Encoded]:
     """Return the splits as tokens; raise ConfigError with every length that does not fit. No weights are needed."""
-    problems = list(_position_problems(experiment, backbone, objective))
+    most, written = longest_input(backbone), _written(experiment, objective)
+    problems = list(_position_problems(experiment, most, written))
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
     encoded: dict[str, Encoded] = {}
     for name, split in splits.items():
@@ -29,6 +31,8 @@ def encoded_splits(
             encoded[name] = objective.encode(
                 split, backbone.tokenizer, experiment.train.max_length, cache_dir, training=name == "train"
             )
+        except AnswersTooLong as error:
+            problems.append(error.within(None if most is None else most - written))
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -36,10 +40,14 @@ def encoded_splits(
     return encoded
 
 
-def _position_problems(experiment: schema.Experiment, backbone: Backbone, objective: Objective) -> Iterator[str]:
+def _written(experiment: schema.Experiment, objective: Objective) -> int:
+    """Return how many tokens are generated after a prompt."""
+    return experiment.task.language.max_new_tokens if objective.answer_mode == AnswerMode.generate.name else 0
+
+
+def _position_problems(experiment: schema.Experiment, most: int | None, written: int) -> Iterator[str]:
     """Yield where the model's positions do not reach."""
-    most, max_length = longest_input(backbone), experiment.train.max_length
-    written = experiment.task.language.max_new_tokens if objective.answer_mode == AnswerMode.generate.name else 0
+    max_length = experiment.train.max_length
     if most is None or max_length + written <= most:
         return
     if max_length > most:

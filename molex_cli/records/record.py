@@ -60,7 +60,7 @@ class Record:
     flops_per_token: dict[str, float] = field(default_factory=dict)
     """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
     data: dict[str, Any] = field(default_factory=dict)
-    """By split: rows, rows used, tokens, fingerprint, source."""
+    """By split: rows, rows used, tokens, fingerprint, source; rows too long, where some were left out."""
     evaluation: dict[str, Any] = field(default_factory=dict)
     """`answer_mode`; what computed the scores, or why they are `not_computed`; `batch_size` and `order` of the rows;
     `depends_on_batch`: why predictions do, or null."""

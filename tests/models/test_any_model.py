@@ -22,6 +22,7 @@ from molex_cli.errors import ModelError
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
 from molex_cli.models.loading import load, longest_input, reader
 from molex_cli.models.settings import LAYERS, Model
+from molex_cli.models.sources import converted
 from molex_cli.models.structure import Backbone
 
 SIZES = {
@@ -111,6 +112,13 @@ def test_a_merged_decoder_generates_in_transformers(model, capsys):
     assert ("token_type_ids" in inputs) == (model == "tiny_gpt2")  # which takes them
     written = AutoModelForCausalLM.from_pretrained("merged").generate(**inputs, max_new_tokens=2)
     assert written.shape[1] > inputs["input_ids"].shape[1]
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_a_conversion(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match=r"cache_dir must be a folder that can be written to, got .*file"):
+        converted(tmp_path / "model.gguf", tmp_path / "file")
 
 
 def test_a_merged_encoder_keeps_its_token_types(capsys):

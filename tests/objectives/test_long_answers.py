@@ -47,6 +47,14 @@ def test_long_answers_elsewhere_are_named_all_at_once_before_the_model_is_loaded
     assert "too short for 1 of 301 rows of validation; set train.max_length=" in second
 
 
+def test_a_length_that_the_model_cannot_take_is_not_offered(experiment):
+    made = long_answers(experiment, train=1, validation=1)
+    made.model.config["max_position_embeddings"] = 150
+    with pytest.raises(ConfigError, match=r"needs \d+, and this model takes at most 148: choose another") as caught:
+        run(made)
+    assert "set train.max_length" not in str(caught.value)
+
+
 def long_answers(experiment, **too_long):
     """Return an experiment on 300 short answers and so many long ones in each split."""
     for name in ("train", "validation"):
