@@ -12,9 +12,9 @@ import torch
 from molex_cli.checkpoints import adapter
 from molex_cli.config import command_line, overrides
 from molex_cli.data.reading import read
-from molex_cli.models.sources import default_cache_dir
 from molex_cli.objectives import build_objective
 from molex_cli.objectives.causal_lm import generated
+from molex_cli.runtime.paths import default_cache_dir
 
 ROUNDS = 3
 

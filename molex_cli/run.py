@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 from molex_cli import records
 from molex_cli.config import schema
 from molex_cli.data import reading, same_run
-from molex_cli.data.reading import Rows
 from molex_cli.errors import RecordError
 from molex_cli.records import index
 from molex_cli.records.locks import BEGUN, RunLock, State
@@ -20,8 +20,9 @@ from molex_cli.tracking.console import Console
 from molex_cli.tracking.events import Finished, Noted
 from molex_cli.tracking.jsonl import Jsonl
 from molex_cli.tracking.sinks import Sink, Sinks
-from molex_cli.tracking.wandb import WandbSink
+from molex_cli.tracking.wandb import WandbSink, chosen_mode
 from molex_cli.training import continual, single_task, state
+from molex_cli.training.stage import Stage
 from molex_cli.training.state import TrainingState
 
 
@@ -35,22 +36,26 @@ def run(
     with distributed.destroy_at_end():
         if "WORLD_SIZE" in os.environ:  # the processes must know each other to agree on a folder
             hardware.accelerator(experiment.hardware)
-        rows = reading.read_all(experiment)  # what is wrong with them leaves no folder
-        own = lock or _acquired(experiment, rows)
+        learner = continual if experiment.stages else single_task
+        rows = reading.read_all(experiment)
+        stages = learner.prepared(experiment, rows)  # what is wrong with the rows leaves no folder
+        data = reading.about_all(rows)
+        own = lock or _acquired(experiment, data)
         if own.state is State.elsewhere:
             raise RecordError(f"{own.folder} must be this process's to work on, got another process at work there")
         if own.state is not State.ours:
             assert own.record is not None
             return own.record
         try:
-            return _run(experiment, rows, own, extra_sinks)
+            with records.told_without_room():  # not even for the record
+                return _run(experiment, learner.train, stages, data, own, extra_sinks)
         finally:
             own.release()
 
 
-def _acquired(experiment: schema.Experiment, rows: Rows) -> RunLock:
+def _acquired(experiment: schema.Experiment, data: dict[str, Any]) -> RunLock:
     """Return the same lock in all processes of a run; the first one holds it."""
-    own = same_run.acquired(experiment, rows) if distributed.rank() == 0 else None
+    own = same_run.acquired(experiment, data) if distributed.rank() == 0 else None
     shared = distributed.broadcast((own.folder, own.state, own.record) if own else None)
     if own is None:
         assert shared is not None
@@ -58,22 +63,28 @@ def _acquired(experiment: schema.Experiment, rows: Rows) -> RunLock:
     return own
 
 
-def _run(experiment: schema.Experiment, rows: Rows, lock: RunLock, extra_sinks: tuple[Sink, ...]) -> records.Record:
+def _run(
+    experiment: schema.Experiment,
+    train: Callable[..., None],
+    stages: list[Stage],
+    data: dict[str, Any],
+    lock: RunLock,
+    extra_sinks: tuple[Sink, ...],
+) -> records.Record:
     """Train in the run's folder and record how that ended."""
     folder = lock.folder
     earlier = state.load(folder)
     if earlier is not None:
         state.require_same(folder, earlier.about, state.conditions(experiment, records.environment()))
-    record = _new_record(experiment, reading.about_all(rows), _attempts(lock.record, earlier))
+    record = _new_record(experiment, data, _attempts(lock.record, earlier))
     _write(folder, record)
     sinks = Sinks([])
     try:
         sinks = _sinks(experiment, folder, record, extra_sinks, earlier.step if earlier else None)
         for line in same_run.others(experiment, folder):
             sinks.write(Noted(message=line))
-        train = continual.train if experiment.stages else single_task.train
-        with terminated_as_interrupt():
-            train(experiment, rows, folder, record, sinks, earlier)
+        with terminated_as_interrupt(), records.told_without_room():
+            train(experiment, stages, folder, record, sinks, earlier)
         record.status = "finished"
     except BaseException as error:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -136,7 +147,7 @@ def _sinks(
     if distributed.rank() > 0:
         return Sinks(extra)
     local: list[Sink] = [Console(), Jsonl(folder / "events.jsonl", experiment.log.every, keep_until), *extra]
-    if experiment.log.wandb is schema.Wandb.disabled:
+    if chosen_mode(experiment.log.wandb) == "disabled":
         return Sinks(local)
     first_try = record.attempts[0]["started"] if record.attempts else record.started
     wandb_id = hashlib.sha256(f"{folder.resolve()} {first_try}".encode()).hexdigest()[:12]

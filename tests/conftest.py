@@ -5,6 +5,9 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("FORCE_COLOR", None)  # what the shell of a tester may have set
+os.environ.pop("COLUMNS", None)
+os.environ.pop("WANDB_DISABLED", None)
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import copy

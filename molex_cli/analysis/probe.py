@@ -22,8 +22,8 @@ from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import read
 from molex_cli.errors import ConfigError, DataError, TaskError
 from molex_cli.metrics.base import compute_scores, majority_scores
-from molex_cli.models.sources import default_cache_dir
 from molex_cli.objectives.base import on, scoring_batches
+from molex_cli.runtime.paths import default_cache_dir
 
 TOKENS = ("auto", "mean", "first", "last")
 FITS = 1000  # steps of the solver at most

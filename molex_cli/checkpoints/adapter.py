@@ -17,6 +17,8 @@ from molex_cli.data.encoding import Encoded
 from molex_cli.errors import CheckpointError, ConfigError
 from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.models.loading import load as load_backbone
+from molex_cli.models.loading import reader as without_weights
+from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Objective, head_outputs
 from molex_cli.records.files import renamed_when_whole
 from molex_cli.runtime.hardware import random_stream
@@ -43,6 +45,12 @@ def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
     backbone = load_backbone(experiment.model, outputs, experiment.seed, cache_dir)
     with random_stream(experiment.seed, "adapters"):
         return experiment.method.inject(backbone)
+
+
+def reader(experiment: schema.Experiment, labels: Sequence[str]) -> Backbone:
+    """Return the experiment's model without weights, to encode and check rows with before it is loaded."""
+    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
+    return without_weights(experiment.model, head_outputs(experiment.task, experiment.model, labels), cache_dir)
 
 
 def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: list[str], step: int) -> None:

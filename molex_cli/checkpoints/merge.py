@@ -11,6 +11,7 @@ from molex_cli.checkpoints.saved_run import adapter_file
 from molex_cli.config.task import Kind
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.methods.base import Adapted
+from molex_cli.models.sources import save
 from molex_cli.runtime.hardware import Base
 
 
@@ -34,8 +35,7 @@ def merge(run: Path, which: str, output: Path) -> Saved:
     if adapted.backbone.is_language_model:
         config.use_cache = True
     with new_folder(output) as folder:
-        adapted.model.save_pretrained(folder)
-        adapted.backbone.tokenizer.save_pretrained(folder)
+        save(adapted.model, adapted.backbone.tokenizer, folder)
     return saved
 
 

@@ -128,11 +128,24 @@ def _require_plain(folder: Path, config: Mapping[str, Any]) -> None:
 def _shortest(backbone: Backbone, imported: Adapter) -> list[str]:
     """Return the shortest patterns that name just the adapted linears."""
     names = imported.settings.targets
+    _require_in_blocks(backbone, imported)
     chosen = {linear.name for linear in backbone.targets(names, str(imported.folder))}
     for patterns in ([ALL_LINEAR], sorted({name.rpartition(".")[2] for name in names})):
         if {linear.name for linear in backbone.targets(patterns)} == chosen:
             return patterns
     return names
+
+
+def _require_in_blocks(backbone: Backbone, imported: Adapter) -> None:
+    """Raise CheckpointError for what PEFT adapted and methods here do not: a pooler, as all-linear takes with BERT."""
+    inside = {linear.name for linear in backbone.linears()}
+    known = dict(backbone.model.named_modules())
+    outside = [name for name in imported.settings.targets if name not in inside and name in known]
+    if outside:
+        raise CheckpointError(
+            f"{imported.folder} must adapt linears inside the blocks alone, got {', '.join(outside)} too, which is not "
+            f"adapted here; train it with exclude_modules={json.dumps(outside)} in PEFT's LoraConfig"
+        )
 
 
 def _fill(adapted: Adapted, imported: Adapter) -> None:

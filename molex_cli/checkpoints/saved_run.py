@@ -28,6 +28,7 @@ from molex_cli.objectives import Objective, Predictions, build_objective
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
+from molex_cli.records import file_part
 from molex_cli.runtime import hardware
 
 
@@ -129,7 +130,7 @@ def scored(run: SavedRun, request: EvaluationRequest, perturbation: tuple[str, f
     }
     identity = [task.name, dict(task.where), request.split, run.file.name, perturbation, request.seed]
     identity += [dict(request.mapping), request.max_rows, request.max_length, batch_size, objective.answer_mode]
-    name = f"{task.name.replace('/', '-')}-{request.split}-{digest(identity)}"
+    name = f"{file_part(task.name)}-{request.split}-{digest(identity)}"
     folder = subfolder(run.folder, "evaluations")
     records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
     records.write_rows(folder / f"{name}-predictions.jsonl", predicted.rows)
@@ -203,7 +204,7 @@ def _predictions(
     changed: Any = {"max_length": request.max_length} if request.max_length else {}
     train = dataclasses.replace(run.experiment.train, **changed)
     experiment = dataclasses.replace(run.experiment, task=request.task, train=train)
-    encoded = encoded_splits(experiment, run.adapted, objective, {"validation": split})["validation"]
+    encoded = encoded_splits(experiment, run.adapted.backbone, objective, {"validation": split})["validation"]
     names = request.task.metrics if scored_by is None else scored_by
     with noise:
         return objective.predictions(run.adapted, encoded, names, batch_size, run.device)

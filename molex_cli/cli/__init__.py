@@ -7,7 +7,6 @@ with `parser.Parser`, prints, and returns the exit code. `SUMMARY` is read from 
 inside `main` and costs the other commands nothing. A file without `SUMMARY` is no command: others use it.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +14,9 @@ from importlib import import_module
 from molex_cli import __version__
 from molex_cli.cli import registry
 from molex_cli.errors import MolexError, nearest
+from molex_cli.records.files import told_without_room
+from molex_cli.runtime.paths import know_user
+from molex_cli.runtime.streams import safe_streams
 
 HELP = """\
 molex - trustworthy comparisons of parameter-efficient fine-tuning methods
@@ -37,6 +39,14 @@ tab completion for bash: eval "$(molex -sc install=bash)"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with safe_streams(outlive_readers=argv[:1] == ["train"]):  # a run is worth more than its console
+            return _answer(argv)
+    except BrokenPipeError:  # who read our output has left
+        return 141
+
+
+def _answer(argv: list[str]) -> int:
     if argv[:1] in (["-sc"], ["--shell-completion"]):
         from molex_cli.cli import completion
 
@@ -50,16 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = registry.module_of(argv[0])
     if module is None:
         return _complain([_no_command(argv[0])])
+    know_user()
     try:
-        code: int = import_module(module).main(argv[1:])
-        return code
+        with told_without_room():
+            code: int = import_module(module).main(argv[1:])
+            return code
     except MolexError as error:
         return _complain(str(error).splitlines())
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
 
 
 def help_text() -> str:

@@ -126,8 +126,9 @@ def _is_number(text: str) -> bool:
 
 
 def _print(arms: "list[Arm]", experiment: "Experiment", dropout: float | None, rows: int, tokens: int) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from molex_cli.runtime.terminal import show
 
     others = list(arms[0].time_ratio)
     title = f"{experiment.model.name}, {rows} x {tokens} tokens"
@@ -141,7 +142,4 @@ def _print(arms: "list[Arm]", experiment: "Experiment", dropout: float | None, r
         if arm.memory_bytes is not None:
             cells += [f"{arm.memory_bytes / 1e6:.0f}", *(f"{arm.memory_ratio[other]:.2f}" for other in others[:2])]
         table.add_row(*cells)
-    terminal = Console(highlight=False)
-    if not terminal.is_terminal:  # a file has no width to fit the table to
-        terminal.width = 120
-    terminal.print(table)
+    show(table)

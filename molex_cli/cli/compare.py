@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
 from molex_cli.errors import ConfigError
+from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.compare.table import Comparison
@@ -24,11 +25,11 @@ def main(argv: list[str]) -> int:
     from molex_cli.compare.loading import load
     from molex_cli.compare.table import compare
 
-    found = load([Path(path) for path in options.paths])
+    found = load(options.paths)
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
     if not found.runs:
-        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(options.paths)}")
+        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
     table = compare(
         found.runs, _keys(options.rows), _keys(options.cols), options.which, options.against, FAMILIES[options.adjust]
     )
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("compare", __doc__)
-    parser.add_argument("paths", nargs="+", help="folders of runs, run folders, records")
+    parser.add_argument("paths", nargs="+", type=expanded, help="folders of runs, run folders, records")
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,train.learning_rate")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
@@ -50,10 +51,10 @@ def _parser() -> Parser:
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
     parser.add_argument("--format", choices=formats.names(), default="table")
     parser.add_argument(
-        "--claims", type=Path, metavar="FILE", help="hypotheses to be judged; flags a file younger than its runs"
+        "--claims", type=expanded, metavar="FILE", help="hypotheses to be judged; flags a file younger than its runs"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")
-    parser.add_argument("--output", type=Path, help="file to write instead of standard output")
+    parser.add_argument("--html", type=expanded, metavar="FILE", help="write one self-contained page")
+    parser.add_argument("--output", type=expanded, help="file to write instead of standard output")
     return parser
 
 

@@ -1,11 +1,11 @@
 """`molex diff`: in what two runs differ, and nothing else."""
 
-from pathlib import Path
 from typing import Any
 
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.records import HOW_ONLY
+from molex_cli.runtime.paths import expanded
 
 SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
 
@@ -13,15 +13,14 @@ SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
 def main(argv: list[str]) -> int:
     """Show the differences of two runs."""
     parser = Parser("diff", __doc__)
-    parser.add_argument("runs", nargs=2, metavar="RUN", help="a run's folder or its record")
-    paths = [Path(path) for path in parser.parse(argv).runs]
-    from rich.console import Console
-    from rich.measure import Measurement
+    parser.add_argument("runs", nargs=2, type=expanded, metavar="RUN", help="a run's folder or its record")
+    paths = parser.parse(argv).runs
     from rich.table import Table
     from rich.text import Text
 
     from molex_cli.compare.arms import differing
     from molex_cli.records import flat, read_record
+    from molex_cli.runtime.terminal import show
 
     facts = [flat(_facts(read_record(path))) for path in paths]
     keys = differing(facts)
@@ -33,8 +32,7 @@ def main(argv: list[str]) -> int:
         shown.add_column(Text(name), no_wrap=True)
     for key in keys:
         shown.add_row(key, *(Text("–" if key not in each else str(each[key])) for each in facts))
-    wide = Console(width=10_000)
-    Console(width=Measurement.get(wide, wide.options, shown).maximum).print(shown)
+    show(shown)
     return 0
 
 

@@ -2,12 +2,12 @@
 
 import argparse
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
+from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import EvaluationRequest
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
-    run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
+    run = saved_run.opened(expanded(settings.run), settings.which, experiment.hardware)
     requests = _requests(settings, run.experiment, experiment, given)
     changes = settings.perturbations()
     results = [saved_run.scored(run, request, change) for request in requests for change in changes]
@@ -102,12 +102,13 @@ def _requests(settings: Settings, own: "Experiment", given: "Experiment", keys: 
 
 
 def _print(results: list[dict[str, Any]], run: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from molex_cli.runtime.terminal import Terminal, show
+
     first = results[0]
-    terminal = Console(highlight=False)
-    terminal.print(f"[bold]{run.experiment.name}[/bold], on {first['split']}", soft_wrap=True)
+    terminal = Terminal(soft_wrap=True)
+    terminal.print(f"{run.experiment.name}, on {first['split']}", style="bold")
     table = Table("task", "input", box=None, pad_edge=False)
     for name in first["scores"]:
         table.add_column(name, justify="right")
@@ -117,7 +118,7 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
         where = " ".join(result["where"].values())
         scores = (f"{result['scores'][name]:.4f}" for name in first["scores"])
         table.add_row(f"{result['task']} {where}".strip(), shown, *scores)
-    terminal.print(table)
+    show(table)
     for reason in dict.fromkeys(reason for result in results for reason in result["degenerate"]):
-        terminal.print(f"note: degenerate: {reason}", markup=False)
-    terminal.print(f"written to {run.folder}/evaluations", soft_wrap=True)
+        terminal.print(f"note: degenerate: {reason}")
+    terminal.print(f"written to {run.folder}/evaluations")

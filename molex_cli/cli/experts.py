@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.cli import experts_output
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError
+from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import SavedRun
@@ -41,14 +42,14 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("experts", __doc__)
-    parser.add_argument("runs", nargs="+", help="folders of runs")
+    parser.add_argument("runs", nargs="+", type=expanded, help="folders of runs")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which adapter of a run")
     parser.add_argument("--modules", action="store_true", help="a line for each linear instead of each layer")
     parser.add_argument("--start", action="store_true", help="also the overlap of inputs before the first step")
     parser.add_argument("--ablate", choices=("layers", "experts"), help="score each run without each of them")
-    parser.add_argument("--data-dir", help="folder with the official files (default: MOLEX_DATA)")
+    parser.add_argument("--data-dir", type=expanded, help="folder with the official files (default: MOLEX_DATA)")
     parser.add_argument("--max-rows", type=int, help="score on so many rows only")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="write heat maps there, as PNG and SVG")
+    parser.add_argument("--plots", type=expanded, metavar="DIR", help="write heat maps there, as PNG and SVG")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_renamed("--figures", "--plots")
     parser.add_renamed("--knock-out", "--ablate")
@@ -60,13 +61,13 @@ def _analyses(options: argparse.Namespace) -> list[dict[str, Any]]:
     analyses = []
     for path in options.runs:
         try:
-            analyses.append(_analysed(Path(path), options))
+            analyses.append(_analysed(path, options))
         except MolexError as error:
             if len(options.runs) == 1:
                 raise
             print(f"left out: {error}", file=sys.stderr)
     if not analyses:
-        raise ConfigError(f"runs must have experts, got none in {', '.join(options.runs)}")
+        raise ConfigError(f"runs must have experts, got none in {', '.join(map(str, options.runs))}")
     return analyses
 
 
@@ -142,7 +143,7 @@ def _ablated(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     run = _opened(folder, options)
     if run.experiment.stages:
         raise ConfigError(f"--ablate must have a run on one task, got stages in {folder.name}")
-    data_dir = options.data_dir or default_data_dir() or run.experiment.data_dir
+    data_dir = str(options.data_dir or "") or default_data_dir() or run.experiment.data_dir
     request = saved_run.EvaluationRequest(
         task=run.experiment.task, data_dir=data_dir, max_rows=options.max_rows or run.experiment.train.max_rows
     )

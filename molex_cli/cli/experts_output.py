@@ -22,16 +22,14 @@ USE = ("effective", "top1", "dead", "entropy", "logit")
 
 def print_run(analysis: dict[str, Any], options: argparse.Namespace) -> None:
     """Print a run's table, a line for each layer or linear, and what is lost without parts of it."""
-    from rich.console import Console
+    from molex_cli.runtime.terminal import Terminal, show
 
-    from molex_cli.cli.tables import show
-
-    terminal = Console(highlight=False)
-    terminal.print(f"[bold]{analysis['name']}[/bold]  {analysis['run']}", soft_wrap=True)
+    terminal = Terminal()
+    terminal.print(f"{analysis['name']}  {analysis['run']}", style="bold", soft_wrap=True)
     show(_table(analysis, per_linear=bool(options.modules and analysis["linears"])))
     if "trend" in analysis:
         trends = ", ".join(f"{MEASURES[name]} {value:+.2f}" for name, value in analysis["trend"].items())
-        terminal.print(f"Spearman's correlation with depth: {trends}", markup=False, soft_wrap=True)
+        terminal.print(f"Spearman's correlation with depth: {trends}", soft_wrap=True)
     if "ablation" in analysis:
         _print_losses(analysis["ablation"])
     terminal.print()
@@ -79,7 +77,7 @@ def _layers(analysis: dict[str, Any]) -> list[dict[str, Any]]:
 def _print_losses(ablation: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from molex_cli.cli.tables import show
+    from molex_cli.runtime.terminal import show
 
     table = Table(box=None, pad_edge=False)
     for name in ("layer", "expert", ablation["metric"], "change", "95 % over examples", "predictions changed"):
@@ -102,7 +100,7 @@ def print_together(analyses: Sequence[dict[str, Any]]) -> None:
     """Print a measure of all runs, layer by layer, side by side."""
     from rich.table import Table
 
-    from molex_cli.cli.tables import show
+    from molex_cli.runtime.terminal import show
 
     with_experts = [analysis for analysis in analyses if analysis["linears"]]
     for name in TRENDS if with_experts else ():

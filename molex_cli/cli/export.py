@@ -1,8 +1,7 @@
 """`molex export`: a LoRA run in another program's format."""
 
-from pathlib import Path
-
 from molex_cli.cli.parser import Parser
+from molex_cli.runtime.paths import expanded
 
 SUMMARY = "a LoRA run as an adapter folder that PEFT opens"
 
@@ -10,15 +9,15 @@ SUMMARY = "a LoRA run as an adapter folder that PEFT opens"
 def main(argv: list[str]) -> int:
     """Write a run's adapter as a folder that PEFT opens."""
     parser = Parser("export", __doc__)
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or an adapter file")
+    parser.add_argument("run", type=expanded, metavar="RUN", help="folder of a run, or an adapter file")
     parser.add_argument("--format", choices=["peft"], default="peft", help="peft (default)")
-    parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--output", required=True, type=expanded, metavar="DIR", help="new folder")
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
     options = parser.parse(argv)
 
     from molex_cli.checkpoints.peft_export import export
 
-    saved = export(Path(options.run), options.which, Path(options.output))
+    saved = export(options.run, options.which, options.output)
     print(f"written to {options.output}, for PeftModel.from_pretrained on {saved.experiment.model.name}")
     if saved.labels:
         print(f"its labels, in their order: {', '.join(saved.labels)}")

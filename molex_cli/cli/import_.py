@@ -1,11 +1,10 @@
 """`molex import`: a LoRA adapter that PEFT wrote, as a saved run."""
 
-from pathlib import Path
-
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError
+from molex_cli.runtime.paths import expanded
 
 SUMMARY = "a LoRA adapter that PEFT wrote, as a saved run"
 READ = ("model", "task", "data_dir", "cache_dir", "seed", "train.max_length", "train.eval_batch_size")
@@ -18,9 +17,9 @@ def main(argv: list[str]) -> int:
         __doc__,
         epilog="example: molex import DIR model=roberta_base task=glue/rte --output outputs/theirs",
     )
-    parser.add_argument("folder", metavar="DIR", help="PEFT's adapter folder")
+    parser.add_argument("folder", type=expanded, metavar="DIR", help="PEFT's adapter folder")
     parser.add_overrides("model= it was trained on, task= it answers")
-    parser.add_argument("--output", required=True, metavar="RUNDIR", help="new folder of the run")
+    parser.add_argument("--output", required=True, type=expanded, metavar="RUNDIR", help="new folder of the run")
     options = parser.parse(argv)
     wrong = [text for text in options.overrides if text.startswith(("method=", "method."))]
     if wrong:
@@ -32,8 +31,8 @@ def main(argv: list[str]) -> int:
 
     from molex_cli.checkpoints.peft_import import import_adapter, read
 
-    adapter = read(Path(options.folder))
-    method = import_adapter(adapter, experiment, Path(options.output)).method
+    adapter = read(options.folder)
+    method = import_adapter(adapter, experiment, options.output).method
     if adapter.base and adapter.base not in (experiment.model.name, experiment.model.hub):
         print(f"note: PEFT names its base as {adapter.base}; the run takes model={experiment.model.name}")
     print(f"written to {options.output}: {method.display_name} of rank {adapter.settings.rank}; molex eval run=...")

@@ -34,9 +34,9 @@ def main(argv: list[str]) -> int:
 
 
 def _print(what: str, given: list[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from molex_cli.runtime.terminal import show
 
     rows = {"tasks": _task, "methods": _method, "models": _model}
     heads = {
@@ -53,11 +53,8 @@ def _print(what: str, given: list[str]) -> None:
         try:
             table.add_row(name, *rows[what](overrides.checked(line)))
         except MolexError as error:
-            table.add_row(name, f"cannot be composed: {escape(str(error))}")
-    terminal = Console(highlight=False)
-    if not terminal.is_terminal:  # a file has no width to fit the table to
-        terminal.width = 200
-    terminal.print(table)
+            table.add_row(name, f"cannot be composed: {error}")
+    show(table)
 
 
 def _task(experiment: "Experiment") -> tuple[str, ...]:

@@ -1,8 +1,7 @@
 """`molex merge`: a run as one Hugging Face model."""
 
-from pathlib import Path
-
 from molex_cli.cli.parser import Parser
+from molex_cli.runtime.paths import expanded
 
 SUMMARY = "a run as one Hugging Face model, its updates added to the weights"
 
@@ -10,14 +9,14 @@ SUMMARY = "a run as one Hugging Face model, its updates added to the weights"
 def main(argv: list[str]) -> int:
     """Write the model with the run's updates in its weights, and its tokenizer."""
     parser = Parser("merge", __doc__)
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or an adapter file")
-    parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("run", type=expanded, metavar="RUN", help="folder of a run, or an adapter file")
+    parser.add_argument("--output", required=True, type=expanded, metavar="DIR", help="new folder")
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
     options = parser.parse(argv)
 
     from molex_cli.checkpoints.merge import merge
 
-    saved = merge(Path(options.run), options.which, Path(options.output))
+    saved = merge(options.run, options.which, options.output)
     print(
         f"written to {options.output}: {saved.experiment.model.name} with {saved.experiment.method.display_name} in it"
     )

@@ -60,11 +60,12 @@ def plan_of(experiment: "Experiment") -> "Plan":
 
 
 def _print(plan: "Plan", experiment: "Experiment") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    terminal = Console(highlight=False, soft_wrap=True)
-    terminal.print(f"[bold]{experiment.method.display_name}[/bold] on [bold]{experiment.model.name}[/bold]")
+    from molex_cli.runtime.terminal import Terminal, show
+
+    terminal = Terminal(soft_wrap=True)
+    terminal.print(f"{experiment.method.display_name} on {experiment.model.name}", style="bold")
     if plan.experts_per_layer:
         shown = " ".join(map(str, plan.experts_per_layer))
         terminal.print(f"experts per layer  {shown}  total {sum(plan.experts_per_layer)}")
@@ -75,10 +76,10 @@ def _print(plan: "Plan", experiment: "Experiment") -> None:
     for part, count in plan.parameters.items():
         name = "added (trainable without head)" if part == "added" else part
         parameters.add_row(name, f"{count:,}", f"{count / total:.3%}")
-    terminal.print(parameters)
+    show(parameters)
     flops = Table("forward FLOPs per token", box=None, pad_edge=False)
     flops.add_column("blocks", justify="right")
     flops.add_column("of base", justify="right")
     for name, value in plan.flops_per_token.items():
         flops.add_row(name, f"{value:,.0f}", f"{value / plan.flops_per_token['base']:.3f}")
-    terminal.print(flops)
+    show(flops)

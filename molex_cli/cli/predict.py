@@ -4,12 +4,12 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, DataError
+from molex_cli.runtime.paths import expanded
 
 SUMMARY = "predictions of a saved run for lines of a file or of standard input"
 
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
-    run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
+    run = saved_run.opened(expanded(settings.run), settings.which, experiment.hardware)
     rows = _rows(_lines(options.file), run.experiment.task.columns)
     for answer in saved_run.predict(run, rows) if rows else []:
         print(as_json(answer))
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
 
 def _lines(file: str) -> list[str]:
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+        text = sys.stdin.read() if file == "-" else expanded(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"--file must be a file of lines, got {file} ({error.strerror})") from None
     except UnicodeDecodeError as error:

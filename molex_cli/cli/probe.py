@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
+from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
-    run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
+    run = saved_run.opened(expanded(settings.run), settings.which, experiment.hardware)
     task = experiment.task if "task" in given else run.experiment.task
     data_dir = saved.data_dir(run.experiment, experiment, given)
     max_rows = experiment.train.max_rows
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
     path = _written(run, about)
     title = f"{run.experiment.name}, probed on {task.name}"
     if settings.plot:
-        probe.drawn(scored, task.metrics[0], title, Path(settings.plot))
+        probe.drawn(scored, task.metrics[0], title, expanded(settings.plot))
     if options.json:
         print(as_json(about))
     else:
@@ -75,27 +76,28 @@ def main(argv: list[str]) -> int:
 def _written(run: "SavedRun", about: dict[str, Any]) -> Path:
     """Write the probe into the run's folder and return the file."""
     from molex_cli.checkpoints import saved_run
-    from molex_cli.records import as_json, write_text
+    from molex_cli.records import as_json, file_part, write_text
 
     condition = saved_run.digest([run.file.name, about["max_rows"]])
-    name = f"{about['task'].replace('/', '-')}-{about['token']}-{condition}"
+    name = f"{file_part(about['task'])}-{about['token']}-{condition}"
     path = saved_run.subfolder(run.folder, "probes") / f"{name}.json"
     write_text(path, as_json(about, indent=2) + "\n")
     return path
 
 
 def _print(scored: "Probe", title: str, path: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from molex_cli.runtime.terminal import Terminal, show
+
     names = list(scored.scores[0])
-    terminal = Console(highlight=False)
-    terminal.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    terminal = Terminal(soft_wrap=True)
+    terminal.print(title, style="bold")
     table = Table("layer", box=None, pad_edge=False)
     for name in [*names, f"{names[0]} on training rows"]:
         table.add_column(name, justify="right")
     for layer, (scores, training) in enumerate(zip(scored.scores, scored.training, strict=True)):
         table.add_row(str(layer), *(f"{value:.4f}" for value in scores.values()), f"{training:.4f}")
     table.add_row("majority", *(f"{scored.majority[name]:.4f}" for name in names), "")
-    terminal.print(table)
-    terminal.print(f"written to {path}", soft_wrap=True)
+    show(table)
+    terminal.print(f"written to {path}")

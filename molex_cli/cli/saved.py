@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from molex_cli.config import command_line, overrides
-from molex_cli.config.parsing import key_of, one_line
+from molex_cli.config.parsing import home_quoted, key_of, one_line
 from molex_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str
             left.append(text)
             continue
         try:
-            OmegaConf.update(own, key, parser.parse_override(text).value())
+            OmegaConf.update(own, key, parser.parse_override(home_quoted(text)).value())
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{key} must fit its type, got {text}: {one_line(error)}") from None
     if not own.run:

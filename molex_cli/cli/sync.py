@@ -10,9 +10,11 @@ from pathlib import Path
 
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
+from molex_cli.runtime.paths import expanded
 
 SUMMARY = "send to W&B the runs that were logged offline"
 REACHABLE_SECONDS = 10.0
+OUTPUTS = [Path("outputs")]
 
 
 def main(argv: list[str]) -> int:
@@ -24,7 +26,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.tracking.wandb import has_key, server
 
     logs, running = [], 0
-    for log in _waiting([Path(path) for path in options.paths]):
+    for log in _waiting(options.paths):
         if locks.is_locked(log.parent.parent):
             running += 1
         else:
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("sync", __doc__)
-    parser.add_argument("paths", nargs="*", default=["outputs"], help="folders of runs (default: outputs)")
+    parser.add_argument("paths", nargs="*", type=expanded, default=OUTPUTS, help="folders of runs (default: outputs)")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be sent")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each run (default: 60)")
     return parser

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import METRICS
+from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.records import Record
@@ -24,9 +25,9 @@ def main(argv: list[str]) -> int:
     from molex_cli.records import read_record
     from molex_cli.tracking.wandb import has_key
 
-    runs = load([Path(path) for path in options.paths]).runs
+    runs = load(options.paths).runs
     if not runs:
-        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(options.paths)}")
+        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
     logs = [run.record.settings["log"] for run in runs]
     project = _only_value("project", options.project, [log["project"] for log in logs]) or "molex"
     entity = _only_value("entity", options.entity, [log["entity"] for log in logs])
@@ -50,7 +51,13 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("wandb-view", __doc__)
-    parser.add_argument("paths", nargs="*", default=["outputs"], help="runs that say which panels (default: outputs)")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=expanded,
+        default=[Path("outputs")],
+        help="runs that say which panels (default: outputs)",
+    )
     parser.add_argument("--project", help="W&B project (default: that of the runs)")
     parser.add_argument("--entity", help="W&B user or team (default: that of the runs, or yours)")
     parser.add_argument("--json", action="store_true", help="print the workspace instead of saving it")

@@ -171,8 +171,17 @@ def png(figure: "Figure") -> BytesIO:
 def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
     """Return an empty figure with its axes, of a size in inches."""
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-    figure = Figure(figsize=(wide, high), layout="constrained")
+    class PlainFigure(Figure):
+        """A figure in which no name is a formula: `$` is shown as it is."""
+
+        def draw(self, renderer: Any) -> None:
+            for text in self.findobj(Text):
+                text.set_parse_math(False)
+            super().draw(renderer)
+
+    figure = PlainFigure(figsize=(wide, high), layout="constrained")
     if title:
         figure.suptitle(title, fontsize=9)
     return figure, figure.add_subplot()

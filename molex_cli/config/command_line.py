@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from molex_cli.config.hydra_internals import arguments_parser
 from molex_cli.errors import ConfigError
+from molex_cli.runtime.paths import expanded
 
 OVERRIDE = re.compile(r"^(\+{0,2}|~)[A-Za-z_][\w./@-]*(=|$)")
 TAKES_VALUE = (
@@ -73,6 +74,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         line.flags += ["--config-path", str(line.config_path)]  # the last one wins
     if known.config_dir:
         line.extra_dirs.append(_folder(known.config_dir, "--config-dir"))
+        line.flags += ["--config-dir", str(line.extra_dirs[0])]
     return line
 
 
@@ -120,7 +122,7 @@ def _flag_problems(known: argparse.Namespace) -> Iterator[str]:
 
 
 def _folder(path: str, flag: str) -> Path:
-    folder = Path(path).resolve()
+    folder = expanded(path).resolve()
     if not folder.is_dir():
         raise ConfigError(f"{flag} must be a folder, got {path}")
     return folder

@@ -1,10 +1,13 @@
 """Overrides as they are typed: what can be read, and what each sets."""
 
+import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+
+HOME = re.compile(r"(?<=[=,\[:])~[^,\]}\"']*")  # a value that begins with the home folder
 
 
 def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
@@ -15,13 +18,18 @@ def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
             if "=" not in text and not text.startswith("~"):
                 problems.append(f"an argument must be key=value, got {text}")
             else:
-                found += parser.parse_overrides([text])
+                found += parser.parse_overrides([home_quoted(text)])
         except HydraException as error:
             reason = str(error).splitlines()[0]
             problems.append(
                 f"an argument must be key=value with quotes around special characters, got {text} ({reason})"
             )
     return found, problems
+
+
+def home_quoted(text: str) -> str:
+    """Return an override with quotes around values that begin with `~`, for which Hydra's grammar has no place."""
+    return HOME.sub(r'"\g<0>"', text)
 
 
 def key_of(text: str) -> str:

@@ -2,7 +2,10 @@
 
 import os
 
+from molex_cli.runtime.paths import expanded
+
 
 def default_data_dir() -> str | None:
     """Return the folder named by MOLEX_DATA, if any."""
-    return os.environ.get("MOLEX_DATA") or None
+    folder = os.environ.get("MOLEX_DATA")
+    return str(expanded(folder)) if folder else None

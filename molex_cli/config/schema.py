@@ -22,6 +22,7 @@ from molex_cli.models.settings import Model
 from molex_cli.records.locks import Resume
 from molex_cli.records.renamed import added_later, settings_of_today
 from molex_cli.runtime.hardware import Hardware
+from molex_cli.runtime.paths import expanded
 
 GROUPS = ("model", "method", "task", "hardware", "experiment")
 
@@ -152,6 +153,9 @@ def resolve(config: DictConfig) -> Experiment:
         config = OmegaConf.merge(OmegaConf.structured(Experiment), own)  # type: ignore[assignment]
     experiment = OmegaConf.to_object(config)
     assert isinstance(experiment, Experiment)
+    for name in ("data_dir", "output_dir", "cache_dir"):
+        if path := getattr(experiment, name):
+            setattr(experiment, name, str(expanded(path)))
     if found := list(_not_finite(as_data(experiment))) or list(problems(experiment)):
         raise ConfigError(found)
     return experiment
@@ -176,8 +180,8 @@ def problems(experiment: Experiment) -> Iterator[str]:
     yield from _smoothing_problems(experiment)
     if experiment.seed < 0:
         yield f"seed must be at least 0, got {experiment.seed}"
-    num_layers = experiment.model.config.get("num_hidden_layers") or experiment.model.config.get("n_layer")
-    if isinstance(num_layers, int) and not list(experiment.method.problems()):
+    num_layers = experiment.model.num_layers()
+    if num_layers is not None and not list(experiment.method.problems()):
         yield from experiment.method.layer_problems(num_layers)
 
 

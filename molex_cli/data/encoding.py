@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class Encoded:
     """Example i has the rows from groups[i] to groups[i+1]; empty where each has one."""
     cut: int | None = None
     """For language models: how many prompts were too long and lost their middle."""
+    left_out: int = 0
+    """Training rows whose answer was too long."""
 
     @property
     def lengths(self) -> list[int]:
@@ -97,11 +100,23 @@ def encode(split: Split, tokenizer: Any, max_length: int, cache_dir: Path) -> En
 
 
 def _key(split: Split, tokenizer: Any, max_length: int) -> str:
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    parts = [FORMAT, max_length, tokenizer.model_input_names, backend.to_str(), split.texts]
+    parts = [FORMAT, max_length, tokenizer.model_input_names, _identity(tokenizer), split.texts]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _identity(tokenizer: Any) -> str:
+    """Return all that decides which tokens a tokenizer gives."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+        return str(backend.to_str())
+    import transformers
+
+    with TemporaryDirectory() as folder:  # one in Python alone: its class and the files that it would be loaded from
+        tokenizer.save_pretrained(folder)
+        files = {path.name: path.read_bytes().hex() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+    return json.dumps([type(tokenizer).__name__, transformers.__version__, files])
 
 
 def _tokenised(split: Split, tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:

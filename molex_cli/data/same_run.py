@@ -1,13 +1,13 @@
 """Whether an earlier try is the run that is asked for: made from the same settings, rows, labels and base; no torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from molex_cli.config import schema
 from molex_cli.config.run_id import run_name
 from molex_cli.data import reading
-from molex_cli.data.reading import Rows
 from molex_cli.data.tables import files_of
 from molex_cli.models import sources
 from molex_cli.records import Record, locks
@@ -15,9 +15,12 @@ from molex_cli.records.locks import RunLock
 from molex_cli.records.made_from import differences, made_from, of_record
 
 
-def acquired(experiment: schema.Experiment, rows: Rows | None = None) -> RunLock:
-    """Return the run's folder, locked if there is something for us to do in it; bad rows raise before there is one."""
-    now = _made_from(experiment, rows)
+def acquired(experiment: schema.Experiment, data: Mapping[str, Any] | None = None) -> RunLock:
+    """Return the run's folder, locked if there is something for us to do in it; bad rows raise before there is one.
+
+    `data` is what the record will say of the rows, where they have been read.
+    """
+    now = _made_from(experiment, data)
     return locks.acquire(experiment.output_dir, run_name(experiment), experiment.resume, now)
 
 
@@ -49,8 +52,10 @@ def _differs(record: Record, experiment: schema.Experiment) -> list[str]:
     return differences(of_record(record), _made_from(experiment))
 
 
-def _made_from(experiment: schema.Experiment, read: Rows | None = None) -> dict[str, Any]:
+def _made_from(experiment: schema.Experiment, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
     settings = schema.as_data(experiment)
+    if data is not None:
+        return made_from(settings, data, base_of(experiment))
     rows = [settings["stages"] or settings["task"], settings["data_dir"], settings["train"]["max_rows"]]
     files = [
         (str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size)
@@ -60,7 +65,7 @@ def _made_from(experiment: schema.Experiment, read: Rows | None = None) -> dict[
     ]
     key = json.dumps([rows, files], sort_keys=True)
     if key not in _SEEN:
-        _SEEN[key] = reading.about_all(read or reading.read_all(experiment))
+        _SEEN[key] = reading.about_all(reading.read_all(experiment))
     return made_from(settings, _SEEN[key], base_of(experiment))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from molex_cli.config.task import Files, Quoting, Task
 from molex_cli.errors import DataError, nearest
 from molex_cli.models import hub
+from molex_cli.runtime.paths import expanded
 
 SPLITS = ("train", "validation")
 Mode = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
@@ -58,7 +59,7 @@ def _source(task: Task, split: str, data_dir: str | None) -> Table:
     if task.files.train:
         if not getattr(task.files, split):
             raise DataError(f"task.files.{split} must name a file, got null")
-        return _file(task, task.files, Path(getattr(task.files, split) or ""), f"task.files.{split}")
+        return _file(task, task.files, expanded(getattr(task.files, split)), f"task.files.{split}")
     official = getattr(task.official, split)
     if not (official if data_dir is not None and task.official.train else getattr(task.hub, split)):
         raise DataError(f"task={task.name} must have a {split} split, got none; choose train or validation")

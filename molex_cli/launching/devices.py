@@ -1,6 +1,6 @@
 """Devices that jobs lease from each other, whichever sweep on the machine they belong to."""
 
-import getpass
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ def lease(devices: Sequence[str], jobs_per_device: int, folder: Path | None = No
     if not devices:
         yield None
         return
-    folder = folder or Path(tempfile.gettempdir()) / f"molex-devices-{getpass.getuser()}"
+    folder = folder or Path(tempfile.gettempdir()) / f"molex-devices-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
     slots = [(device, slot) for slot in range(jobs_per_device) for device in devices]
     while True:

@@ -19,9 +19,6 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.console import Console as Terminal
-from rich.measure import Measurement
-from rich.table import Table
 
 from molex_cli import records
 from molex_cli.config import run_id
@@ -33,6 +30,7 @@ from molex_cli.launching.jobs import is_running, run_frozen, settle_abandoned, s
 from molex_cli.launching.status import JobState, Status, read_status
 from molex_cli.launching.view import View
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
+from molex_cli.runtime.terminal import Terminal, show
 
 QUEUE = "slurm"  # submitit's folder of a sweep
 QUEUE_SECONDS = 5.0
@@ -48,8 +46,8 @@ def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
     view = View(paths, [" ".join(job.values) or run_id.run_name(job.experiment) for job in jobs])
     interrupted = _run_missing([path for path in paths if not read_status(path).state.is_end], folder, settings, view)
     view.update()
-    _print_whole(view.table())
-    terminal = Terminal(highlight=False, soft_wrap=True)
+    show(view.table())
+    terminal = Terminal(soft_wrap=True)
     if any(status.state is JobState.failed and not status.ran for status in view.statuses):
         terminal.print("resume=failed tries again what failed before")
     if interrupted:
@@ -70,12 +68,6 @@ def _run_missing(jobs: Sequence[Path], folder: Path, settings: DictConfig, view:
     for job in jobs:
         settle_abandoned(job)
     return interrupted
-
-
-def _print_whole(table: Table) -> None:
-    """Print a table without cutting a line: paths are there to be copied."""
-    wide = Terminal(width=10_000)
-    Terminal(width=Measurement.get(wide, wide.options, table).maximum, soft_wrap=True).print(table)
 
 
 def _exit_code(statuses: Sequence[Status]) -> int:
@@ -126,7 +118,7 @@ def _launch(jobs: Sequence[Path], folder: Path, settings: DictConfig) -> None:
         launcher.launch([[f"job={path.resolve()}"] for path in jobs], initial_job_idx=0)
     except Exception as error:
         # A launcher gives up at the first job that it lost; the others may still run.
-        Terminal(highlight=False, soft_wrap=True).print(f"the launcher lost a job: {error}", markup=False)
+        Terminal(soft_wrap=True).print(f"the launcher lost a job: {error}")
         _wait_for_queue(folder)
 
 

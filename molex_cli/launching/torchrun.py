@@ -18,6 +18,7 @@ from molex_cli.records.locks import RunLock, State
 from molex_cli.run import run
 from molex_cli.runtime import hardware
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
+from molex_cli.runtime.streams import safe_streams
 
 JOB = ".processes.json"  # settings for the processes of a run, while it runs
 ERROR = ".error-"  # the error of a process of a run, by rank
@@ -118,4 +119,5 @@ def _is_alive(process: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    with safe_streams(outlive_readers=True):
+        sys.exit(main(Path(sys.argv[1])))

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console as Terminal
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from molex_cli.launching.status import JobState, Status, read_status, status_path
+from molex_cli.runtime.terminal import Terminal
 
 POLL_SECONDS = 0.3
 STYLES = {
@@ -29,7 +29,7 @@ class View:
 
     def __init__(self, jobs: Sequence[Path], labels: Sequence[str], terminal: Terminal | None = None) -> None:
         self._jobs, self._labels = list(jobs), list(labels)
-        self._terminal = terminal or Terminal(highlight=False, soft_wrap=True)
+        self._terminal = terminal or Terminal(soft_wrap=True)
         self.statuses = [Status() for _ in jobs]
         self._seen: dict[int, tuple[int, int]] = {}
         self._done = threading.Event()
@@ -97,7 +97,7 @@ class View:
         line = f"[{self._num_ended()}/{len(self._jobs)}] {_words(status)}  {label}"
         line += "" if status.score is None else f"  {status.metric} {status.score:.4f}"
         line += f"  {status.error}" if status.error and not succeeded else ""
-        self._terminal.print(line, markup=False, style="" if succeeded else STYLES.get(status.state, ""))
+        self._terminal.print(line, style="" if succeeded else STYLES.get(status.state, ""))
 
     def _shown(self) -> RenderableType:
         jobs = zip(self._labels, self.statuses, strict=True)

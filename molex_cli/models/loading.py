@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from molex_cli.errors import ModelError, nearest
@@ -18,9 +19,12 @@ from molex_cli.models import hub
 from molex_cli.models.adjusting import adjusted, set_dropout, with_dropout
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
 from molex_cli.models.settings import Model
-from molex_cli.models.sources import default_cache_dir, local_folder, package_folder
+from molex_cli.models.sources import local_folder, package_folder
 from molex_cli.models.structure import Backbone
 from molex_cli.runtime.hardware import random_stream
+from molex_cli.runtime.paths import default_cache_dir, expanded
+
+POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")  # as transformers names them
 
 
 def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None = None) -> Backbone:
@@ -28,26 +32,31 @@ def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None
 
     Only the head's weights depend on the seed.
     """
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    _be_quiet()
     if settings.random:
         return _random(settings, outputs, seed)
-    folder = local_folder(settings, cache_dir or default_cache_dir())
-    source = {"pretrained_model_name_or_path": str(folder or settings.hub), "revision": settings.revision or "main"}
-    online = folder is None and hub.go_offline_if_unreachable()
-    try:
+    with _source(settings, cache_dir) as source:
         tokenizer = AutoTokenizer.from_pretrained(**source)
         with random_stream(seed, "head"):
-            loaded = AutoConfig.from_pretrained(**source, **_head(outputs))
-            config = adjusted(loaded, settings, partial(_shapes, settings, outputs))
-            model, report = _auto_class(outputs).from_pretrained(
-                **source, config=config, dtype=torch.float32, output_loading_info=True
-            )
-    except (OSError, ValueError) as error:
-        raise _unloadable(settings, folder, online, error) from error
-    fresh = frozenset(report["missing_keys"])
+            model, fresh, note = _with_head(source, settings, outputs)
     set_dropout(model, settings)
-    return _prepared(Backbone(model, tokenizer, settings.name, fresh, is_language_model=outputs is None))
+    backbone = Backbone(model, tokenizer, settings.name, fresh, note, is_language_model=outputs is None)
+    return _prepared(backbone)
+
+
+def reader(settings: Model, outputs: int | None, cache_dir: Path | None = None) -> Backbone:
+    """Build the model without weights but with its tokenizer: what rows are encoded and their lengths checked with."""
+    _be_quiet()
+    if settings.random:
+        config = _architecture(settings, outputs)
+        tokenizer = _byte_tokenizer(config)
+    else:
+        with _source(settings, cache_dir) as source:
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+            config = _config(source, settings, outputs)
+    with torch.device("meta"), _possible(settings):
+        model = _auto_class(outputs).from_config(config)
+    return _prepared(Backbone(model, tokenizer, settings.name, is_language_model=outputs is None))
 
 
 def skeleton(settings: Model, outputs: int | None) -> Backbone:
@@ -73,13 +82,65 @@ def _head(outputs: int | None) -> dict[str, int]:
     return {} if outputs is None else {"num_labels": outputs}
 
 
+def _be_quiet() -> None:
+    """Let transformers say errors alone: what a run shows is ours to say."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+@contextmanager
+def _source(settings: Model, cache_dir: Path | None) -> Iterator[dict[str, str]]:
+    """Yield where transformers finds the model's files, and turn its complaints into one line."""
+    folder = local_folder(settings, cache_dir or default_cache_dir())
+    online = folder is None and hub.go_offline_if_unreachable()
+    try:
+        yield {"pretrained_model_name_or_path": str(folder or settings.hub), "revision": settings.revision or "main"}
+    except (OSError, ValueError) as error:
+        raise _unloadable(settings, folder, online, error) from error
+
+
+def _with_head(source: dict[str, str], settings: Model, outputs: int | None) -> tuple[Any, frozenset[str], str]:
+    """Return the model, the names of its fresh parameters and, where the head that it came with did not fit, a note."""
+    config = _config(source, settings, outputs)
+    model, report = _auto_class(outputs).from_pretrained(
+        **source, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    inside = f"{model.base_model_prefix}."
+    misfits = sorted(report["mismatched_keys"])  # name, shape in the files, shape in the model
+    for name, there, here in misfits:
+        if outputs is None or name.startswith(inside):
+            raise ValueError(f"{name} is {list(there)} in its files and {list(here)} by its config")
+    heads = ", ".join(f"{name} of {list(there)}" for name, there, _ in misfits)
+    note = f"the head that the model came with is left out, a fresh one of {outputs} outputs trained: {heads}"
+    return model, frozenset(report["missing_keys"]), note if misfits else ""
+
+
+def _config(source: dict[str, str], settings: Model, outputs: int | None) -> Any:
+    """Return the architecture in the model's files, changed as the settings ask."""
+    loaded = AutoConfig.from_pretrained(**source, **_head(outputs))
+    return adjusted(loaded, settings, partial(_shapes, settings, outputs))
+
+
 def longest_input(backbone: Backbone) -> int | None:
-    """Return the most tokens that the model has positions for, if there is a limit."""
+    """Return the most tokens that the model has positions for, if there is a limit.
+
+    A table of positions is one; in a table with a padding row the positions begin after it. Rotated positions have
+    what the config states, relative ones none.
+    """
     config = backbone.model.config
-    limit = getattr(config, "max_position_embeddings", None)
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):  # their positions start after the padding id
-        limit -= config.pad_token_id + 1
-    return limit if isinstance(limit, int) and limit > 0 else None
+    stated = getattr(config, "max_position_embeddings", None)
+    limits = [stated] if isinstance(stated, int) and stated > 0 else []
+    tables = [
+        module
+        for name, module in backbone.model.named_modules()
+        if name.rpartition(".")[2] in POSITION_TABLES and isinstance(module, nn.Embedding)
+    ]
+    if not tables and getattr(config, "relative_attention", False):
+        return None
+    for table in tables:
+        before = getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1)
+        limits.append(table.num_embeddings - before)
+    return min(limits, default=None)
 
 
 def _random(settings: Model, outputs: int | None, seed: int) -> Backbone:
@@ -91,8 +152,11 @@ def _random(settings: Model, outputs: int | None, seed: int) -> Backbone:
             model = _auto_class(outputs).from_config(config)
         model.base_model.load_state_dict(base.base_model.state_dict())
     set_dropout(model, settings)
-    tokenizer = byte_tokenizer(getattr(config, "max_position_embeddings", 512))
-    return _prepared(Backbone(model, tokenizer, settings.name, is_language_model=outputs is None))
+    return _prepared(Backbone(model, _byte_tokenizer(config), settings.name, is_language_model=outputs is None))
+
+
+def _byte_tokenizer(config: Any) -> Any:
+    return byte_tokenizer(getattr(config, "max_position_embeddings", 512))
 
 
 def _shapes(settings: Model, outputs: int | None, config: Any) -> dict[str, Any]:
@@ -119,7 +183,7 @@ def _architecture(settings: Model, outputs: int | None) -> Any:
             values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values
         with _possible(settings):
             return with_dropout(AutoConfig.for_model(model_type, **_head(outputs), **values), settings)
-    folder = settings.folder or (package_folder(settings) if settings.package else None)
+    folder = expanded(settings.folder) if settings.folder else package_folder(settings) if settings.package else None
     if folder is None:
         hub.go_offline_if_unreachable()
     try:

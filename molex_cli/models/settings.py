@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # names of one setting in text models' configs
+
 
 @dataclass(kw_only=True)
 class Model:
@@ -33,6 +35,11 @@ class Model:
     """Every dropout probability of the model itself; null leaves those of its config."""
     learning_rate_scale: float = 1.0
     """Multiplies the method's recommended learning rate: small models take larger ones."""
+
+    def num_layers(self) -> int | None:
+        """Return the number of layers as far as the settings tell, under whichever name the family has for it."""
+        given = (self.config[name] for name in LAYERS if name in self.config)
+        return next((number for number in given if isinstance(number, int)), None)
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""

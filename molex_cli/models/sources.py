@@ -2,26 +2,23 @@
 
 import hashlib
 import importlib.util
-import os
+import inspect
 from pathlib import Path
+from typing import Any
 
 from molex_cli.errors import ModelError
 from molex_cli.models.settings import Model
 from molex_cli.records.files import folder_renamed_when_whole
+from molex_cli.runtime.paths import expanded
 
 MODEL_FILES = (".json", ".safetensors", ".bin", ".gguf", ".txt", ".model")
 END_BYTES = 2**20
 
 
-def default_cache_dir() -> Path:
-    """Return the folder for converted models and tokenised rows: MOLEX_CACHE or ~/.cache/molex."""
-    return Path(os.environ.get("MOLEX_CACHE") or Path.home() / ".cache" / "molex")
-
-
 def local_folder(settings: Model, cache_dir: Path) -> Path | None:
     """Return the local folder of the model's files; None when they come from the hub or are random."""
     if settings.folder:
-        folder, key = Path(settings.folder).expanduser(), "model.folder"
+        folder, key = expanded(settings.folder), "model.folder"
     elif settings.package:
         folder, key = package_folder(settings), "model.package"
     else:
@@ -75,14 +72,26 @@ def converted(gguf: Path, cache_dir: Path) -> Path:
         return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(
+            f"cache_dir must be a folder that can be written to, got {cache_dir} ({error.strerror}); set cache_dir=PATH"
+        ) from None
     with folder_renamed_when_whole(folder, keep_existing=True) as temporary:
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype="float32"
         )
-        model.save_pretrained(temporary)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(temporary)
+        save(model, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), temporary)
     return folder
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model with its tokenizer, which from then on gives no inputs that the model does not take."""
+    taken = inspect.signature(model.forward).parameters
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _existing(path: Path, key: str) -> Path:

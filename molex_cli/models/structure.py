@@ -55,6 +55,8 @@ class Backbone:
     name: str = ""
     fresh: frozenset[str] = frozenset()
     """Names of parameters of the base model that no checkpoint gave: they train with the head."""
+    note: str = ""
+    """What its user should know of how it was loaded."""
     is_language_model: bool = False
     """Whether it predicts tokens; its output layer is part of what was pretrained."""
     blocks_name: str = field(init=False)

@@ -55,6 +55,7 @@ class CausalLM:
             max_length,
             every_answer=likelihood and not training,
             end=not likelihood,
+            may_leave_out=training,
         )
 
     def batch(self, encoded: Encoded, examples: Sequence[int], pad_id: int, pad_to: int | None) -> Batch:

@@ -1,5 +1,6 @@
 """The splits of a task as tokens, and what a record keeps of them and of how they are scored."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,33 +8,65 @@ from molex_cli.config import schema
 from molex_cli.config.task import AnswerMode, Task
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import ConfigError
+from molex_cli.data.prompts import AnswersTooLong
+from molex_cli.errors import ConfigError, DataError
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import implementations, not_computed
 from molex_cli.models.loading import longest_input
-from molex_cli.models.sources import default_cache_dir
+from molex_cli.models.structure import Backbone
 from molex_cli.objectives.base import Objective
+from molex_cli.runtime.paths import default_cache_dir
 
 
 def encoded_splits(
-    experiment: schema.Experiment, adapted: Adapted, objective: Objective, splits: dict[str, reading.Split]
+    experiment: schema.Experiment, backbone: Backbone, objective: Objective, splits: dict[str, reading.Split]
 ) -> dict[str, Encoded]:
-    """Return the splits as tokens; raise ConfigError where the model's positions do not reach."""
-    most, max_length = longest_input(adapted.backbone), experiment.train.max_length
-    if most is not None and max_length > most:
-        raise ConfigError(f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}")
-    written = experiment.task.language.max_new_tokens if objective.answer_mode == AnswerMode.generate.name else 0
-    if most is not None and max_length + written > most:
-        raise ConfigError(
+    """Return the splits as tokens; raise ConfigError with every length that does not fit. No weights are needed."""
+    most, written = longest_input(backbone), _written(experiment, objective)
+    problems = list(_position_problems(experiment, most, written))
+    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
+    encoded: dict[str, Encoded] = {}
+    for name, split in splits.items():
+        try:
+            encoded[name] = objective.encode(
+                split, backbone.tokenizer, experiment.train.max_length, cache_dir, training=name == "train"
+            )
+        except AnswersTooLong as error:
+            problems.append(error.within(None if most is None else most - written))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(problems)
+    return encoded
+
+
+def _written(experiment: schema.Experiment, objective: Objective) -> int:
+    """Return how many tokens are generated after a prompt."""
+    return experiment.task.language.max_new_tokens if objective.answer_mode == AnswerMode.generate.name else 0
+
+
+def _position_problems(experiment: schema.Experiment, most: int | None, written: int) -> Iterator[str]:
+    """Yield where the model's positions do not reach."""
+    max_length = experiment.train.max_length
+    if most is None or max_length + written <= most:
+        return
+    if max_length > most:
+        yield f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}"
+    else:
+        yield (
             f"train.max_length and task.language.max_new_tokens must fit {experiment.model.name} together, at most "
             f"{most}, got {max_length} and {written}"
         )
-    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
-    tokenizer = adapted.backbone.tokenizer
-    return {
-        name: objective.encode(split, tokenizer, max_length, cache_dir, training=name == "train")
-        for name, split in splits.items()
-    }
+
+
+def notes(data: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what a user should know of the rows that a record tells of: training rows that were left out."""
+    return [
+        f"{about['rows_too_long']:,} of {about['rows_used'] + about['rows_too_long']:,} rows of {split} are left out: "
+        "train.max_length is too short for their answers"
+        for split, about in data.items()
+        if about.get("rows_too_long")
+    ]
 
 
 def how_scored(task: Task, adapted: Adapted, objective: Objective, batch_size: int) -> dict[str, Any]:
@@ -53,6 +86,8 @@ def about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:
     """Return what the record keeps of a split."""
     return {
         **split.about(),
+        "rows_used": len(encoded.ids),
         "tokens": int(encoded.offsets[-1]),
         **({} if encoded.cut is None else {"prompts_cut": encoded.cut}),
+        **({"rows_too_long": encoded.left_out} if encoded.left_out else {}),
     }

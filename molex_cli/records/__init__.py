@@ -4,7 +4,17 @@ A run's folder holds record.json (`Record`), events.jsonl, predictions-last.json
 predictions-best.jsonl, and adapter-last.safetensors and adapter-best.safetensors.
 """
 
-from molex_cli.records.files import as_json, lines_of, read_rows, unwritable, write_rows, write_text
+from molex_cli.records.files import (
+    as_json,
+    file_part,
+    lines_of,
+    no_room,
+    read_rows,
+    told_without_room,
+    unwritable,
+    write_rows,
+    write_text,
+)
 from molex_cli.records.record import (
     HOW_ONLY,
     NOT_IN_VARIANT,
@@ -30,11 +40,14 @@ __all__ = [
     "correctness",
     "environment",
     "error_of",
+    "file_part",
     "flat",
     "identity_of",
     "lines_of",
+    "no_room",
     "read_record",
     "read_rows",
+    "told_without_room",
     "unwritable",
     "variant_id",
     "write_record",

@@ -25,6 +25,7 @@ from molex_cli.records.made_from import differences, of_record
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
 BEGUN = ".begun.json"  # what a run is made from, until its record says it
+MOST_CHARACTERS = 200  # of a folder's name; file systems take 255, and other files are named after it
 
 
 class Resume(Enum):
@@ -191,7 +192,10 @@ def record_of(folder: Path) -> Record | None:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    """Return the name of a run's folder; of a long one the start goes, not the variant and the seed at its end."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    start, *end = slug.rsplit("-", 2)
+    return "-".join([start[: MOST_CHARACTERS - sum(len(part) + 1 for part in end)], *end])
 
 
 def _same_try(output_dir: str, slug: str, now: Mapping[str, Any], wait: float) -> Path | None:

@@ -60,7 +60,7 @@ class Record:
     flops_per_token: dict[str, float] = field(default_factory=dict)
     """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
     data: dict[str, Any] = field(default_factory=dict)
-    """By split: rows, rows used, tokens, fingerprint, labels, source."""
+    """By split: rows, rows used, tokens, fingerprint, labels, source; rows too long, where some were left out."""
     base: dict[str, Any] = field(default_factory=dict)
     """`fingerprint` of the base model's files; none of models from the hub and of random weights."""
     evaluation: dict[str, Any] = field(default_factory=dict)

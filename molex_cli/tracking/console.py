@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from molex_cli.runtime.terminal import Terminal
 from molex_cli.tracking.events import Evaluated, Event, Finished, Noted, Started, Step
 
 PLAIN_LINES = 10  # lines of steps that a run without a terminal prints
@@ -14,7 +15,7 @@ class Console:
     """Shows what a run does to the person who started it."""
 
     def __init__(self, terminal: Terminal | None = None) -> None:
-        self._terminal = terminal or Terminal(highlight=False, soft_wrap=True)
+        self._terminal = terminal or Terminal(soft_wrap=True)
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._total = 0
@@ -32,7 +33,7 @@ class Console:
             case Evaluated():
                 self._evaluated(event)
             case Noted():
-                self._terminal.print(f"note: {event.message}", markup=False)
+                self._terminal.print(f"note: {event.message}")
             case Finished():
                 self.close()
                 self._finished(event)
@@ -46,7 +47,7 @@ class Console:
     def _start(self, event: Started) -> None:
         say = self._terminal.print
         counts = event.parameters
-        say(f"[bold]{event.name}[/bold]  seed {event.seed}  variant {event.variant}")
+        say(Text.assemble((event.name, "bold"), f"  seed {event.seed}  variant {event.variant}"))
         if event.experts_per_layer:
             experts = " ".join(map(str, event.experts_per_layer))
             say(f"experts per layer  {experts}  total {sum(event.experts_per_layer)}")
@@ -57,10 +58,12 @@ class Console:
         self._total = event.total_steps
         if self._terminal.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.fields[epoch]}"),
+                TextColumn("{task.fields[epoch]}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]}  {task.fields[score]}  {task.fields[rate]} tokens/s"),
+                TextColumn(
+                    "loss {task.fields[loss]}  {task.fields[score]}  {task.fields[rate]} tokens/s", markup=False
+                ),
                 TimeRemainingColumn(),
                 console=self._terminal,
             )
@@ -84,9 +87,8 @@ class Console:
     def _evaluated(self, event: Evaluated) -> None:
         self._score = "  ".join(f"{name} {value:.4f}" for name, value in event.scores.items())
         best = "  best so far" if event.best else ""
-        self._terminal.print(
-            f"epoch {event.epoch:.2f}  {event.split} loss {event.loss:.4f}  [bold]{self._score}[/bold]{best}"
-        )
+        loss = f"epoch {event.epoch:.2f}  {event.split} loss {event.loss:.4f}  "
+        self._terminal.print(Text.assemble(loss, (self._score, "bold"), best))
 
     def _finished(self, event: Finished) -> None:
         say = self._terminal.print
@@ -94,7 +96,7 @@ class Console:
             for name, value in event.scores["last"]["scores"].items():
                 best, floor = event.scores["best"]["scores"][name], event.scores["majority"].get(name)
                 baseline = "" if floor is None else f"  majority baseline {floor:.4f}"
-                say(f"[bold]{name} {value:.4f}[/bold] at the end  best {best:.4f}{baseline}")
+                say(Text.assemble((f"{name} {value:.4f}", "bold"), f" at the end  best {best:.4f}{baseline}"))
         if event.error and event.status != "interrupted":
-            say(f"failed: {event.error}", markup=False)
-        say(f"{event.status}  {event.folder}/record.json", markup=False)
+            say(f"failed: {event.error}")
+        say(f"{event.status}  {event.folder}/record.json")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from molex_cli.records import as_json, lines_of, write_text
+from molex_cli.records import as_json, lines_of, no_room, write_text
 from molex_cli.tracking.events import Event, Step
 
 
@@ -15,19 +15,29 @@ class Jsonl:
         """Open the file; what an earlier try of the run did after step `keep_until` is done and written again."""
         if path.exists():
             write_text(path, "".join(_until(path, keep_until)))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._waiting = b""
         self._every = every
 
     def write(self, event: Event) -> None:
         """Append the event; of the steps only every so many."""
         if isinstance(event, Step) and event.step % self._every:
             return
-        self._file.write(as_json(event.as_dict()) + "\n")
-        self._file.flush()
+        self._waiting += (as_json(event.as_dict()) + "\n").encode()
+        try:
+            self._write_waiting()
+        except OSError as error:
+            if not no_room(error):
+                raise  # else it is written with a later event, if there is room then
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, with all written that found no room before."""
+        with self._file:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
 
 
 def _until(path: Path, step: int | None) -> Iterator[str]:

@@ -17,6 +17,7 @@ from molex_cli.tracking.events import Evaluated, Event, Finished, Started, Step
 NOT_SENT = "not-sent"  # a file beside a run's W&B log until the server has all of it
 TABLE_ROWS = 10_000
 RETRY_SECONDS = 0.5
+TRUE = ("1", "t", "true", "y", "yes", "on")  # what W&B takes for true in its environment, in any case
 
 
 class WandbSink:
@@ -73,7 +74,7 @@ class WandbSink:
             "project": self._settings.project,
             "entity": self._settings.entity,
             "dir": str(self._folder),
-            "name": f"{event.name} s{event.seed}",
+            "name": f"{event.name} s{event.seed}"[-128:],
             "id": self._run_id,
             "resume": "allow",
             "group": event.variant,
@@ -134,9 +135,11 @@ class WandbSink:
 
 
 def chosen_mode(setting: Wandb) -> str:
-    """Return W&B's mode: `auto` is online when an API key is known, else offline."""
+    """Return W&B's mode: `auto` is what its environment says, else online when an API key is known, else offline."""
     if setting is not Wandb.auto:
         return setting.name
+    if os.environ.get("WANDB_DISABLED", "").lower() in TRUE:
+        return "disabled"
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
     return "online" if has_key() else "offline"

@@ -14,11 +14,12 @@ from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode
 from molex_cli.data.reading import Rows
-from molex_cli.errors import TaskError
+from molex_cli.errors import ConfigError, TaskError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
 from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
+from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Predictions
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.records import Record, write_rows
@@ -28,7 +29,7 @@ from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
 from molex_cli.training.gradient_flow import GradientFlow
 from molex_cli.training.loop import Training
-from molex_cli.training.stage import Stage, started
+from molex_cli.training.stage import Stage, started, tell
 from molex_cli.training.state import TrainingState
 from molex_cli.training.summary import CollapseAlarm, Summary, checked, evaluation, mark
 
@@ -69,17 +70,23 @@ class Sequential:
 
 
 def train(
-    experiment: Experiment, rows: Rows, folder: Path, record: Record, sinks: Sinks, earlier: TrainingState | None
+    experiment: Experiment,
+    stages: list[Stage],
+    folder: Path,
+    record: Record,
+    sinks: Sinks,
+    earlier: TrainingState | None,
 ) -> None:
     """Learn the stages in order and fill the record: the matrix, OP, PD and BWT.
 
     A run resumes after the last stage that was learned whole.
     """
-    run = _build(experiment, rows, folder, record, sinks)
+    run = _build(experiment, stages, folder, record, sinks)
     if earlier is not None:
         _restore(run, earlier)
     sinks.write(started(record, folder, run.stages, run.step, majority={}))
     run.summary.note_unreached(run.stages, sinks)
+    tell(sinks, run.adapted, record.data)
     for stage in run.stages[len(run.matrix) :]:
         sinks.write(Noted(message=f"stage {len(run.matrix) + 1} of {len(run.stages)}: {stage.name}"))
         training = _learn(run, stage)
@@ -88,11 +95,12 @@ def train(
     _finish(run)
 
 
-def _build(experiment: Experiment, rows: Rows, folder: Path, record: Record, sinks: Sinks) -> Sequential:
+def _build(experiment: Experiment, stages: list[Stage], folder: Path, record: Record, sinks: Sinks) -> Sequential:
     """Load the model that learns them all."""
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
-    adapted, labels, stages = _prepared(experiment, rows)
+    labels = stages[0].labels
+    adapted = adapter.adapt(stages[0].experiment, labels)
     record.data = {split: about for stage in stages for split, about in stage.data.items()}
     plan_into(record, adapted, experiment.train.max_length)
     record.evaluation = evaluation(stages[0].experiment, adapted, stages[0].objective, sinks)
@@ -113,8 +121,8 @@ def _build(experiment: Experiment, rows: Rows, folder: Path, record: Record, sin
     )
 
 
-def _prepared(experiment: Experiment, rows: Rows) -> tuple[Adapted, list[str], list[Stage]]:
-    """Return the model with the first stage's head, its labels, and all stages, which must be of one kind."""
+def prepared(experiment: Experiment, rows: Rows) -> list[Stage]:
+    """Return all stages, which must be of one kind; raise with all that is wrong with their rows."""
     experiments = {name: dataclasses.replace(experiment, task=task) for name, task in experiment.stages.items()}
     first = next(iter(experiments))
     kinds = {name: _kind(each, rows[name][1]) for name, each in experiments.items()}
@@ -124,9 +132,20 @@ def _prepared(experiment: Experiment, rows: Rows) -> tuple[Adapted, list[str], l
     modes = {f"{each.task.kind.name} by {_mode(each).name}" for each in (experiment, experiments[first])}
     if len(modes) > 1:
         raise TaskError(f"task must be answered as its stages are, got {' and '.join(sorted(modes))}")
-    labels = rows[first][1]
-    adapted = adapter.adapt(experiments[first], labels)
-    return adapted, labels, [Stage.of(name, each, adapted, *rows[name]) for name, each in experiments.items()]
+    return _encoded(experiments, adapter.reader(experiments[first], rows[first][1]), rows)
+
+
+def _encoded(experiments: dict[str, Experiment], backbone: Backbone, rows: Rows) -> list[Stage]:
+    """Return all stages, or raise ConfigError with the problems of all."""
+    stages, problems = [], []
+    for name, experiment in experiments.items():
+        try:
+            stages.append(Stage.of(name, experiment, backbone, *rows[name]))
+        except ConfigError as error:
+            problems += [f"stages.{name}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return stages
 
 
 def _kind(experiment: Experiment, labels: Sequence[str]) -> str:

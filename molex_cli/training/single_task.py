@@ -16,7 +16,7 @@ from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
 from molex_cli.training.evaluation import Scoring
 from molex_cli.training.loop import Training
-from molex_cli.training.stage import Stage, started
+from molex_cli.training.stage import Stage, started, tell
 from molex_cli.training.state import CheckpointWriter, Resumable, TrainingState
 from molex_cli.training.summary import CollapseAlarm, Summary, checked, evaluation, mark
 
@@ -44,27 +44,37 @@ class Run:
     """What must be the same when the run resumes."""
 
 
+def prepared(experiment: Experiment, rows: Rows) -> list[Stage]:
+    """Return the task as the one stage of the run; raise with all that is wrong with its rows."""
+    ((splits, labels),) = rows.values()
+    return [Stage.of("", experiment, adapter.reader(experiment, labels), splits, labels)]
+
+
 def train(
-    experiment: Experiment, rows: Rows, folder: Path, record: Record, sinks: Sinks, earlier: TrainingState | None
+    experiment: Experiment,
+    stages: list[Stage],
+    folder: Path,
+    record: Record,
+    sinks: Sinks,
+    earlier: TrainingState | None,
 ) -> None:
     """Train and score the experiment and fill its record."""
-    run = _build(experiment, rows, folder, record)
+    run = _build(experiment, stages[0], folder, record)
     if earlier is not None:
         _restore(run, earlier)
     sinks.write(started(record, folder, [run.stage], run.training.step, run.majority))
     run.summary.note_unreached([run.stage], sinks)
+    tell(sinks, run.adapted, record.data)
     record.evaluation = evaluation(experiment, run.adapted, run.stage.objective, sinks)
     _fit(run, sinks)
     _finish(run, sinks)
 
 
-def _build(experiment: Experiment, rows: Rows, folder: Path, record: Record) -> Run:
+def _build(experiment: Experiment, stage: Stage, folder: Path, record: Record) -> Run:
     """Put the method into the model and the model onto its device."""
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
-    ((splits, labels),) = rows.values()
-    adapted = adapter.adapt(experiment, labels)
-    stage = Stage.of("", experiment, adapted, splits, labels)
+    adapted = adapter.adapt(experiment, stage.labels)
     record.data = stage.data
     plan_into(record, adapted, experiment.train.max_length)
     majority = stage.majority(experiment.task.metrics)
@@ -75,7 +85,7 @@ def _build(experiment: Experiment, rows: Rows, folder: Path, record: Record) -> 
         record=record,
         accelerator=accelerator,
         adapted=adapted,
-        labels=labels,
+        labels=stage.labels,
         stage=stage,
         majority=majority,
         training=Training.of(adapted, experiment.train, experiment.learning_rate),

@@ -10,10 +10,12 @@ from molex_cli.config.schema import Experiment
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
+from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Objective, build_objective
-from molex_cli.objectives.splits import about, encoded_splits
+from molex_cli.objectives.splits import about, encoded_splits, notes
 from molex_cli.records import Record
-from molex_cli.tracking.events import Started, Step
+from molex_cli.tracking.events import Noted, Started, Step
+from molex_cli.tracking.sinks import Sinks
 from molex_cli.training.loop import Schedule, Training, steps
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Stage:
     """Empty where a run has no stages."""
     experiment: Experiment
     """The run's, with this stage's task."""
+    labels: list[str]
     objective: Objective
     encoded: dict[str, Encoded]
     schedule: Schedule
@@ -36,15 +39,15 @@ class Stage:
 
     @classmethod
     def of(
-        cls, name: str, experiment: Experiment, adapted: Adapted, splits: dict[str, Split], labels: Sequence[str]
+        cls, name: str, experiment: Experiment, backbone: Backbone, splits: dict[str, Split], labels: Sequence[str]
     ) -> "Stage":
-        """Encode the splits of an experiment's task for its model."""
+        """Encode the splits of an experiment's task for its model, of which no weights are needed."""
         objective = build_objective(experiment.task, experiment.model, labels, experiment.train.label_smoothing)
-        encoded = encoded_splits(experiment, adapted, objective, splits)
-        schedule = Schedule.of(experiment.train, len(splits["train"].ids))
+        encoded = encoded_splits(experiment, backbone, objective, splits)
+        schedule = Schedule.of(experiment.train, len(encoded["train"].ids))
         prefix = f"{name}/" if name else ""
         data = {f"{prefix}{split}": about(rows, encoded[split]) for split, rows in splits.items()}
-        return cls(name, experiment, objective, encoded, schedule, data)
+        return cls(name, experiment, list(labels), objective, encoded, schedule, data)
 
     def steps(self, training: Training, accelerator: "Accelerator") -> Iterator[Step]:
         """Train on the stage's rows and yield each step."""
@@ -92,3 +95,9 @@ def started(
         settings=record.settings,
         first_step=first_step,
     )
+
+
+def tell(sinks: Sinks, adapted: Adapted, data: dict[str, Any]) -> None:
+    """Note what was left out: rows that are too long, or the head that the model came with."""
+    for message in (*filter(None, [adapted.backbone.note]), *notes(data)):
+        sinks.write(Noted(message=message))

@@ -188,6 +188,11 @@ def test_an_imported_run_needs_no_peft_and_a_comparison_passes_it_over_with_a_li
         ({"alpha_pattern": {"query": 2}}, 'got alpha_pattern={"query": 2}'),
         ({"bias": "all"}, 'got bias="all"'),
         ({"init_lora_weights": "pissa"}, 'got init_lora_weights="pissa"'),
+        (
+            {"target_modules": "all-linear"},
+            "inside the blocks alone, got bert.pooler.dense too, which is not adapted here; train it with "
+            'exclude_modules=["bert.pooler.dense"] in PEFT\'s LoraConfig',
+        ),
         ({"modules_to_save": ["word_embeddings"]}, "word_embeddings.weight too, which LoRA here does not train"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -90,3 +90,10 @@ def test_matplotlib_waits_until_something_is_drawn_and_pyplot_is_never_used():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_name_with_dollars_is_no_formula():
+    """A single brace or underscore behind two dollars would raise."""
+    drawn = plots.heat_map("a $x_$ {", ["$y_$"], [[0.5]])
+    assert plots.png(drawn).getvalue()
+    assert "$x_$" in svg.inline(drawn, "name", "p-")

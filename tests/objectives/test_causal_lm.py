@@ -156,8 +156,9 @@ def test_a_prompt_that_is_too_long_loses_its_middle_and_never_its_answer(experim
     assert tokenizer.decode(encoded.row(0)[0]) == "<s>016789 yes</s>"
     assert encoded.starts.tolist() == [7]
     assert encoded.cut == 1
-    with pytest.raises(DataError, match=r"max_length must fit an answer of 5 tokens beside its prompt \(train:0\)"):
+    with pytest.raises(DataError, match=r"must fit every answer .* got 5, .* set train.max_length=6, .*train:0"):
         encode_questions(asked, split, tokenizer, 5, every_answer=False, end=True)
+    encode_questions(asked, split, tokenizer, 6, every_answer=False, end=True)
 
 
 @pytest.mark.parametrize("max_length", [96, 200])

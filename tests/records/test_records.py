@@ -128,3 +128,19 @@ def test_every_run_is_in_the_index(experiment):
     found, _ = index.read(Path("outputs"))
     (only,) = found.values()
     assert (only.status, only.scores, only.routing) == ("finished", made.scores, {})
+
+
+def test_a_long_name_is_cut_before_variant_and_seed_and_a_short_one_stays():
+    def name(task):
+        return f"{task}-lora-tiny_bert-0123456789ab-s0"
+
+    for task in ("t" * 300, "ö" * 230):
+        folder = locks.acquire("outputs", name(task), Resume.missing).folder
+        assert len(folder.name) <= 200
+        assert folder.name.endswith("-0123456789ab-s0")
+    assert locks.acquire("outputs", name("short"), Resume.missing).folder.name == name("short")
+
+
+def test_a_part_of_a_file_name_is_short_in_bytes_and_without_slashes():
+    assert records.file_part("glue/rte") == "glue-rte"
+    assert len(records.file_part("ö" * 230).encode()) == 150

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import wandb
@@ -12,9 +13,10 @@ from support.runs import interrupted
 from wandb_server import ENTITY, Server
 
 from molex_cli.cli import main
+from molex_cli.config.schema import Wandb
 from molex_cli.records import flat
 from molex_cli.run import run
-from molex_cli.tracking.wandb import NOT_SENT, _flat_routing
+from molex_cli.tracking.wandb import NOT_SENT, _flat_routing, chosen_mode
 
 SMOKE = ["experiment=smoke", "hardware.threads=1", "log.wandb=online"]
 LATER = ["train.max_steps=6", "checkpoint_every=2"]
@@ -229,3 +231,20 @@ def test_wandb_gets_usage_entropy_and_margin_of_each_layer():
         "routing/layer_1/entropy": 0.5,
         "routing/layer_1/margin": 0.1,
     }
+
+
+@pytest.mark.parametrize("variable", ["WANDB_DISABLED=1", "WANDB_DISABLED=Yes", "WANDB_MODE=disabled"])
+def test_an_environment_that_disables_wandb_is_heard(variable, experiment, monkeypatch):
+    name, _, value = variable.partition("=")
+    monkeypatch.setenv(name, value)
+    record = run(experiment("method=head", "train.max_steps=1", "log.wandb=auto"))
+    assert record.status == "finished"
+    assert not list(Path("outputs").glob("*/wandb"))
+
+
+def test_a_setting_goes_before_the_environment_and_false_disables_nothing(monkeypatch):
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert chosen_mode(Wandb.offline) == "offline"
+    monkeypatch.setenv("WANDB_DISABLED", "false")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert chosen_mode(Wandb.auto) == "offline"

@@ -7,6 +7,7 @@ from molex_cli.compare.layout import CellText, Report, matrix
 LATEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "[": "{[}", "]": "{]}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "°": r"$^\circ$", "†": r"$^\dagger$",
     "‡": r"$^\ddagger$", "ᵖ": r"$^{\mathrm{p}}$", "▽": r"$\triangledown$", "Δ": r"$\Delta$", "⋈": r"$\bowtie$",
     "□": r"$\square$", "◇": r"$\lozenge$", "α": r"$\alpha$",

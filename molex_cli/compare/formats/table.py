@@ -7,9 +7,10 @@ WIDE = 10_000  # columns: a cell that is cut is worth nothing
 
 def text(report: Report) -> str:
     """Return the table with the notes under it; with styles if it goes to a terminal."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from molex_cli.runtime.terminal import Terminal
 
     head, lines = matrix(report.table)
     table = Table(box=None, pad_edge=False)
@@ -18,11 +19,11 @@ def text(report: Report) -> str:
     for name, cells in lines:
         table.add_row(Text(name), *(Text(cell.text, style=_style(cell)) for cell in cells))
     is_file = report.folder is not None
-    console = Console(width=WIDE, highlight=False, force_terminal=False if is_file else None)
+    console = Terminal(width=WIDE, force_terminal=False if is_file else None)
     with console.capture() as captured:
         console.print(table)
         for line in report.lines():
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     return captured.get()
 
 

@@ -1,0 +1,56 @@
+"""Paths as people write them, and a home for those who have none."""
+
+import getpass
+import os
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder in place of `~`, which no shell replaces behind a `=` or in a YAML file."""
+    return _with_home(Path(path)) if str(path).startswith("~") else Path(path)
+
+
+def default_cache_dir() -> Path:
+    """Return the folder for converted models and tokenised rows: MOLEX_CACHE, or ~/.cache/molex if it is writable."""
+    if given := os.environ.get("MOLEX_CACHE"):
+        return expanded(given)
+    folder = _with_home(Path("~/.cache/molex"))
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    if os.access(nearest, os.W_OK):
+        return folder
+    _say(f"{folder} must be writable for the cache, got a folder that is not; it lies in {_own_temporary()} instead")
+    return _own_temporary() / "cache"
+
+
+def know_user() -> None:
+    """Give a user whom no password file knows a home and a name: the libraries ask for both."""
+    _with_home(Path("~"))
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"user{os.getuid()}"
+
+
+def _with_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        os.environ["HOME"] = str(_own_temporary())
+        _say(f"HOME must be the home folder, got none; {os.environ['HOME']} is taken, set HOME or MOLEX_CACHE")
+        return path.expanduser()
+
+
+@cache
+def _own_temporary() -> Path:
+    """Return a folder of this user's alone, the same next time unless another user has taken its name."""
+    folder = Path(tempfile.gettempdir()) / f"molex-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder if folder.stat().st_uid == os.getuid() else Path(tempfile.mkdtemp(prefix="molex-"))
+
+
+@cache
+def _say(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""Standard output and error that no text and no reader can break."""
+
+import codecs
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+ESCAPED = "molex-escaped"  # the name of our way to write what an encoding lacks
+
+
+@contextmanager
+def safe_streams(*, outlive_readers: bool = False) -> Iterator[None]:
+    """Let standard output and error take every text, and drop errors that nobody reads.
+
+    A reader who leaves standard output ends a command with BrokenPipeError, unless it is to outlive its readers.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _safe(sys.stdout, outlive_readers), _safe(sys.stderr, True)
+    try:
+        yield
+    finally:
+        ours, (sys.stdout, sys.stderr) = (sys.stdout, sys.stderr), before
+        for stream in ours:
+            stream.flush()  # here, where an error can still be handled
+
+
+def _safe(stream: Any, drops: bool) -> Any:
+    """Return another stream on the same file; one that has no file, as those of a test, as it is."""
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, OSError):
+        return stream
+    stream.flush()
+    raw = (_Dropping if drops else io.FileIO)(descriptor, "w", closefd=False)
+    errors = stream.errors if codecs.lookup(stream.encoding).name.startswith("utf") else ESCAPED
+    is_line_buffered = stream.line_buffering or raw.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, errors, line_buffering=is_line_buffered)
+
+
+class _Dropping(io.FileIO):
+    """A file that drops what cannot be written: its reader is gone, or its disk full."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return memoryview(content).nbytes
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Return what an encoding lacks as JSON escapes it, so that what is JSON stays so."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)), error.end
+
+
+codecs.register_error(ESCAPED, _escaped)

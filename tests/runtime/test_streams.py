@@ -1,0 +1,139 @@
+"""Output: no text is markup or beyond an encoding, and a reader who leaves ends no run."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+from support.made_records import leave
+
+from molex_cli.cli import main
+from molex_cli.runtime.streams import safe_streams
+from molex_cli.runtime.terminal import Terminal
+from molex_cli.tracking.console import Console
+from molex_cli.tracking.events import Noted
+from molex_cli.tracking.sinks import Sinks
+
+STRANGE = "a [/INST] [bold] :smile: ↑"
+
+
+@contextmanager
+def closed_pipe(name="stdout"):
+    """Let a standard stream be a pipe that nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    before = getattr(sys, name)
+    with open(writing, "w", encoding="utf-8") as stream:
+        setattr(sys, name, stream)
+        try:
+            yield
+        finally:
+            setattr(sys, name, before)
+
+
+def test_a_run_outlives_the_reader_of_its_console():
+    with closed_pipe(), closed_pipe("stderr"):
+        assert main(["train", "experiment=smoke", "method=head", "train.max_steps=2", "hardware.threads=1"]) == 0
+    (path,) = Path("outputs").glob("*/record.json")
+    assert json.loads(path.read_text())["status"] == "finished"
+
+
+def test_a_console_that_cannot_write_is_dropped_and_the_others_hear_of_it():
+    class Unread(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    class Kept:
+        heard = []  # noqa: RUF012
+
+        def write(self, event):
+            self.heard.append(event.message)
+
+        def close(self):
+            pass
+
+    sinks = Sinks([Console(Terminal(file=Unread())), Kept()])
+    sinks.write(Noted(message="first"))
+    sinks.write(Noted(message="second"))
+    assert Kept.heard[-1] == "second"
+    assert "Console failed and is off" in " ".join(Kept.heard)
+
+
+def test_other_commands_end_quietly_when_their_reader_leaves(capfd):
+    for arguments in (["list", "methods"], ["--help"], ["train", "experiment=smoke", "--cfg", "job"]):
+        with closed_pipe():
+            assert main(arguments) == (0 if arguments[0] == "train" else 141)
+    assert capfd.readouterr().err == ""
+
+
+def test_no_reader_of_both_streams_leaves_a_trace():
+    code = (
+        "import sys\nfrom molex_cli.cli import main\nfrom molex_cli.runtime.streams import safe_streams\n"
+        "with safe_streams(outlive_readers=True):\n"
+        "    for i in range(99999): print('line', i); print('line', i, file=sys.stderr)\n"
+        "sys.exit(3)"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=writing, timeout=60).returncode == 3
+    os.close(writing)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_text_beyond_the_encoding_is_escaped_as_in_json(encoding, monkeypatch, tmp_path):
+    text = "déjà ↑ ▽ 😀"
+    with (tmp_path / "shown").open("w", encoding=encoding) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with safe_streams():
+            print(json.dumps(text, ensure_ascii=False))
+            Terminal().print("▽")
+        monkeypatch.undo()
+    first, second = (tmp_path / "shown").read_text(encoding=encoding).splitlines()
+    assert json.loads(first) == text
+    assert second == r"\u25bd"
+
+
+def test_no_text_is_markup():
+    terminal = Terminal(width=200, file=io.StringIO())
+    terminal.print(STRANGE)
+    table = Table(STRANGE, title=STRANGE)
+    table.add_row(STRANGE)
+    terminal.print(table)
+    assert terminal.file.getvalue().count(STRANGE) == 4
+
+
+def test_every_console_is_one_without_markup():
+    root = Path(main.__code__.co_filename).parent.parent
+    wrong = [
+        path.name
+        for path in root.rglob("*.py")
+        if path.name != "terminal.py"
+        and ("rich.console import Console" in path.read_text() or "[bold]" in path.read_text())
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("form", ["table", "md", "latex", "csv", "json"])
+def test_names_with_brackets_are_compared_as_they_are(form, capsys):
+    for method in ("b [/INST]", "[bold]c"):
+        for seed in range(2):
+            leave(Path(f"outputs/{method[0]}{method[-1]}{seed}"), method, seed, task="a [/INST]")
+    assert main(["compare", "outputs", "--format", form]) == 0
+    shown = capsys.readouterr().out
+    left = {"md": ("\\[", "\\]"), "latex": ("{[}", "{]}")}.get(form, ("[", "]"))
+    for name in ("[/INST]", "[BOLD]"):
+        assert name.replace("[", left[0]).replace("]", left[1]) in shown
+
+
+def test_names_with_brackets_are_listed_and_told_apart(capsys):
+    leave(Path("outputs/one"), "b [/INST]", 0)
+    leave(Path("outputs/two"), "b [/]", 1)
+    assert main(["diff", "outputs/one", "outputs/two"]) == 0
+    shown = capsys.readouterr().out
+    assert "b [/INST]" in shown
+    assert "b [/]" in shown
