@@ -25,7 +25,7 @@ from molex_cli.records.made_from import differences, of_record
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
 BEGUN = ".begun.json"  # what a run is made from, until its record says it
-MOST_CHARACTERS = 200  # of a folder's name; file systems take 255, and other files are named after it
+MOST_CHARACTERS = 240  # of a folder's name; file systems take 255, and .2, .3, ... come after it
 
 
 class Resume(Enum):
