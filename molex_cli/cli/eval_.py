@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
+from molex_cli.metrics.base import scored_class
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import EvaluationRequest
@@ -70,10 +71,11 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
+    about = saved_run.about(Path(settings.run), settings.which)
+    requests = _requests(settings, about.experiment, experiment, given)
+    prepared = [(request, *saved_run.prepared(about, request)) for request in requests]  # what does not fit fails early
     run = saved_run.opened(Path(settings.run), settings.which, experiment.hardware)
-    requests = _requests(settings, run.experiment, experiment, given)
-    changes = settings.perturbations()
-    results = [saved_run.scored(run, request, change) for request in requests for change in changes]
+    results = [saved_run.scored(run, *each, change) for each in prepared for change in settings.perturbations()]
     if options.json:
         print(as_json(results))
     else:
@@ -103,6 +105,7 @@ def _requests(settings: Settings, own: "Experiment", given: "Experiment", keys: 
 
 def _print(results: list[dict[str, Any]], run: Any) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     first = results[0]
@@ -110,7 +113,7 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
     terminal.print(f"[bold]{run.experiment.name}[/bold], on {first['split']}", soft_wrap=True)
     table = Table("task", "input", box=None, pad_edge=False)
     for name in first["scores"]:
-        table.add_column(name, justify="right")
+        table.add_column(escape(scored_class(name, first["evaluation"]["positive"])), justify="right")
     for result in results:
         changed = result["perturbation"]
         shown = f"{changed['kind']} {changed['strength']:g}" if changed else "as it is"

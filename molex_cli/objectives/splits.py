@@ -1,5 +1,7 @@
 """The splits of a task as tokens, and what a record keeps of them and of how they are scored."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,14 @@ def encoded_splits(
     }
 
 
-def how_scored(task: Task, adapted: Adapted, objective: Objective, batch_size: int) -> dict[str, Any]:
+def how_scored(
+    task: Task, labels: Sequence[str], adapted: Adapted, objective: Objective, batch_size: int
+) -> dict[str, Any]:
     """Return the answer mode, what computes each score or why it is not computed, and what the scores depend on."""
     names = task.metrics
     return {
+        "labels": list(labels),
+        "positive": task.positive_label(labels),
         "answer_mode": objective.answer_mode,
         "implementations": implementations(names),
         "not_computed": not_computed(names),
@@ -49,13 +55,15 @@ def how_scored(task: Task, adapted: Adapted, objective: Objective, batch_size: i
     }
 
 
-def about(split: reading.Split, encoded: Encoded) -> dict[str, Any]:
+def about(split: reading.Split, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
     """Return what the record keeps of a split."""
+    rows_of = Counter(split.labels) if labels else Counter()
     return {
         "source": split.source,
         "rows": split.num_rows,
         "rows_used": len(split.ids),
         "tokens": int(encoded.offsets[-1]),
         "fingerprint": split.fingerprint,
+        **({"labels": {label: rows_of[i] for i, label in enumerate(labels)}} if labels else {}),
         **({} if encoded.cut is None else {"prompts_cut": encoded.cut}),
     }

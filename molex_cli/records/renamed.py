@@ -5,7 +5,10 @@ from typing import Any
 
 TRAIN = {"accumulate": "gradient_accumulation_steps", "warmup": "warmup_ratio", "clip": "max_grad_norm"}
 TASK = {"protocol": "answer_mode"}
-ADDED: dict[str, Any] = {"task.objective": None}
+ADDED: dict[str, Any] = {
+    "task.objective": None,
+    "task.positive": None,
+}
 """Settings that came later, by full key, each with the value that means the behaviour of before.
 
 That value says what an id leaves out; a default may be another. A stage's settings stand under `task`, those of

@@ -35,7 +35,8 @@ class Run:
     adapted: Adapted
     labels: list[str]
     stage: Stage
-    majority: dict[str, float]
+    constant: dict[str, float]
+    """The best scores that the same answer to every row reaches."""
     training: Training
     scoring: Scoring
     summary: Summary
@@ -49,8 +50,8 @@ def train(experiment: Experiment, folder: Path, record: Record, sinks: Sinks, ea
     run = _build(experiment, folder, record)
     if earlier is not None:
         _restore(run, earlier)
-    sinks.write(started(record, folder, [run.stage], run.training.step, run.majority))
-    record.evaluation = evaluation(experiment, run.adapted, run.stage.objective, sinks)
+    sinks.write(started(record, folder, [run.stage], run.training.step, run.constant))
+    record.evaluation = evaluation(run.stage, run.adapted, sinks)
     _fit(run, sinks)
     _finish(run, sinks)
 
@@ -64,7 +65,7 @@ def _build(experiment: Experiment, folder: Path, record: Record) -> Run:
     stage = Stage.of("", experiment, adapted, splits, labels)
     record.data = stage.data
     plan_into(record, adapted, experiment.train.max_length)
-    majority = stage.majority(experiment.task.metrics)
+    constant = stage.baseline(experiment.task.metrics)
     place(adapted, experiment.hardware, accelerator)
     return Run(
         experiment=experiment,
@@ -74,7 +75,7 @@ def _build(experiment: Experiment, folder: Path, record: Record) -> Run:
         adapted=adapted,
         labels=labels,
         stage=stage,
-        majority=majority,
+        constant=constant,
         training=Training.of(adapted, experiment.train, experiment.learning_rate),
         scoring=Scoring(adapted, stage, accelerator),
         summary=Summary(stage.schedule, experiment),
@@ -110,7 +111,7 @@ def _finish(run: Run, sinks: Sinks) -> None:
     record, last = run.record, run.scoring.last
     assert last is not None
     record.training = run.summary.as_data()
-    record.scores = run.scoring.summary(run.majority)
+    record.scores = run.scoring.summary(run.constant)
     record.routing = run.scoring.routing
     record.memory_bytes = hardware.peak_memory_bytes()
     losses = (record.training["mean_loss"], last.predictions.loss)

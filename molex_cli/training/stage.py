@@ -27,6 +27,7 @@ class Stage:
     """Empty where a run has no stages."""
     experiment: Experiment
     """The run's, with this stage's task."""
+    labels: list[str]
     objective: Objective
     encoded: dict[str, Encoded]
     schedule: Schedule
@@ -42,17 +43,17 @@ class Stage:
         encoded = encoded_splits(experiment, adapted, objective, splits)
         schedule = Schedule.of(experiment.train, len(splits["train"].ids))
         prefix = f"{name}/" if name else ""
-        data = {f"{prefix}{split}": about(rows, encoded[split]) for split, rows in splits.items()}
-        return cls(name, experiment, objective, encoded, schedule, data)
+        data = {f"{prefix}{split}": about(rows, encoded[split], labels) for split, rows in splits.items()}
+        return cls(name, experiment, list(labels), objective, encoded, schedule, data)
 
     def steps(self, training: Training, accelerator: "Accelerator") -> Iterator[Step]:
         """Train on the stage's rows and yield each step."""
         settings, seed = self.experiment.train, self.experiment.seed
         return steps(training, self.objective, self.encoded["train"], settings, seed=seed, accelerator=accelerator)
 
-    def majority(self, names: Sequence[str]) -> dict[str, float]:
-        """Return the scores of always predicting what is most frequent in training."""
-        return self.objective.baseline(names, self.encoded["train"], self.encoded["validation"])
+    def baseline(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the best scores on the scored split that the same answer to every row reaches."""
+        return self.objective.baseline(names, self.encoded["validation"])
 
     def tokens(self) -> int:
         """Return the tokens of all steps."""
@@ -61,7 +62,7 @@ class Stage:
 
 
 def started(
-    record: Record, folder: Path, stages: Sequence[Stage], first_step: int, majority: dict[str, float]
+    record: Record, folder: Path, stages: Sequence[Stage], first_step: int, constant: dict[str, float]
 ) -> Started:
     """Return the event of a training that begins."""
     return Started(
@@ -73,7 +74,8 @@ def started(
         total_tokens=sum(stage.tokens() for stage in stages),
         parameters=record.parameters,
         experts_per_layer=record.experts_per_layer,
-        majority=majority,
+        constant=constant,
+        positive=stages[0].experiment.task.positive_label(stages[0].labels),
         flops_per_token=record.flops_per_token,
         data=record.data,
         settings=record.settings,
