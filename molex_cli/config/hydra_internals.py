@@ -1,13 +1,25 @@
 """All that is used of Hydra and OmegaConf beyond what they promise to keep: the one file to mend when they change."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig, Node
+from omegaconf import DictConfig, Node, StringNode
 
-__all__ = ["BASIC_LAUNCHER", "BASIC_SWEEPER", "Callbacks", "arguments_parser", "child", "declared", "is_section"]
+__all__ = [
+    "BASIC_LAUNCHER",
+    "BASIC_SWEEPER",
+    "Callbacks",
+    "arguments_parser",
+    "child",
+    "declared",
+    "is_section",
+    "values_made_text",
+]
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -32,3 +44,18 @@ def is_section(node: Node | None) -> bool:
 def declared(node: Node) -> tuple[Any, bool]:
     """Return the type that the schema gives a node, and whether null fits too."""
     return node._metadata.ref_type, node._metadata.optional
+
+
+@contextmanager
+def values_made_text() -> Iterator[list[tuple[str, Any]]]:
+    """Collect, by full key, every value that OmegaConf turns into text while settings are composed."""
+    found: list[tuple[str, Any]] = []
+    convert = StringNode._validate_and_convert_impl
+
+    def noted(node: StringNode, value: Any) -> str:
+        if isinstance(value, bool | int | float):
+            found.append((node._get_full_key(None), value))
+        return convert(node, value)
+
+    with patch.object(StringNode, "_validate_and_convert_impl", noted):
+        yield found

@@ -17,8 +17,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from molex_cli.config import schema
+from molex_cli.config import schema, texts
 from molex_cli.config.command_line import CommandLine
+from molex_cli.config.hydra_internals import values_made_text
 from molex_cli.config.parsing import as_text, choices_of, is_hydra, one_line, parsed, values_of
 from molex_cli.config.problems import group_problems, is_free_form, value_problems
 from molex_cli.config.run_id import Job
@@ -152,10 +153,13 @@ def _composed(
         overrides.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in line.extra_dirs)}]")
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(line.config_path), version_base="1.3"):
-            return compose(line.config_name, overrides=overrides, return_hydra_config=hydra is not None)
+        with initialize_config_dir(str(line.config_path), version_base="1.3"), values_made_text() as made:
+            config = compose(line.config_name, overrides=overrides, return_hydra_config=hydra is not None)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
+        raise ConfigError(texts.composing_problem(error, line.folders) or one_line(error)) from error
+    if found := list(texts.yaml_problems(made, line.folders)):
+        raise ConfigError(found)
+    return config
 
 
 def _choice(group: str, name: str) -> str:
