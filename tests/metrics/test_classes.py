@@ -118,15 +118,15 @@ def test_a_run_names_its_labels_and_positive_class_and_every_command_scores_that
     assert "task.positive must be one of the labels" in refused(capsys, "eval", f"run={folder}", *other)
 
 
-def test_a_comparison_scores_the_positive_class_of_the_record_though_its_rows_lack_the_other():
+def test_a_comparison_scores_the_positive_class_of_the_record():
     for method, share in (("lora", 0.6), ("mola", 0.9)):
         for seed in range(3):
             said = np.random.default_rng(seed).random(40) < share
-            rows = [{"id": i, "label": "b", "prediction": "b" if each else "a"} for i, each in enumerate(said)]
+            rows = [{"id": i, "label": "a", "prediction": "a" if each else "b"} for i, each in enumerate(said)]
             f1 = 2 * said.sum() / (said.sum() + 40)
             scores = {"step": 9, "epoch": 1.0, "scores": {"f1": float(f1)}}
             both = {"metric": "f1", "last": scores, "best": scores, "selection": ""}
-            folder, scored = Path(f"outputs/{method}-{seed}"), {"labels": ["b", "c"], "positive": "b"}
+            folder, scored = Path(f"outputs/{method}-{seed}"), {"labels": ["a", "b"], "positive": "a"}
             leave(folder, method, seed, scores=both, evaluation=scored, settings={"task": {"name": "t"}})
             records.write_rows(folder / "predictions-last.jsonl", rows)
     cell = table_of(Path("outputs")).cells["lora", "t"]
