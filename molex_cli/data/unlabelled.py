@@ -30,8 +30,7 @@ def of_file(task: Task, labels: Sequence[str], path: Path) -> list[NewRow]:
             lines = path.read_bytes().decode("utf-8-sig").split("\n")
             ends = lines[:-1] if lines[-1] == "" else lines
             return [of_line(task, labels, number, line) for number, line in enumerate(ends, start=1)]
-        if path.is_dir() or not path.exists():
-            path.open().close()
+        path.open("rb").close()  # a table's reader would not say so plainly that it cannot be opened
     except OSError as error:
         raise DataError(f"--file must be a file of rows or lines, got {path} ({error.strerror})") from None
     except UnicodeDecodeError as error:
