@@ -36,7 +36,7 @@ def test_a_run_leaves_a_complete_record(capsys):
     assert record["data"]["train"]["rows_used"] == 64
     assert record["scores"]["last"]["step"] == 4
     assert 0 <= record["scores"]["best"]["scores"]["accuracy"] <= 1
-    assert "majority" in record["scores"]
+    assert "constant" in record["scores"]
     assert set(record["routing"]) == {"0", "1", "2", "3"}
     assert record["environment"]["packages"]["torch"]
     assert record["settings"]["train"]["batch_size"] == 8
@@ -55,7 +55,7 @@ def test_a_run_leaves_a_complete_record(capsys):
     }  # fmt: skip
     shown = capsys.readouterr().out
     assert "experts per layer  2 4 6 8  total 20" in shown
-    assert "majority baseline" in shown
+    assert "best constant" in shown
     assert f"finished  {folder}/record.json" in shown
 
 

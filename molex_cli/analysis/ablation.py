@@ -32,13 +32,14 @@ def ablated(run: SavedRun, request: EvaluationRequest, *, each_expert: bool) -> 
     """Return the score of the whole run, and what it loses without each part."""
     split, objective = prepared(run, request)
     whole = predictions(run, request, split, objective)
-    metric = request.task.metrics[0]
+    metric, labels = request.task.metrics[0], request.task.labels or run.labels
+    positive = request.task.positive_label(labels)
     ablations = []
     layers = run.experiment.method.experts(run.adapted)
     for layer, expert in parts(layers, each_expert=each_expert):
         with layers[layer].without(expert):
             rest = predictions(run, request, split, objective)
-        values = [pseudo_values.of_rows(each.rows, metric, run.labels) for each in (rest, whole)]
+        values = [pseudo_values.of_rows(each.rows, metric, labels, positive) for each in (rest, whole)]
         interval = paired.Interval(rest.scores[metric] - whole.scores[metric], np.nan, np.nan)
         if values[0] is not None and values[1] is not None:
             interval = paired.example_interval(values[0] - values[1])

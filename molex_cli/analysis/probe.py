@@ -4,7 +4,7 @@ Dimensions: N examples, B rows of a batch, T tokens, D features, L layers; the i
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ from molex_cli.compare import plots
 from molex_cli.config.task import Kind, Task
 from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
-from molex_cli.data.reading import read
+from molex_cli.data.reading import Split
 from molex_cli.errors import ConfigError, DataError, TaskError
-from molex_cli.metrics.base import compute_scores, majority_scores
+from molex_cli.metrics.base import compute_scores, scored_class
+from molex_cli.metrics.constant import best_constant
 from molex_cli.objectives.base import on, scoring_batches
 from molex_cli.runtime.paths import default_cache_dir
 
@@ -36,10 +37,13 @@ class Probe:
     token: str
     scores: list[dict[str, float]]
     training: list[float]
-    majority: dict[str, float]
+    constant: dict[str, float]
+    """The best scores that the same answer to every validation row reaches."""
+    positive: str | None
+    """The positive class, where a metric scores one."""
 
 
-def probed(run: SavedRun, task: Task, data_dir: str | None, max_rows: int | None, token: str) -> Probe:
+def probed(run: SavedRun, task: Task, splits: Mapping[str, Split], labels: Sequence[str], token: str) -> Probe:
     """Train a linear model on each layer's frozen output and score it."""
     if task.kind not in (Kind.classification, Kind.regression):
         raise TaskError(f"task={task.name} must have labels or numbers to be probed for, got kind={task.kind.name}")
@@ -47,20 +51,21 @@ def probed(run: SavedRun, task: Task, data_dir: str | None, max_rows: int | None
         raise ConfigError(f"token must be one of {', '.join(TOKENS)}, got {token}")
     if token == "auto":
         token = "last" if run.adapted.backbone.is_decoder else "first"
-    splits, _ = read(task, data_dir, max_rows)
     cache = Path(run.experiment.cache_dir) if run.experiment.cache_dir else default_cache_dir()
     tokenizer, length = run.adapted.backbone.tokenizer, run.experiment.train.max_length
     encoded = {name: encode(split, tokenizer, length, cache) for name, split in splits.items()}
     features_of = {name: features(run, each, token) for name, each in encoded.items()}
+    positive = task.positive_class(labels)
     scores, training = [], []
     for layer in range(features_of["train"].shape[1]):
         model = _fitted(features_of["train"][:, layer], encoded["train"].labels, task.kind)
         predicted = model.predict(features_of["validation"][:, layer]).tolist()
-        scores.append(compute_scores(task.metrics, predicted, encoded["validation"].labels))
+        scores.append(compute_scores(task.metrics, predicted, encoded["validation"].labels, positive))
         predicted = model.predict(features_of["train"][:, layer]).tolist()
-        training.append(compute_scores(task.metrics[:1], predicted, encoded["train"].labels)[task.metrics[0]])
-    majority = majority_scores(task.metrics, encoded["train"].labels, encoded["validation"].labels)
-    return Probe(token, scores, training, majority)
+        first = compute_scores(task.metrics[:1], predicted, encoded["train"].labels, positive)
+        training.append(first[task.metrics[0]])
+    constant = best_constant(task.metrics, encoded["validation"].labels, positive)
+    return Probe(token, scores, training, constant, task.positive_label(labels))
 
 
 @torch.no_grad()
@@ -141,8 +146,9 @@ def drawn(probe: Probe, metric: str, title: str, path: Path) -> None:
         plots.Line("validation", layers, [scores[metric] for scores in probe.scores]),
         plots.Line("training rows", layers, probe.training, colour=1, style=2),
     ]
-    level = plots.Level("majority", probe.majority[metric], colour=7)
-    figure = plots.line_chart(title, lines, [level], x="layer (0: its input)", y=metric)
+    level = plots.Level("best constant", probe.constant[metric], colour=7)
+    named = scored_class(metric, probe.positive)
+    figure = plots.line_chart(title, lines, [level], x="layer (0: its input)", y=named)
     try:
         figure.savefig(path, dpi=160)
     except (OSError, ValueError) as error:

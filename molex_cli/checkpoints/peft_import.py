@@ -86,7 +86,7 @@ def read(folder: Path) -> Adapter:
 def import_adapter(imported: Adapter, given: schema.Experiment, output: Path) -> schema.Experiment:
     """Write a saved run that predicts as the adapter does, and return its experiment."""
     require_new(output)
-    labels = list(given.task.labels or ()) or reading.read(given.task, given.data_dir, given.train.max_rows)[1]
+    labels = reading.read_labels(given.task, given.data_dir)
     backbone = skeleton(given.model, head_outputs(given.task, given.model, labels))
     method = dataclasses.replace(imported.settings, targets=_shortest(backbone, imported))
     experiment = dataclasses.replace(given, method=method)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,13 @@ import torch
 
 from molex_cli import records
 from molex_cli.checkpoints import adapter
+from molex_cli.checkpoints.adapter import Saved
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.perturb import KINDS, perturbed
-from molex_cli.data.reading import Split, inputs, read_split
-from molex_cli.data.tables import renamed_row
+from molex_cli.data.prompts import letter
+from molex_cli.data.reading import Split, read_split
+from molex_cli.data.unlabelled import NewRow
 from molex_cli.errors import CheckpointError, ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
 from molex_cli.methods.base import Adapted
@@ -30,6 +33,8 @@ from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
 from molex_cli.records import file_part
 from molex_cli.runtime import hardware
+
+EMPTY = {"error": "the line is empty"}
 
 
 @dataclass(frozen=True)
@@ -44,24 +49,6 @@ class SavedRun:
     step: int
     adapted: Adapted
     device: torch.device
-
-    def objective(self, task: Task, labels: Sequence[str], mapping: Mapping[str, str]) -> Objective:
-        """Return the objective that scores this model on a task; raise TaskError where none can."""
-        own = self.experiment.task
-        model = self.experiment.model
-        chosen, trained = answer_mode(task, model), answer_mode(own, model)
-        same_head = (chosen is AnswerMode.head) == (trained is AnswerMode.head)
-        if not same_head or (chosen is AnswerMode.head and task.kind is not own.kind):
-            raise TaskError(
-                f"task={task.name} must be of the kind that the run was trained on, got {task.kind.name} for a run on "
-                f"{own.name} ({own.kind.name})"
-            )
-        objective = build_objective(task, model, labels)
-        if task.kind is Kind.classification and isinstance(objective, Classification):
-            objective.label_of_output = _label_of_output(self.labels, labels, mapping)
-        elif mapping:
-            raise ConfigError(f"map must be left out where no labels are predicted, got {dict(mapping)}")
-        return objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +79,11 @@ def adapter_file(path: Path, which: str) -> Path:
     return file
 
 
+def about(path: Path, which: str) -> Saved:
+    """Return what a run's adapter file holds beside the tensors, without loading its model."""
+    return adapter.read_about(adapter_file(path, which))
+
+
 def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
     """Load a run from its folder or an adapter file; no setting needs to be given again."""
     file = adapter_file(path, which)
@@ -101,10 +93,15 @@ def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
     return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
 
 
-def scored(run: SavedRun, request: EvaluationRequest, perturbation: tuple[str, float] | None = None) -> dict[str, Any]:
+def scored(
+    run: SavedRun,
+    request: EvaluationRequest,
+    split: Split,
+    objective: Objective,
+    perturbation: tuple[str, float] | None = None,
+) -> dict[str, Any]:
     """Score the run, write scores and predictions into its folder, and return the scores."""
     task = request.task
-    split, objective = prepared(run, request)
     batch_size = request.batch_size or run.experiment.train.eval_batch_size
     predicted = _predictions(run, objective, split, request, batch_size, perturbation)
     result = {
@@ -124,7 +121,7 @@ def scored(run: SavedRun, request: EvaluationRequest, perturbation: tuple[str, f
         "rows_used": len(split.ids),
         "fingerprint": split.fingerprint,
         "source": split.source,
-        "evaluation": how_scored(task, run.adapted, objective, batch_size),
+        "evaluation": how_scored(task, _labels(run, task), run.adapted, objective, batch_size),
         "environment": records.environment(),
         "command": sys.argv[1:],
     }
@@ -137,13 +134,37 @@ def scored(run: SavedRun, request: EvaluationRequest, perturbation: tuple[str, f
     return result
 
 
-def prepared(run: SavedRun, request: EvaluationRequest) -> tuple[Split, Objective]:
-    """Return the rows of a request and the objective that scores them."""
+def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, Objective]:
+    """Return the rows of a request and the objective that scores them; the model need not be loaded."""
     task = request.task
-    own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}
-    labels = task.labels or (run.labels if own else [])
+    labels = _labels(run, task)
     split = read_split(task, request.split, request.data_dir, labels, request.max_rows)
-    return split, run.objective(task, labels, request.mapping)
+    return split, _objective(run, task, labels, request.mapping)
+
+
+def _labels(run: SavedRun | Saved, task: Task) -> list[str]:
+    """Return the labels of a task that the run is scored on: its own are those that the run was trained on."""
+    own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}
+    return list(task.labels or (run.labels if own else []))
+
+
+def _objective(run: SavedRun | Saved, task: Task, labels: Sequence[str], mapping: Mapping[str, str]) -> Objective:
+    """Return the objective that scores this model on a task; raise TaskError where none can."""
+    own = run.experiment.task
+    model = run.experiment.model
+    chosen, trained = answer_mode(task, model), answer_mode(own, model)
+    same_head = (chosen is AnswerMode.head) == (trained is AnswerMode.head)
+    if not same_head or (chosen is AnswerMode.head and task.kind is not own.kind):
+        raise TaskError(
+            f"task={task.name} must be of the kind that the run was trained on, got {task.kind.name} for a run on "
+            f"{own.name} ({own.kind.name})"
+        )
+    objective = build_objective(task, model, labels)
+    if task.kind is Kind.classification and isinstance(objective, Classification):
+        objective.label_of_output = _label_of_output(run.labels, labels, mapping)
+    elif mapping:
+        raise ConfigError(f"map must be left out where no labels are predicted, got {dict(mapping)}")
+    return objective
 
 
 def predictions(run: SavedRun, request: EvaluationRequest, split: Split, objective: Objective) -> Predictions:
@@ -168,19 +189,42 @@ def subfolder(folder: Path, name: str) -> Path:
     return path
 
 
-def predict(run: SavedRun, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the run's predictions of rows that have the columns (and choices) of its task, or of the task's files."""
+def predict(run: SavedRun, rows: Sequence[NewRow]) -> list[dict[str, Any]]:
+    """Return an answer to each row: the prediction with the probability of every label, or that the line is empty."""
     task = run.experiment.task
+    filled = [row for row in rows if row.texts]
     dummy: Any = {Kind.regression: 0.0, Kind.generation: ("",)}.get(task.kind, 0)
-    files = task.files if task.files.train else task.official
-    renamed = [renamed_row(row, files.rename) for row in rows]
-    given = [inputs(task, row, run.labels, f"row {number}") for number, row in enumerate(renamed, start=1)]
-    texts, choices = [each[0] for each in given], [each[2] for each in given]
-    split = Split([str(i) for i in range(len(texts))], texts, [dummy] * len(texts), choices if any(choices) else [])
-    objective = run.objective(task, run.labels, {})
+    choices = [row.choices for row in filled]
+    split = Split(
+        ids=[str(i) for i in range(len(filled))],
+        texts=[row.texts for row in filled],
+        labels=[dummy] * len(filled),
+        choices=choices if any(choices) else [],
+    )
+    predicted = iter(_unscored(run, split) if filled else [])
+    return [{**row.number, **(_answer(run, next(predicted)) if row.texts else EMPTY)} for row in rows]
+
+
+def _unscored(run: SavedRun, split: Split) -> list[dict[str, Any]]:
+    """Return a prediction for each row; what is typed is not kept in the cache of tokens."""
+    task = run.experiment.task
+    objective = _objective(run, task, run.labels, {})
     size = run.experiment.train.eval_batch_size
-    predicted = _predictions(run, objective, split, EvaluationRequest(task=task), size, None, scored_by=())
-    return [{key: value for key, value in row.items() if key not in ("id", "label")} for row in predicted.rows]
+    with tempfile.TemporaryDirectory() as folder:
+        passing = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, cache_dir=folder))
+        return _predictions(passing, objective, split, EvaluationRequest(task=task), size, None, scored_by=()).rows
+
+
+def _answer(run: SavedRun, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a prediction as a reader wants it: with the probability of each label or choice by its name."""
+    found = {key: value for key, value in row.items() if key not in ("id", "label")}
+    values = row.get("logits", row.get("log_likelihoods"))
+    if values is None or run.experiment.task.kind is Kind.regression:
+        return found
+    names = run.labels or [letter(i) for i in range(len(values))]
+    shares = torch.tensor(values, dtype=torch.float64).softmax(0).tolist()
+    probabilities = {name: round(share, 6) for name, share in zip(names, shares, strict=True)}
+    return {"prediction": found.pop("prediction"), "probabilities": probabilities, **found}
 
 
 def _predictions(

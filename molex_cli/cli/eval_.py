@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
+from molex_cli.metrics.base import scored_class
 from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
@@ -70,10 +71,12 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints import saved_run
     from molex_cli.records import as_json
 
-    run = saved_run.opened(expanded(settings.run), settings.which, experiment.hardware)
-    requests = _requests(settings, run.experiment, experiment, given)
-    changes = settings.perturbations()
-    results = [saved_run.scored(run, request, change) for request in requests for change in changes]
+    path = expanded(settings.run)
+    about = saved_run.about(path, settings.which)
+    requests = _requests(settings, about.experiment, experiment, given)
+    prepared = [(request, *saved_run.prepared(about, request)) for request in requests]  # what does not fit fails early
+    run = saved_run.opened(path, settings.which, experiment.hardware)
+    results = [saved_run.scored(run, *each, change) for each in prepared for change in settings.perturbations()]
     if options.json:
         print(as_json(results))
     else:
@@ -111,7 +114,7 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
     terminal.print(f"{run.experiment.name}, on {first['split']}", style="bold")
     table = Table("task", "input", box=None, pad_edge=False)
     for name in first["scores"]:
-        table.add_column(name, justify="right")
+        table.add_column(scored_class(name, first["evaluation"]["positive"]), justify="right")
     for result in results:
         changed = result["perturbation"]
         shown = f"{changed['kind']} {changed['strength']:g}" if changed else "as it is"

@@ -1,17 +1,21 @@
 """`molex predict`: what a saved run predicts for new rows."""
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
-from molex_cli.errors import ConfigError, DataError
+from molex_cli.errors import DataError
 from molex_cli.runtime.paths import expanded
 
-SUMMARY = "predictions of a saved run for lines of a file or of standard input"
+if TYPE_CHECKING:
+    from molex_cli.data.unlabelled import NewRow
+
+SUMMARY = "predictions of a saved run for the rows of a file or the lines of standard input"
+BATCHES = 32  # of a file, before their answers are printed
 
 
 @dataclass(kw_only=True)
@@ -20,50 +24,44 @@ class Settings(saved.SavedRunSettings):
 
 
 def main(argv: list[str]) -> int:
-    """Print a line of JSON for each line of the input."""
+    """Print a line of JSON for each row of a file, or for each line as soon as it is there."""
     parser = Parser(
         "predict",
-        "Predict lines with a saved run: the task's columns separated by tabs, or JSON objects with them.",
+        "Predict with a saved run: the rows of a table (csv, tsv, jsonl, parquet) whose columns have their names in "
+        "training, or lines: the task's columns separated by tabs, or JSON objects with them.",
         epilog="example: printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
     )
     parser.add_overrides("run=PATH, which=last|best, hardware=...")
-    parser.add_argument("--file", default="-", help="file of lines; - is standard input (default)")
+    parser.add_argument("--file", default="-", help="a table or a file of lines; - is standard input (default)")
     options = parser.parse(argv)
     settings, experiment, _ = saved.read(Settings, options.overrides, ("hardware",))
 
     from molex_cli.checkpoints import saved_run
+    from molex_cli.data import unlabelled
     from molex_cli.records import as_json
 
-    run = saved_run.opened(expanded(settings.run), settings.which, experiment.hardware)
-    rows = _rows(_lines(options.file), run.experiment.task.columns)
-    for answer in saved_run.predict(run, rows) if rows else []:
-        print(as_json(answer))
+    path = expanded(settings.run)
+    about = saved_run.about(path, settings.which)
+    task, size = about.experiment.task, about.experiment.train.eval_batch_size
+    rows = None if options.file == "-" else unlabelled.of_file(task, about.labels, expanded(options.file))
+    run = saved_run.opened(path, settings.which, experiment.hardware)
+    if rows is None:
+        lines = enumerate(_typed_lines(), start=1)
+        parts: Iterable[Sequence[NewRow]] = ([unlabelled.of_line(task, about.labels, *line)] for line in lines)
+    else:
+        parts = (rows[i : i + size * BATCHES] for i in range(0, len(rows), size * BATCHES))
+    for part in parts:
+        for answer in saved_run.predict(run, part):
+            print(as_json(answer), flush=True)
     return 0
 
 
-def _lines(file: str) -> list[str]:
+def _typed_lines() -> Iterator[str]:
+    """Yield each line of standard input as soon as it is there."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict", newline="\n")
     try:
-        text = sys.stdin.read() if file == "-" else expanded(file).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"--file must be a file of lines, got {file} ({error.strerror})") from None
+        yield from iter(sys.stdin.readline, "")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} must be UTF-8, got byte 0x{error.object[error.start]:02x}; save it as UTF-8") from None
-    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
-
-
-def _rows(lines: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if line.lstrip().startswith("{"):
-            try:
-                rows.append(json.loads(line))
-                continue
-            except json.JSONDecodeError as error:
-                raise DataError(f"line {number} must be a JSON object, got: {error.msg}") from None
-        cells = line.split("\t")
-        if len(cells) != len(columns):
-            raise ConfigError(
-                f"line {number} must be {' and '.join(columns)} separated by tabs, got {len(cells)} cells"
-            )
-        rows.append(dict(zip(columns, cells, strict=True)))
-    return rows
+        byte = error.object[error.start]
+        raise DataError(f"standard input must be UTF-8, got byte 0x{byte:02x}; give it as UTF-8") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
+from molex_cli.metrics.base import scored_class
 from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
@@ -53,13 +54,15 @@ def main(argv: list[str]) -> int:
 
     from molex_cli.analysis import probe
     from molex_cli.checkpoints import saved_run
+    from molex_cli.data.reading import read
     from molex_cli.records import as_json
 
-    run = saved_run.opened(expanded(settings.run), settings.which, experiment.hardware)
-    task = experiment.task if "task" in given else run.experiment.task
-    data_dir = saved.data_dir(run.experiment, experiment, given)
-    max_rows = experiment.train.max_rows
-    scored = probe.probed(run, task, data_dir, max_rows, settings.token)
+    path = expanded(settings.run)
+    own = saved_run.about(path, settings.which).experiment
+    task, max_rows = experiment.task if "task" in given else own.task, experiment.train.max_rows
+    splits, labels = read(task, saved.data_dir(own, experiment, given), max_rows)
+    run = saved_run.opened(path, settings.which, experiment.hardware)
+    scored = probe.probed(run, task, splits, labels, settings.token)
     about = {"task": task.name, "adapter": run.file.name, "step": run.step, "max_rows": max_rows}
     about |= dataclasses.asdict(scored)
     path = _written(run, about)
@@ -94,10 +97,11 @@ def _print(scored: "Probe", title: str, path: str) -> None:
     terminal = Terminal(soft_wrap=True)
     terminal.print(title, style="bold")
     table = Table("layer", box=None, pad_edge=False)
-    for name in [*names, f"{names[0]} on training rows"]:
+    shown = [scored_class(name, scored.positive) for name in names]
+    for name in [*shown, f"{shown[0]} on training rows"]:
         table.add_column(name, justify="right")
     for layer, (scores, training) in enumerate(zip(scored.scores, scored.training, strict=True)):
         table.add_row(str(layer), *(f"{value:.4f}" for value in scores.values()), f"{training:.4f}")
-    table.add_row("majority", *(f"{scored.majority[name]:.4f}" for name in names), "")
+    table.add_row("best constant", *(f"{scored.constant[name]:.4f}" for name in names), "")
     show(table)
     terminal.print(f"written to {path}")

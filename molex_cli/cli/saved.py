@@ -10,7 +10,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from molex_cli.config import command_line, overrides
+from molex_cli.config.hydra_internals import child, declared
 from molex_cli.config.parsing import home_quoted, key_of, one_line
+from molex_cli.config.texts import override_problem
 from molex_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,9 +68,14 @@ def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str
             left.append(text)
             continue
         try:
-            OmegaConf.update(own, key, parser.parse_override(home_quoted(text)).value())
+            value = parser.parse_override(home_quoted(text)).value()
+            OmegaConf.update(own, key, value)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{key} must fit its type, got {text}: {one_line(error)}") from None
+        node = child(own, key)
+        typed = text.partition("=")[2]
+        if node is not None and (problem := override_problem(key, value, typed, declared(node)[0])):
+            raise ConfigError(problem)
     if not own.run:
         raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
     settings = OmegaConf.to_object(own)

@@ -9,7 +9,7 @@ from typing import Any
 from molex_cli.compare.differences import Difference
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import ALPHA, Cell, Comparison
-from molex_cli.metrics.base import Metric
+from molex_cli.metrics.base import Metric, scored_class
 from molex_cli.statistics.paired import Interval, smallest_p
 
 MARKS = {"provisional": "°", "degenerate": "†", "undefined": "‡", "published variant": "ᵖ"}
@@ -62,8 +62,14 @@ def scale(metric: Metric) -> float:
 def heading(table: Comparison, col: str) -> str:
     """Return a column's name with its metric, unit and direction."""
     metric = next(iter(table.column(col).values())).metric
-    unit = " %" if scale(metric) == 100 else ""
-    return f"{col} {metric.name}{unit} {'↑' if metric.higher_is_better else '↓'}"
+    return f"{col} {metric_name(table, col)} {'↑' if metric.higher_is_better else '↓'}"
+
+
+def metric_name(table: Comparison, col: str) -> str:
+    """Return the name of a column's metric, with the class that it scores, if it scores one, and its unit."""
+    cell = next(iter(table.column(col).values()))
+    unit = " %" if scale(cell.metric) == 100 else ""
+    return f"{scored_class(cell.metric.name, cell.positive)}{unit}"
 
 
 def cell_text(cell: Cell | None) -> CellText:
@@ -186,6 +192,7 @@ def _facts(table: Comparison, row: str, col: str, cell: Cell) -> dict[str, Any]:
         "name": table.display.get(row, row),
         "col": col,
         "metric": cell.metric.name,
+        "positive": cell.positive,
         "mean": cell.mean,
         "sd": cell.deviation,
         "n": len(cell.by_seed),

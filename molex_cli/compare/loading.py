@@ -74,7 +74,9 @@ def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.
     if metric_named(metric).by_example is ByExample.no or "stages" in run.record.scores or not path.exists():
         return None
     rows = read_rows(path)
-    values = of_rows(rows, metric, run.record.settings["task"].get("labels"))
+    scored = run.record.evaluation
+    labels = scored.get("labels") or run.record.settings["task"].get("labels")
+    values = of_rows(rows, metric, labels, scored.get("positive"))
     return None if values is None else (identity_of(rows), values)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from molex_cli.compare import plots
-from molex_cli.compare.layout import scale
+from molex_cli.compare.layout import metric_name, scale
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
 from molex_cli.errors import MolexError, RecordError
@@ -41,7 +41,7 @@ def curves(table: Comparison) -> Iterator[Picture]:
         if lines:
             caption = f"{col}: mean, and from the worst to the best seed"
             styled = [_styled(line, number) for number, line in enumerate(lines)]
-            figure = plots.line_chart("", styled, x="step", y=_metric_name(table, col), legend=False)
+            figure = plots.line_chart("", styled, x="step", y=metric_name(table, col), legend=False)
             yield Picture(caption, figure, [line.name for line in lines])
 
 
@@ -92,7 +92,7 @@ def costs(table: Comparison) -> Iterator[Picture]:
                     "",
                     points,
                     x=cost,
-                    y=_metric_name(table, col),
+                    y=metric_name(table, col),
                     logarithmic=logarithmic,
                     higher_is_better=_metric(table, col).higher_is_better,
                 )
@@ -122,11 +122,6 @@ def _points(table: Comparison, col: str, cost: Callable[[Run], float | None]) ->
 
 def _metric(table: Comparison, col: str) -> Metric:
     return next(iter(table.column(col).values())).metric
-
-
-def _metric_name(table: Comparison, col: str) -> str:
-    metric = _metric(table, col)
-    return f"{metric.name}{' %' if scale(metric) == 100 else ''}"
 
 
 def experts(table: Comparison) -> Iterator[Picture]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hydra import compose, version
 from hydra._internal.callbacks import Callbacks
@@ -14,7 +15,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import DictConfig, Node
+from omegaconf import DictConfig, Node, StringNode
 
 __all__ = [
     "BASIC_LAUNCHER",
@@ -26,6 +27,7 @@ __all__ = [
     "declared",
     "files",
     "is_section",
+    "values_made_text",
 ]
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -78,3 +80,18 @@ def files(folder: Path, name: str, others: Sequence[Path], overrides: Sequence[s
     with _found(folder, others) as loader:
         found = loader.compute_defaults_list(name, list(overrides), RunMode.RUN).defaults
     return [(each.config_path, each.package or "") for each in found if each.config_path]
+
+
+@contextmanager
+def values_made_text() -> Iterator[list[tuple[str, Any]]]:
+    """Collect, by full key, every value that OmegaConf turns into text while settings are composed."""
+    found: list[tuple[str, Any]] = []
+    convert = StringNode._validate_and_convert_impl
+
+    def noted(node: StringNode, value: Any) -> str:
+        if isinstance(value, bool | int | float):
+            found.append((node._get_full_key(None), value))
+        return convert(node, value)
+
+    with patch.object(StringNode, "_validate_and_convert_impl", noted):
+        yield found

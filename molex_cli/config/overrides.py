@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from molex_cli.config import hydra_settings as hydras
-from molex_cli.config import schema
+from molex_cli.config import schema, texts
 from molex_cli.config.command_line import CommandLine, conf_dir
-from molex_cli.config.hydra_internals import BASIC_SWEEPER, composed, files
+from molex_cli.config.hydra_internals import BASIC_SWEEPER, composed, files, values_made_text
 from molex_cli.config.parsing import is_hydra, key_of, one_line, parsed
 from molex_cli.config.problems import form_problems, group_problems, is_free_form, value_problems
 from molex_cli.config.run_id import Job
@@ -211,9 +211,13 @@ def _composed(
     """Return the settings of a choice of groups with Hydra's own, these changed as given."""
     overrides = [*_chosen(line, groups, choice), *(text for text in own if key_of(text) != SEARCH_PATH)]
     try:
-        return composed(line.config_path, line.config_name, line.extra_dirs, overrides)
+        with values_made_text() as made:
+            config = composed(line.config_path, line.config_name, line.extra_dirs, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
+        raise ConfigError(texts.composing_problem(error, line.folders) or one_line(error)) from error
+    if found := list(texts.yaml_problems(made, line.folders)):
+        raise ConfigError(found)
+    return config
 
 
 def _files(line: CommandLine, groups: Sequence[Override], choice: Sequence[str]) -> Iterator[tuple[Path, str]]:

@@ -13,6 +13,7 @@ from molex_cli.config import other_names
 from molex_cli.config.command_line import CommandLine, options
 from molex_cli.config.hydra_internals import child, declared, is_section
 from molex_cli.config.sweeps import choices_of, values_of
+from molex_cli.config.texts import override_problem
 from molex_cli.errors import nearest
 
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -55,6 +56,11 @@ def value_problems(override: Override, config: DictConfig) -> Iterator[str]:
             yield f"{key} must be a whole number, got {text}; write {key}=int({text})"
     elif node is not None and not is_free:
         yield from (_type_problem(key, value, node) for value in values_of(override) if not _fits(key, value, config))
+    if not override.is_delete():
+        typed = (override.input_line or "").partition("=")[2]
+        wanted = _declared(key, node, config)
+        problems = (override_problem(key, value, typed, wanted) for value in values_of(override))
+        yield from (problem for problem in problems if problem)
 
 
 def is_free_form(key: str, config: DictConfig) -> bool:
@@ -62,6 +68,15 @@ def is_free_form(key: str, config: DictConfig) -> bool:
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent, throw_on_missing=False) if parent else None
     return isinstance(node, DictConfig) and OmegaConf.get_type(node) is dict
+
+
+def _declared(key: str, node: Node | None, config: DictConfig) -> Any:
+    """Return the type that the schema gives a setting, or a new key of a dictionary."""
+    if node is not None and not is_free_form(key, config):
+        return declared(node)[0]
+    parent = _node(config, key.rpartition(".")[0])
+    types = get_args(declared(parent)[0]) if parent is not None else ()
+    return types[-1] if types else None
 
 
 def _fits(key: str, value: Any, config: DictConfig) -> bool:

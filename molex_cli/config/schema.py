@@ -156,9 +156,16 @@ def resolve(config: DictConfig) -> Experiment:
     for name in ("data_dir", "output_dir", "cache_dir"):
         if path := getattr(experiment, name):
             setattr(experiment, name, str(expanded(path)))
-    if found := list(_not_finite(as_data(experiment))) or list(problems(experiment)):
+    if found := list(_unusable(as_data(experiment))) or [*problems(experiment), *_label_problems(experiment)]:
         raise ConfigError(found)
     return experiment
+
+
+def _label_problems(experiment: Experiment) -> Iterator[str]:
+    """Yield what does not fit labels that are set; files of before open all the same."""
+    tasks = {"task": experiment.task, **{f"stages.{name}": stage for name, stage in experiment.stages.items()}}
+    for key, task in tasks.items():
+        yield from (f"{key}{problem}" for problem in task.label_problems(task.labels or ()))
 
 
 def problems(experiment: Experiment) -> Iterator[str]:
@@ -192,13 +199,15 @@ def _smoothing_problems(experiment: Experiment) -> Iterator[str]:
             yield f"train.label_smoothing must be 0 for kind=regression, got {smoothing} with {task.name}"
 
 
-def _not_finite(value: Any, key: str = "") -> Iterator[str]:
-    """Yield each number that is not finite: no rule on it could be checked."""
+def _unusable(value: Any, key: str = "") -> Iterator[str]:
+    """Yield each number that is not finite and each list in a list: no rule on them could be checked."""
     if isinstance(value, dict):
         for name, item in value.items():
-            yield from _not_finite(item, f"{key}.{name}" if key else name)
+            yield from _unusable(item, f"{key}.{name}" if key else name)
     elif isinstance(value, list):
-        yield from (problem for i, item in enumerate(value) for problem in _not_finite(item, f"{key}[{i}]"))
+        yield from (problem for i, item in enumerate(value) for problem in _unusable(item, f"{key}[{i}]"))
+        if not key.startswith("model.config.") and any(isinstance(item, list | dict) for item in value):
+            yield f"{key} must be a list of single values, got {value}; take the inner brackets away"
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{key} must be a finite number, got {value}"
 

@@ -1,7 +1,7 @@
 """A task as data: where its rows come from, which columns are text, how a model answers and is scored."""
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -119,6 +119,8 @@ class Task:
     labels: list[str] | None = None
     """The labels in the order of their class index; null takes them from the training rows."""
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    positive: str | None = None
+    """The label whose class f1 scores; null takes the second one."""
     where: dict[str, str] = field(default_factory=dict)
     """Keep only rows with these values in these columns."""
     answer_mode: AnswerMode = AnswerMode.auto
@@ -143,12 +145,36 @@ class Task:
         first = METRICS.get(self.metrics[0]) if self.metrics else None
         if first is not None and first.not_computed:
             yield f".metrics must begin with a score that is computed, got {self.metrics[0]}"
+        if self.positive is not None and not self._scores_one_class():
+            yield f".positive must be null where no metric is of one class, got {self.positive}; add f1 to task.metrics"
         if self.labels is not None and (self.kind in (Kind.regression, Kind.generation) or self.choices):
             yield f".labels must be null where no label of a fixed list is predicted, got {list(self.labels)}"
         elif self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):
             yield f".labels must be two or more different labels, got {list(self.labels)}"
         yield from self._answer_mode_problems()
         yield from self._language_problems()
+
+    def label_problems(self, labels: Sequence[str]) -> Iterator[str]:
+        """Yield what does not fit the labels; none are given where they come from rows that were not read yet."""
+        if not labels or not self._scores_one_class():
+            return
+        if len(labels) > 2:
+            name = next(name for name in self.metrics if METRICS[name].of_one_class)
+            yield f".metrics must fit {len(labels)} labels, got {name}, which scores one class of two; use f1_macro"
+        elif self.positive is not None and self.positive not in labels:
+            hint = nearest(self.positive, labels)
+            yield f".positive must be one of the labels {', '.join(labels)}, got {self.positive}; {hint}"
+
+    def positive_class(self, labels: Sequence[str]) -> int:
+        """Return the index of the positive class: GLUE's is the second, as in MRPC and QQP."""
+        return 1 if self.positive is None else list(labels).index(self.positive)
+
+    def positive_label(self, labels: Sequence[str]) -> str | None:
+        """Return the positive class by its name; None where no metric scores one."""
+        return labels[self.positive_class(labels)] if self._scores_one_class() else None
+
+    def _scores_one_class(self) -> bool:
+        return any(name in METRICS and METRICS[name].of_one_class for name in self.metrics)
 
     def _column_problems(self) -> Iterator[str]:
         few = self.kind in (Kind.classification, Kind.regression)

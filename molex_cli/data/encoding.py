@@ -15,7 +15,7 @@ import numpy as np
 from molex_cli.data.reading import Split
 from molex_cli.records.files import renamed_when_whole
 
-FORMAT = 1
+FORMAT = 2  # of what is cached
 
 
 NONE = np.array([], dtype=np.int64)
@@ -122,13 +122,20 @@ def _identity(tokenizer: Any) -> str:
 def _tokenised(split: Split, tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
     columns = [list(column) for column in zip(*split.texts, strict=True)]
     batch = tokenizer(*columns, truncation=True, max_length=max_length, padding=False)
-    lengths = [len(tokens) for tokens in batch["input_ids"]]
-    types = [t for row in batch.get("token_type_ids", []) for t in row]
+    rows = [tokens or [_for_nothing(tokenizer)] for tokens in batch["input_ids"]]
+    lengths = [len(tokens) for tokens in rows]
+    types = [t for row in batch.get("token_type_ids", []) for t in row or [0]]
     return {
-        "tokens": np.array([t for row in batch["input_ids"] for t in row], dtype=np.int32),
+        "tokens": np.array([t for row in rows for t in row], dtype=np.int32),
         "types": np.array(types, dtype=np.int8),
         "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     }
+
+
+def _for_nothing(tokenizer: Any) -> int:
+    """Return the token that stands for an empty text where the tokenizer puts none around it, as GPT-2's does not."""
+    known = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return next(token for token in known if token is not None)
 
 
 def _cached(path: Path) -> dict[str, np.ndarray] | None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind, Task
 from molex_cli.data.tables import SPLITS, Table, table
-from molex_cli.errors import DataError
+from molex_cli.errors import ConfigError, DataError
+
+SHOWN_ROWS = 12
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,13 @@ class Split:
 
     def about(self) -> dict[str, Any]:
         """Return what a record keeps of the rows."""
+        rows_of = Counter(self.labels) if self.names else Counter()
         return {
             "source": self.source,
             "rows": self.num_rows,
             "rows_used": len(self.ids),
             "fingerprint": self.fingerprint,
-            **({"labels": self.names} if self.names else {}),
+            **({"labels": {name: rows_of[i] for i, name in enumerate(self.names)}} if self.names else {}),
         }
 
 
@@ -66,17 +70,60 @@ def about_all(rows: Rows) -> dict[str, Any]:
 
 def read(task: Task, data_dir: str | None, max_rows: int | None = None) -> tuple[dict[str, Split], list[str]]:
     """Return the task's splits and its labels; `max_rows` keeps a fixed sample of each split."""
-    tables = {split: table(task, split, data_dir) for split in SPLITS}
-    classes = task.kind is Kind.classification or (task.kind is Kind.multiple_choice and not task.choices)
-    labels = (task.labels or _labels(task, tables["train"])) if classes else []
-    return {split: _split(task, split, table, labels, max_rows) for split, table in tables.items()}, list(labels)
+    tables = {split: _labelled(task, split, data_dir) for split in SPLITS}
+    labels = _labels(task, tables["train"]) if _are_in_rows(task) else list(task.labels or ())
+    _require_fitting(task, labels)
+    return {split: _split(task, split, table, labels, max_rows) for split, table in tables.items()}, labels
+
+
+def read_labels(task: Task, data_dir: str | None) -> list[str]:
+    """Return the task's labels in the order of their class index, from its training rows where they are not set."""
+    labels = _labels(task, _labelled(task, "train", data_dir)) if _are_in_rows(task) else list(task.labels or ())
+    _require_fitting(task, labels)
+    return labels
 
 
 def read_split(
     task: Task, split: str, data_dir: str | None, labels: Sequence[str], max_rows: int | None = None
 ) -> Split:
     """Return one split, with the labels that a model was trained on."""
-    return _split(task, split, table(task, split, data_dir), labels, max_rows, training=False)
+    _require_fitting(task, labels)
+    return _split(task, split, _labelled(task, split, data_dir), labels, max_rows, training=False)
+
+
+def _are_in_rows(task: Task) -> bool:
+    return task.kind is Kind.classification and task.labels is None
+
+
+def _require_fitting(task: Task, labels: Sequence[str]) -> None:
+    if found := list(task.label_problems(labels)):
+        raise ConfigError([f"task{problem}" for problem in found])
+
+
+def _labelled(task: Task, split: str, data_dir: str | None) -> Table:
+    """Return the table of a split, in which no row may lack its label."""
+    found = table(task, split, data_dir)
+    numbered = zip(found.numbers, found.rows, strict=True)
+    if missing := [number + 1 for number, row in numbered if _is_missing(row.get(task.label))]:
+        raise DataError(
+            f"{found.source} must have a value in {task.label} in every row, got none in {_rows_named(missing)}; "
+            "fill it in, or take what has none out"
+        )
+    return found
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or not str(value).strip()  # NaN is not itself
+
+
+def _rows_named(numbers: Sequence[int]) -> str:
+    """Return rows by their numbers, which begin at 1; of many only the first."""
+    if len(numbers) == 1:
+        return f"row {numbers[0]}"
+    shown = [str(number) for number in numbers[:SHOWN_ROWS]]
+    if len(numbers) > SHOWN_ROWS:
+        return f"{len(numbers):,} rows: {', '.join(shown)}, ..."
+    return f"rows {', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _split(
@@ -157,7 +204,17 @@ def _choices(value: Any, column: str, where: str) -> tuple[list[str], tuple[str,
 
 
 def _labels(task: Task, table: Table) -> list[str]:
-    labels = sorted({_text(row, task.label, f"{table.source}, row {i + 1}") for i, row in enumerate(table.rows)})
+    """Return the different labels of the rows, sorted."""
+    rows_of: dict[str, list[int]] = {}
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        rows_of.setdefault(_text(row, task.label, f"{table.source}, row {number + 1}"), []).append(number + 1)
+    for label, numbers in rows_of.items():
+        if label != label.strip():
+            raise DataError(
+                f"{table.source} must have labels without blanks around them, got {label!r} in {_rows_named(numbers)}; "
+                "take the blanks away, or set task.labels"
+            )
+    labels = sorted(rows_of)
     if len(labels) < 2:
         raise DataError(f"{table.source} must have two or more labels in {task.label}, got {labels}")
     if len(labels) > max(50, len(table.rows) // 2):
@@ -186,8 +243,8 @@ def _class(text: str, index: Mapping[str, int], where: str) -> int:
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row.get(column)
-    if value is None:
-        raise DataError(f"{where} must have a value in {column}, got nothing")
-    if isinstance(value, Mapping | list):
+    if value is None or value != value:
+        raise DataError(f"{where} must have a value in {column}, got {'nothing' if value is None else 'NaN'}")
+    if isinstance(value, Mapping | list | bytes):
         raise DataError(f"{where} must have a text in {column}, got {str(value)[:60]!r}")
     return str(value)

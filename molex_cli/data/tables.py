@@ -59,7 +59,7 @@ def _source(task: Task, split: str, data_dir: str | None) -> Table:
     if task.files.train:
         if not getattr(task.files, split):
             raise DataError(f"task.files.{split} must name a file, got null")
-        return _file(task, task.files, expanded(getattr(task.files, split)), f"task.files.{split}")
+        return _split_file(task, task.files, expanded(getattr(task.files, split)), f"task.files.{split}")
     official = getattr(task.official, split)
     if not (official if data_dir is not None and task.official.train else getattr(task.hub, split)):
         raise DataError(f"task={task.name} must have a {split} split, got none; choose train or validation")
@@ -67,7 +67,7 @@ def _source(task: Task, split: str, data_dir: str | None) -> Table:
         if not Path(data_dir).is_dir():
             reason = "is no folder" if Path(data_dir).exists() else "does not exist"
             raise DataError(f"data_dir must be a folder with {official}, got {data_dir}, which {reason}")
-        return _file(task, task.official, Path(data_dir) / official, "data_dir")
+        return _split_file(task, task.official, Path(data_dir) / official, "data_dir")
     return _hub(task, split, official)
 
 
@@ -96,17 +96,28 @@ def _hub(task: Task, split: str, official: str | None) -> Table:
             raise DataError(f"task.hub must be a data set on the hub, got {where}: {_first_line(error)}") from error
         reason = "no connection to the hub and no cached copy"
         raise DataError(f"task={task.name} must get {where} from the hub, got {reason}; {way_out}") from error
-    _require_columns(task, rows.column_names, where, "task.columns")
+    _require_columns([*_columns(task), task.label], rows.column_names, where, "set task.columns to what it has")
     if task.hub.empty:
         rows = rows.filter(lambda row: row[task.hub.empty] is None).remove_columns(task.hub.empty)
     return Table(where, rows.to_list())
 
 
-def _file(task: Task, files: Files, path: Path, key: str) -> Table:
+def _split_file(task: Task, files: Files, path: Path, key: str) -> Table:
     if not path.is_file():
         raise DataError(f"{key} must hold {path.name}, got no such file: {path}")
-    if path.suffix not in ENDINGS:
+    if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{key} must end in {', '.join(ENDINGS)}, got {path}")
+    wanted = [*_columns(task), task.label]
+    return _file(files, path, wanted, "set task.columns and task.label to what it has")
+
+
+def unlabelled(task: Task, path: Path) -> Table:
+    """Return the rows of a file as the task's own files are read; they need no label."""
+    files = task.files if task.files.train else task.official
+    return _file(files, path, _columns(task), "name its columns as in training")
+
+
+def _file(files: Files, path: Path, wanted: Sequence[str], way_out: str) -> Table:
     try:
         columns, rows = _parsed(path, files)
     except UnicodeDecodeError as error:
@@ -114,12 +125,12 @@ def _file(task: Task, files: Files, path: Path, key: str) -> Table:
         byte = error.object[error.start]
         raise DataError(f"{path} must be UTF-8, got byte 0x{byte:02x} in line {line}; save it as UTF-8") from None
     except (csv.Error, json.JSONDecodeError, OSError, ValueError) as error:
-        raise DataError(f"{path} must be a {path.suffix[1:]} file, got: {_first_line(error)}") from error
+        raise DataError(f"{path} must be a {path.suffix[1:].lower()} file, got: {_first_line(error)}") from error
     if files.rename:
         rows = [renamed_row(row, files.rename) for row in rows]
         columns = sorted({column for row in rows for column in row})
     if rows or columns:
-        _require_columns(task, columns, str(path), "task.columns and task.label")
+        _require_columns(wanted, columns, str(path), way_out)
     return Table(str(path), rows)
 
 
@@ -136,16 +147,17 @@ def renamed_row(row: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, 
 
 
 def _parsed(path: Path, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
-    if path.suffix == ".parquet":
+    ending = path.suffix.lower()
+    if ending == ".parquet":
         import pyarrow.parquet
 
         content = pyarrow.parquet.read_table(path)
         return content.column_names, content.to_pylist()
     text = path.read_bytes().decode("utf-8-sig")
-    if path.suffix == ".jsonl":
+    if ending == ".jsonl":
         rows = [_object(line, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         return sorted({key for row in rows for key in row}), rows
-    return _delimited(text, "\t" if path.suffix == ".tsv" else ",", files)
+    return _delimited(text, "\t" if ending == ".tsv" else ",", files)
 
 
 def _object(line: str, number: int) -> dict[str, Any]:
@@ -202,14 +214,17 @@ def _quoting_of(text: str, delimiter: str) -> Mode:
     return csv.QUOTE_NONE if stray_marks else csv.QUOTE_MINIMAL
 
 
-def _require_columns(task: Task, columns: Sequence[str], where: str, key: str) -> None:
-    wanted = [*task.columns, *([task.choices] if task.choices else []), task.label]
+def _columns(task: Task) -> list[str]:
+    """Return the columns of what a model reads."""
+    return [*task.columns, *([task.choices] if task.choices else [])]
+
+
+def _require_columns(wanted: Sequence[str], columns: Sequence[str], where: str, way_out: str) -> None:
     missing = [column for column in wanted if column not in columns]
     if missing:
         hint = nearest(missing[0], columns)
         raise DataError(
-            f"{where} must have the columns {', '.join(wanted)}, got no {' and no '.join(missing)}; {hint}; "
-            f"set {key} to what it has"
+            f"{where} must have the columns {', '.join(wanted)}, got no {' and no '.join(missing)}; {hint}; {way_out}"
         )
 
 

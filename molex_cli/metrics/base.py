@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 from molex_cli.errors import ConfigError, nearest, require_own_name
 
-Score = Callable[[Any, Any], float]
+Score = Callable[..., float]
 S = TypeVar("S", bound=Score)
 
 
@@ -41,10 +40,18 @@ class Metric:
     high: float = 1.0
     """A score of at most 1 is shown in percent."""
     by_example: ByExample = ByExample.no
+    of_one_class: bool = False
+    """It scores the positive one of two classes, whose index its function takes as `positive`."""
     implementation: Callable[[], str] | None = None
     """Returns what computes the score, with versions, for the record; raises ConfigError where that is missing."""
     not_computed: str = ""
     """Why it is not computed, and how to get it; such a metric can be named, but not come first."""
+
+    def score(self, predictions: Sequence[Any], references: Sequence[Any], positive: int = 1) -> float:
+        """Return the score; `positive` is the index of the positive class, where it scores one."""
+        if self.of_one_class:
+            return self.function(predictions, references, positive=positive)
+        return self.function(predictions, references)
 
     def better(self, new: float, old: float | None) -> bool:
         """Return whether `new` beats `old`; a score that is undefined beats nothing."""
@@ -79,16 +86,18 @@ def metric_named(name: str) -> Metric:
     return METRICS[name]
 
 
-def compute_scores(names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+def compute_scores(
+    names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any], positive: int = 1
+) -> dict[str, float]:
     """Return each named score of the predictions; those that are not computed are left out."""
     computed = [each for each in map(metric_named, names) if not each.not_computed]
-    return {each.name: each.function(predictions, references) for each in computed}
+    return {each.name: each.score(predictions, references, positive) for each in computed}
 
 
-def majority_scores(names: Sequence[str], train: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-    """Return each named score of always predicting the most frequent training label."""
-    label = Counter(train).most_common(1)[0][0]
-    return compute_scores(names, [label] * len(references), references)
+def scored_class(name: str, positive: str | None) -> str:
+    """Return a metric's name, with the positive class where it scores one: f1 of equivalent."""
+    known = METRICS.get(name)
+    return f"{name} of {positive}" if known and known.of_one_class and positive is not None else name
 
 
 def implementations(names: Sequence[str]) -> dict[str, str]:

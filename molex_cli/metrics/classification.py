@@ -13,13 +13,22 @@ def accuracy(predictions: Sequence[int], references: Sequence[int]) -> float:
     return sum(p == r for p, r in zip(predictions, references, strict=True)) / len(references)
 
 
-@metric("classification", by_example=ByExample.jackknife)
-def f1(predictions: Sequence[int], references: Sequence[int]) -> float:
-    """Return the F1 score of class 1, as GLUE does for MRPC and QQP; NaN if class 1 never occurs."""
+@metric("classification", of_one_class=True, by_example=ByExample.jackknife)
+def f1(predictions: Sequence[int], references: Sequence[int], positive: int = 1) -> float:
+    """Return the F1 score of the positive one of two classes; NaN if it never occurs."""
     pairs = list(zip(predictions, references, strict=True))
-    hits = sum(p == r == 1 for p, r in pairs)
-    total = sum(p == 1 for p, _ in pairs) + sum(r == 1 for _, r in pairs)
+    hits = sum(p == r == positive for p, r in pairs)
+    total = sum(p == positive for p, _ in pairs) + sum(r == positive for _, r in pairs)
     return 2 * hits / total if total else math.nan
+
+
+@metric("classification", by_example=ByExample.jackknife)
+def f1_macro(predictions: Sequence[int], references: Sequence[int]) -> float:
+    """Return the mean of the F1 scores of all classes that are predicted or right anywhere."""
+    predicted, actual = Counter(predictions), Counter(references)
+    hits = Counter(p for p, r in zip(predictions, references, strict=True) if p == r)
+    classes = sorted({*predicted, *actual})
+    return sum(2 * hits[k] / (predicted[k] + actual[k]) for k in classes) / len(classes)
 
 
 @metric("classification", low=-1.0, by_example=ByExample.jackknife)

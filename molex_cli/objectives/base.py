@@ -65,8 +65,8 @@ class Objective(Protocol):
     ) -> Predictions:
         """Score a split with the named metrics."""
 
-    def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
-        """Return the scores of always giving the answer that is most frequent in training."""
+    def baseline(self, names: Sequence[str], encoded: Encoded) -> dict[str, float]:
+        """Return the best scores that the same answer to every row of a split reaches."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from molex_cli.data.encoding import Encoded
 from molex_cli.data.prompts import encode_questions, letter, questions
 from molex_cli.data.reading import Split, label_words
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics.base import compute_scores, majority_scores
+from molex_cli.metrics.base import compute_scores
 from molex_cli.metrics.classification import accuracy
+from molex_cli.metrics.constant import best_constant
 from molex_cli.objectives.base import Batch, Predictions, for_model, in_order, objective, on, scoring_batches, sharded
 from molex_cli.objectives.multiple_choice import by_question, sizes_of
 from molex_cli.runtime import distributed
@@ -109,9 +110,9 @@ class CausalLM:
             return self._compared(texts, encoded, names, loss)
         return self._extracted(texts, encoded, names, loss)
 
-    def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
-        """Return the scores of the answer that is most often right in training; none for texts."""
-        return {} if self.task.kind is Kind.generation else majority_scores(names, train.labels, encoded.labels)
+    def baseline(self, names: Sequence[str], encoded: Encoded) -> dict[str, float]:
+        """Return the best scores of one answer to every question; none for texts."""
+        return {} if self.task.kind is Kind.generation else best_constant(names, encoded.labels)
 
     def _most_likely(self, values: Tensor, encoded: Encoded, names: Sequence[str]) -> Predictions:
         """Rank each question's answers by likelihood, raw and for each token."""

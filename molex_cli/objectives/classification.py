@@ -13,7 +13,8 @@ from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics.base import compute_scores, majority_scores
+from molex_cli.metrics.base import compute_scores
+from molex_cli.metrics.constant import best_constant
 from molex_cli.objectives.base import Batch, Predictions, head_logits, objective, prediction_rows
 
 
@@ -38,6 +39,7 @@ class Classification:
 
     def __init__(self, task: Task, mode: AnswerMode, labels: Sequence[str]) -> None:
         self.labels = list(labels)
+        self.positive = task.positive_class(labels)
         self.label_of_output: list[int] | None = None
         """For a model trained on other labels: the index of the label that each of its outputs means."""
 
@@ -75,11 +77,11 @@ class Classification:
         target = torch.tensor(encoded.labels)
         loss = functional.cross_entropy(logits, target) if self.labels else functional.mse_loss(logits[:, 0], target)
         rows = prediction_rows(encoded, predictions, logits.tolist(), self._shown)
-        return Predictions(rows, compute_scores(names, predictions, encoded.labels), float(loss))
+        return Predictions(rows, compute_scores(names, predictions, encoded.labels, self.positive), float(loss))
 
-    def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
-        """Return the scores of the most frequent training label."""
-        return majority_scores(names, train.labels, encoded.labels)
+    def baseline(self, names: Sequence[str], encoded: Encoded) -> dict[str, float]:
+        """Return the best scores of one label, or one number, for every row."""
+        return best_constant(names, encoded.labels, self.positive)
 
     def _merged(self, logits: Tensor) -> Tensor:
         """Return log-probabilities of our labels: outputs of one meaning are added up."""

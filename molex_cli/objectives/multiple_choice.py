@@ -14,7 +14,8 @@ from molex_cli.data.encoding import Encoded, encode_pairs
 from molex_cli.data.prompts import letter
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics.base import compute_scores, majority_scores
+from molex_cli.metrics.base import compute_scores
+from molex_cli.metrics.constant import best_constant
 from molex_cli.objectives.base import Batch, Predictions, head_logits, objective, prediction_rows
 
 
@@ -33,7 +34,7 @@ class MultipleChoice:
     label_smoothing = 0.0
 
     def __init__(self, task: Task, mode: AnswerMode, labels: Sequence[str]) -> None:
-        pass
+        self.labels = list(labels)
 
     def encode(self, split: Split, tokenizer: Any, max_length: int, cache_dir: Path, *, training: bool) -> Encoded:
         """Return a row of tokens for each question and choice."""
@@ -76,12 +77,15 @@ class MultipleChoice:
         scores_BC = by_question(values, sizes)
         predictions = scores_BC.argmax(dim=-1).tolist()
         loss = functional.cross_entropy(scores_BC, torch.tensor(encoded.labels))
-        rows = prediction_rows(encoded, predictions, [each.tolist() for each in values.split(sizes)], letter)
+        rows = prediction_rows(encoded, predictions, [each.tolist() for each in values.split(sizes)], self._shown)
         return Predictions(rows, compute_scores(names, predictions, encoded.labels), float(loss))
 
-    def baseline(self, names: Sequence[str], train: Encoded, encoded: Encoded) -> dict[str, float]:
-        """Return the scores of the choice, by its letter, that is most often right in training."""
-        return majority_scores(names, train.labels, encoded.labels)
+    def baseline(self, names: Sequence[str], encoded: Encoded) -> dict[str, float]:
+        """Return the best scores of one choice, by its letter, for every question."""
+        return best_constant(names, encoded.labels)
+
+    def _shown(self, index: int) -> str:
+        return self.labels[index] if self.labels else letter(index)
 
 
 def sizes_of(encoded: Encoded) -> list[int]:

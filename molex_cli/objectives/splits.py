@@ -1,6 +1,6 @@
 """The splits of a task as tokens, and what a record keeps of them and of how they are scored."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,14 @@ def notes(data: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def how_scored(task: Task, adapted: Adapted, objective: Objective, batch_size: int) -> dict[str, Any]:
+def how_scored(
+    task: Task, labels: Sequence[str], adapted: Adapted, objective: Objective, batch_size: int
+) -> dict[str, Any]:
     """Return the answer mode, what computes each score or why it is not computed, and what the scores depend on."""
     names = task.metrics
     return {
+        "labels": list(labels),
+        "positive": task.positive_label(labels),
         "answer_mode": objective.answer_mode,
         "implementations": implementations(names),
         "not_computed": not_computed(names),

@@ -51,7 +51,7 @@ class Record:
     command: list[str] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
     """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, correctness}; `selection` (rule of best);
-    `majority`. `correctness` packs which predictions were right."""
+    `constant`, the best that one answer to every row reaches. `correctness` packs which predictions were right."""
     degenerate: list[str] = field(default_factory=list)
     """Why the score means nothing: a constant prediction, an undefined metric, a failed check."""
     parameters: dict[str, int] = field(default_factory=dict)
@@ -60,12 +60,14 @@ class Record:
     flops_per_token: dict[str, float] = field(default_factory=dict)
     """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
     data: dict[str, Any] = field(default_factory=dict)
-    """By split: rows, rows used, tokens, fingerprint, labels, source; rows too long, where some were left out."""
+    """By split: rows, rows used, tokens, fingerprint, source; rows of each of the `labels`, where there is a list of
+    them; rows too long, where some were left out."""
     base: dict[str, Any] = field(default_factory=dict)
     """`fingerprint` of the base model's files; none of models from the hub and of random weights."""
     evaluation: dict[str, Any] = field(default_factory=dict)
-    """`answer_mode`; what computed the scores, or why they are `not_computed`; `batch_size` and `order` of the rows;
-    `depends_on_batch`: why predictions do, or null."""
+    """`labels` in the order of their class index; `positive`: the one that f1 scores; `answer_mode`; what computed the
+    scores, or why they are `not_computed`; `batch_size` and `order` of the rows; `depends_on_batch`: why predictions
+    do, or null."""
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss; `notes` on fewer steps than
     were asked for."""

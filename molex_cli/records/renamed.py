@@ -20,6 +20,7 @@ ADDED: dict[str, Any] = {
     "method.joint_parts": [],
     "method.same_start": False,
     "method.dropout_per_expert": False,
+    "task.positive": None,
 }
 """Settings that came later, by full key, each with the value that means the behaviour of before.
 

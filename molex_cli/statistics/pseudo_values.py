@@ -1,6 +1,7 @@
 """A value of each example whose mean is the score, so that two models are compared example by example; no torch."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,23 @@ from molex_cli.statistics import paired
 
 
 def of_rows(
-    rows: Sequence[Mapping[str, Any]], metric: str, labels: Sequence[str] | None = None
+    rows: Sequence[Mapping[str, Any]], metric: str, labels: Sequence[str] | None = None, positive: str | None = None
 ) -> NDArray[np.float64] | None:
     """Return each prediction's own score or, of a metric that is no mean, its jackknife pseudo-value.
 
-    `labels` are in the order of their class index. None where the metric has no values by example, or is undefined
-    without one of the examples.
+    `labels` are in the order of their class index, of which `positive` is the second unless it is given. None where the
+    metric has no values by example, or is undefined without one of the examples.
     """
     known = METRICS.get(metric)
     if known is None or known.by_example is ByExample.no or not rows:
         return None
     predictions, references = _as_indices(rows, labels or [])
+    score = partial(known.score, positive=list(labels).index(positive) if labels and positive is not None else 1)
     if known.by_example is ByExample.jackknife:
-        values = paired.pseudo_values(known.function, predictions, references)
+        values = paired.pseudo_values(score, predictions, references)
     else:
         pairs = zip(predictions, references, strict=True)
-        values = np.array([known.function([p], [r]) for p, r in pairs], dtype=np.float64)
+        values = np.array([score([p], [r]) for p, r in pairs], dtype=np.float64)
     return values if np.isfinite(values).all() else None
 
 

@@ -1,14 +1,17 @@
 """The terminal: a progress bar on a terminal, plain lines elsewhere."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from molex_cli.metrics.base import scored_class
 from molex_cli.runtime.terminal import Terminal
 from molex_cli.tracking.events import Evaluated, Event, Finished, Noted, Started, Step
 
 PLAIN_LINES = 10  # lines of steps that a run without a terminal prints
+SHOWN_LABELS = 12
 
 
 class Console:
@@ -22,6 +25,7 @@ class Console:
         self._score = ""
         self._loss: float | None = None
         self._rate: float | None = None
+        self._positive: str | None = None
 
     def write(self, event: Event) -> None:
         """Show one event."""
@@ -53,6 +57,10 @@ class Console:
             say(f"experts per layer  {experts}  total {sum(event.experts_per_layer)}")
         parts = "  ".join(f"{name} {count:,}" for name, count in counts.items() if name not in ("added", "total"))
         say(f"parameters         {parts}  of {counts['total']:,}")
+        self._positive = event.positive
+        for split, data in event.data.items():
+            if split.rpartition("/")[2] == "train" and (line := _labels(data.get("labels", {}), event.positive)):
+                say(f"labels             {line}")
         resumed = f", resuming after step {event.first_step:,}" if event.first_step else ""
         say(f"training           {event.total_steps:,} steps, {event.total_tokens:,} tokens{resumed}")
         self._total = event.total_steps
@@ -85,7 +93,8 @@ class Console:
             )
 
     def _evaluated(self, event: Evaluated) -> None:
-        self._score = "  ".join(f"{name} {value:.4f}" for name, value in event.scores.items())
+        named = ((scored_class(name, self._positive), value) for name, value in event.scores.items())
+        self._score = "  ".join(f"{name} {value:.4f}" for name, value in named)
         best = "  best so far" if event.best else ""
         loss = f"epoch {event.epoch:.2f}  {event.split} loss {event.loss:.4f}  "
         self._terminal.print(Text.assemble(loss, (self._score, "bold"), best))
@@ -94,9 +103,17 @@ class Console:
         say = self._terminal.print
         if event.scores:
             for name, value in event.scores["last"]["scores"].items():
-                best, floor = event.scores["best"]["scores"][name], event.scores["majority"].get(name)
-                baseline = "" if floor is None else f"  majority baseline {floor:.4f}"
-                say(Text.assemble((f"{name} {value:.4f}", "bold"), f" at the end  best {best:.4f}{baseline}"))
+                best, floor = event.scores["best"]["scores"][name], event.scores["constant"].get(name)
+                baseline = "" if floor is None else f"  best constant {floor:.4f}"
+                shown = scored_class(name, self._positive)
+                say(Text.assemble((f"{shown} {value:.4f}", "bold"), f" at the end  best {best:.4f}{baseline}"))
         if event.error and event.status != "interrupted":
             say(f"failed: {event.error}")
         say(f"{event.status}  {event.folder}/record.json")
+
+
+def _labels(rows_of: Mapping[str, int], positive: str | None) -> str:
+    """Return each label with its training rows, of many only the first, and the one that is positive."""
+    shown = ", ".join(f"{label} {count:,}" for label, count in list(rows_of.items())[:SHOWN_LABELS])
+    others = f", ... ({len(rows_of)} labels)" if len(rows_of) > SHOWN_LABELS else ""
+    return f"{shown}{others}" + (f"  positive {positive}" if positive is not None else "")

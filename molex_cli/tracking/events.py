@@ -32,10 +32,13 @@ class Started(Event):
     total_tokens: int
     parameters: dict[str, int]
     experts_per_layer: list[int] | None
-    majority: dict[str, float]
+    constant: dict[str, float]
+    """The best scores that the same answer to every row reaches."""
     flops_per_token: dict[str, float]
     data: dict[str, Any]
     settings: dict[str, Any]
+    positive: str | None = None
+    """The positive class, where a metric scores one."""
     first_step: int = 0
     """Optimizer steps that an earlier try of the run had done."""
 

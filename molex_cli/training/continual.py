@@ -84,7 +84,7 @@ def train(
     run = _build(experiment, stages, folder, record, sinks)
     if earlier is not None:
         _restore(run, earlier)
-    sinks.write(started(record, folder, run.stages, run.step, majority={}))
+    sinks.write(started(record, folder, run.stages, run.step, constant={}))
     run.summary.note_unreached(run.stages, sinks)
     tell(sinks, run.adapted, record.data)
     for stage in run.stages[len(run.matrix) :]:
@@ -103,7 +103,7 @@ def _build(experiment: Experiment, stages: list[Stage], folder: Path, record: Re
     adapted = adapter.adapt(stages[0].experiment, labels)
     record.data = {split: about for stage in stages for split, about in stage.data.items()}
     plan_into(record, adapted, experiment.train.max_length)
-    record.evaluation = evaluation(stages[0].experiment, adapted, stages[0].objective, sinks)
+    record.evaluation = evaluation(stages[0], adapted, sinks)
     place(adapted, experiment.hardware, accelerator)
     return Sequential(
         experiment=experiment,
@@ -253,7 +253,7 @@ def _scores(run: Sequential) -> dict[str, Any]:
             "backward_transfer": backward_transfer(run.matrix),
         },
     }
-    baselines = [stage.majority([metric]) for stage in run.stages]
+    baselines = [stage.baseline([metric]) for stage in run.stages]
     known = [baseline[metric] for baseline in baselines if metric in baseline]
     return {
         "metric": metric,
@@ -262,5 +262,5 @@ def _scores(run: Sequential) -> dict[str, Any]:
         "last": end,
         "best": end,
         "selection": f"none: after the last stage; {metric} is the mean over the stages (OP)",
-        "majority": {metric: sum(known) / len(known)} if known else {},
+        "constant": {metric: sum(known) / len(known)} if known else {},
     }

@@ -117,7 +117,7 @@ class Scoring:
             rows=predictions.rows,
         )
 
-    def summary(self, majority: dict[str, float]) -> dict[str, Any]:
+    def summary(self, constant: dict[str, float]) -> dict[str, Any]:
         """Return the record's scores."""
         assert self.last is not None
         assert self.best is not None
@@ -129,7 +129,7 @@ class Scoring:
             "selection": self.selection.format(
                 end="highest" if METRICS[self.names[0]].higher_is_better else "lowest", metric=self.names[0]
             ),
-            "majority": majority,
+            "constant": constant,
         }
 
     def degenerate(self) -> list[str]:

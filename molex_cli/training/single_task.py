@@ -35,7 +35,8 @@ class Run:
     adapted: Adapted
     labels: list[str]
     stage: Stage
-    majority: dict[str, float]
+    constant: dict[str, float]
+    """The best scores that the same answer to every row reaches."""
     training: Training
     scoring: Scoring
     summary: Summary
@@ -62,10 +63,10 @@ def train(
     run = _build(experiment, stages[0], folder, record)
     if earlier is not None:
         _restore(run, earlier)
-    sinks.write(started(record, folder, [run.stage], run.training.step, run.majority))
+    sinks.write(started(record, folder, [run.stage], run.training.step, run.constant))
     run.summary.note_unreached([run.stage], sinks)
     tell(sinks, run.adapted, record.data)
-    record.evaluation = evaluation(experiment, run.adapted, run.stage.objective, sinks)
+    record.evaluation = evaluation(run.stage, run.adapted, sinks)
     _fit(run, sinks)
     _finish(run, sinks)
 
@@ -77,7 +78,7 @@ def _build(experiment: Experiment, stage: Stage, folder: Path, record: Record) -
     adapted = adapter.adapt(experiment, stage.labels)
     record.data = stage.data
     plan_into(record, adapted, experiment.train.max_length)
-    majority = stage.majority(experiment.task.metrics)
+    constant = stage.baseline(experiment.task.metrics)
     place(adapted, experiment.hardware, accelerator)
     return Run(
         experiment=experiment,
@@ -87,7 +88,7 @@ def _build(experiment: Experiment, stage: Stage, folder: Path, record: Record) -
         adapted=adapted,
         labels=stage.labels,
         stage=stage,
-        majority=majority,
+        constant=constant,
         training=Training.of(adapted, experiment.train, experiment.learning_rate),
         scoring=Scoring(adapted, stage, accelerator),
         summary=Summary(stage.schedule, experiment),
@@ -123,7 +124,7 @@ def _finish(run: Run, sinks: Sinks) -> None:
     record, last = run.record, run.scoring.last
     assert last is not None
     record.training = run.summary.as_data()
-    record.scores = run.scoring.summary(run.majority)
+    record.scores = run.scoring.summary(run.constant)
     record.routing = run.scoring.routing
     record.memory_bytes = hardware.peak_memory_bytes()
     losses = (record.training["mean_loss"], last.predictions.loss)

@@ -54,9 +54,9 @@ class Stage:
         settings, seed = self.experiment.train, self.experiment.seed
         return steps(training, self.objective, self.encoded["train"], settings, seed=seed, accelerator=accelerator)
 
-    def majority(self, names: Sequence[str]) -> dict[str, float]:
-        """Return the scores of always predicting what is most frequent in training."""
-        return self.objective.baseline(names, self.encoded["train"], self.encoded["validation"])
+    def baseline(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the best scores on the scored split that the same answer to every row reaches."""
+        return self.objective.baseline(names, self.encoded["validation"])
 
     def unreached(self) -> str:
         """Return, in words, that the epochs end before the steps that are asked for; empty where they do not."""
@@ -77,7 +77,7 @@ class Stage:
 
 
 def started(
-    record: Record, folder: Path, stages: Sequence[Stage], first_step: int, majority: dict[str, float]
+    record: Record, folder: Path, stages: Sequence[Stage], first_step: int, constant: dict[str, float]
 ) -> Started:
     """Return the event of a training that begins."""
     return Started(
@@ -89,7 +89,8 @@ def started(
         total_tokens=sum(stage.tokens() for stage in stages),
         parameters=record.parameters,
         experts_per_layer=record.experts_per_layer,
-        majority=majority,
+        constant=constant,
+        positive=stages[0].experiment.task.positive_label(stages[0].labels),
         flops_per_token=record.flops_per_token,
         data=record.data,
         settings=record.settings,

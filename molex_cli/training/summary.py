@@ -13,7 +13,6 @@ from molex_cli.config import schema
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
-from molex_cli.objectives import Objective
 from molex_cli.objectives.splits import how_scored
 from molex_cli.records import Record
 from molex_cli.runtime import distributed
@@ -26,10 +25,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def evaluation(experiment: schema.Experiment, adapted: Adapted, objective: Objective, sinks: Sinks) -> dict[str, Any]:
+def evaluation(stage: Stage, adapted: Adapted, sinks: Sinks) -> dict[str, Any]:
     """Return how the run is scored, and note what its scores depend on or lack."""
-    batch_size = experiment.train.eval_batch_size
-    scoring = how_scored(experiment.task, adapted, objective, batch_size)
+    batch_size = stage.experiment.train.eval_batch_size
+    scoring = how_scored(stage.experiment.task, stage.labels, adapted, stage.objective, batch_size)
     for reason in scoring["not_computed"].values():
         sinks.write(Noted(message=reason))
     if adapted.batch_dependent:

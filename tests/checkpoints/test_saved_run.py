@@ -219,14 +219,16 @@ def test_lines_are_predicted_as_the_validation_rows_were(trained, capsys, monkey
 def test_lines_that_do_not_fit_are_refused(trained, capsys, monkeypatch):
     folder, _ = trained()
     for text, said in (
-        ("one cell\n", "line 1 must be a and b separated by tabs, got 1 cells"),
-        ('{"a": "x"}\n', "row 1 must have a value in b, got nothing"),
-        ('{"a": "x", "b": ["y"]}\n', "row 1 must have a text in b, got"),
-        ("{broken\n", "line 1 must be a JSON object"),
+        ("one cell\n", "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells"),
+        ('{"a": "x"}\n', "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells"),
+        ('{"a": "x", "b": null}\n', "line 1 must have a value in b, got nothing"),
+        ('{"a": "x", "b": ["y"]}\n', "line 1 must have a text in b, got"),
+        ("{broken\n", "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells"),
     ):
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
         assert said in refusal(capsys, "predict", f"run={folder}")
-    assert "--file must be a file of lines, got no.txt" in refusal(capsys, "predict", f"run={folder}", "--file=no.txt")
+    said = refusal(capsys, "predict", f"run={folder}", "--file=no.txt")
+    assert "--file must be a file of rows or lines, got no.txt" in said
     Path("latin.txt").write_bytes("caf\xe9\tx\n".encode("latin-1"))
     said = refusal(capsys, "predict", f"run={folder}", "--file=latin.txt")
     assert "latin.txt must be UTF-8, got byte 0xe9" in said
@@ -242,17 +244,16 @@ def test_lines_are_split_at_line_ends_only(trained, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_choices_in_lines_are_read_as_in_the_official_files(official_data, capsys, monkeypatch):
+def test_choices_in_a_file_are_read_as_in_the_official_files(official_data, capsys):
     short = ["train.max_rows=12", "train.max_steps=2", "train.max_length=120", "train.batch_size=4"]
     arguments = ["model=tiny_llama", "method=lora", "task=commonsense_qa", "hardware=cpu", f"data_dir={official_data}"]
     assert main(["train", *arguments, *short, "log.wandb=disabled"]) == 0
     (folder,) = Path("outputs").glob("*-s0")
     known = [json.loads(line) for line in (folder / "predictions-last.jsonl").read_text().splitlines()]
     official = (Path(official_data) / "commonsense_qa/dev.jsonl").read_text().splitlines()
-    lines = "".join(official[int(row["id"].split(":")[1])] + "\n" for row in known)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    Path("new.jsonl").write_text("".join(official[int(row["id"].split(":")[1])] + "\n" for row in known))
     capsys.readouterr()
-    assert main(["predict", f"run={folder}"]) == 0
+    assert main(["predict", f"run={folder}", "--file=new.jsonl"]) == 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["prediction"] for each in said] == [each["prediction"] for each in known]
     assert [each["log_likelihoods"] for each in said] == [each["log_likelihoods"] for each in known]
@@ -289,7 +290,7 @@ def test_a_language_model_answers_lines(official_data, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("A cat sleeps.\tAn animal sleeps.\n"))
     capsys.readouterr()
     assert main(["predict", f"run={folder}"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"prediction", "text"}
+    assert set(json.loads(capsys.readouterr().out)) == {"line", "prediction", "text"}
 
 
 def test_the_list_of_tasks_tells_sizes_metrics_and_places(official_data, capsys):

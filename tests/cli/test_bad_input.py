@@ -257,7 +257,7 @@ DATA = {
     "half a line": ("train.jsonl", JSONL + '{"a": "x2", "b":\n', "train.jsonl must | line 3"),
     "no object": ("train.jsonl", JSONL + "[1]\n", "train.jsonl must | line 3"),
     "no text": ("train.jsonl", JSONL + '{"a": "x2", "label": "no"}\n', "row 3 must have a value in b, got nothing"),
-    "no label": ("train.jsonl", JSONL + '{"a": "x", "b": "y"}\n', "train.jsonl, row 3 must have | label | got nothing"),
+    "no label": ("train.jsonl", JSONL + '{"a": "x", "b": "y"}\n', "train.jsonl must have a value in label | in row 3;"),
     "no parquet": ("train.parquet", "text", "train.parquet must be a parquet file, got"),
 }
 

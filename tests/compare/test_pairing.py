@@ -113,7 +113,7 @@ def test_the_best_of_many_equal_arms_is_seldom_significantly_better_than_another
         cells = {}
         for arm in range(8):
             runs = [Fake(seed, score) for seed, score in enumerate(stream.normal(0.7, 0.02, 6))]
-            cells[f"arm{arm}", "task"] = Cell(runs, METRICS["accuracy"], "last")
+            cells[f"arm{arm}", "task"] = Cell(runs, METRICS["accuracy"], None, "last")
         table = Comparison(["method"], ["task"], [row for row, _ in cells], ["task"], cells, "last", None)
         _judge(table)
         wrong += any(not cell.is_close and not cell.is_best for cell in cells.values())

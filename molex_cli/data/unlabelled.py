@@ -1,0 +1,77 @@
+"""Rows without labels, to be predicted: those of a table, read as the task's own files are, or lines; no torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from molex_cli.config.task import Task
+from molex_cli.data.reading import inputs
+from molex_cli.data.tables import ENDINGS, renamed_row, unlabelled
+from molex_cli.errors import DataError
+
+
+@dataclass(frozen=True)
+class NewRow:
+    """A row to be predicted."""
+
+    number: dict[str, int]
+    """Which `row` of a table it is, or which `line` of a text, from 1."""
+    texts: tuple[str, ...] = ()
+    """The task's columns; none for a line that is empty."""
+    choices: tuple[str, ...] = ()
+
+
+def of_file(task: Task, labels: Sequence[str], path: Path) -> list[NewRow]:
+    """Return the rows of a table, or the lines of any other file."""
+    try:
+        if path.suffix.lower() not in ENDINGS:
+            lines = path.read_bytes().decode("utf-8-sig").split("\n")
+            ends = lines[:-1] if lines[-1] == "" else lines
+            return [of_line(task, labels, number, line) for number, line in enumerate(ends, start=1)]
+        path.open("rb").close()  # a table's reader would not say so plainly that it cannot be opened
+    except OSError as error:
+        raise DataError(f"--file must be a file of rows or lines, got {path} ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} must be UTF-8, got byte 0x{error.object[error.start]:02x}; save it as UTF-8") from None
+    found = unlabelled(task, path)
+    return [
+        _row(task, labels, {"row": number}, row, f"{path}, row {number}")
+        for number, row in enumerate(found.rows, start=1)
+    ]
+
+
+def of_line(task: Task, labels: Sequence[str], number: int, line: str) -> NewRow:
+    """Return a line as a row: a JSON object that has the task's columns, or these separated by tabs."""
+    line = line.removesuffix("\n").removesuffix("\r")
+    where = f"line {number}"
+    if not line.strip():
+        return NewRow({"line": number})
+    if (row := _object(task, line)) is not None:
+        return _row(task, labels, {"line": number}, row, where)
+    cells = line.split("\t")
+    if len(cells) != len(task.columns):
+        raise DataError(
+            f"{where} must be {' and '.join(task.columns)} separated by tabs, or a JSON object with "
+            f"{'them' if len(task.columns) > 1 else 'it'}, got {len(cells)} cells"
+        )
+    return _row(task, labels, {"line": number}, dict(zip(task.columns, cells, strict=True)), where)
+
+
+def _object(task: Task, line: str) -> dict[str, Any] | None:
+    """Return the JSON object in a line if it has the task's columns: braces may be text, too."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(content, dict):
+        return None
+    files = task.files if task.files.train else task.official
+    row = renamed_row(content, files.rename)
+    return row if all(column in row for column in task.columns) else None
+
+
+def _row(task: Task, labels: Sequence[str], number: dict[str, int], row: Mapping[str, Any], where: str) -> NewRow:
+    texts, _, choices = inputs(task, row, labels, where)
+    return NewRow(number, texts, choices)
