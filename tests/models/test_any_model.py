@@ -67,7 +67,7 @@ def saved(folder, labels, **changed):
 def test_a_head_of_another_size_is_left_out_and_a_line_says_so(tmp_path, capsys):
     folder = tmp_path / "three"
     saved(folder, 3)
-    source = ["model.random=false", f"model.folder={folder}"]
+    source = ["model=folder", f"model.folder={folder}"]
     assert main([*TRAIN, *source]) == 0
     out = capsys.readouterr().out
     assert "note: the head that the model came with is left out, a fresh one of 2 outputs trained: classifier" in out
