@@ -1,7 +1,11 @@
 """The user's mistakes, one class a kind; each message is one line: thing, rule, value, way out."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class MolexError(Exception):
@@ -48,6 +52,23 @@ def require_own_name(kind: str, name: str, known: Iterable[str]) -> None:
     """Raise ConfigError where what registers itself has the name of another: it would take its place unseen."""
     if name in known:
         raise ConfigError(f"{kind} must have a name of its own, got a second {name}; rename one of them")
+
+
+def all_of(attempts: Mapping[K, Callable[[], V]]) -> dict[K, V]:
+    """Return the result of every attempt; raise with the lines of all that fail."""
+    found: dict[K, V] = {}
+    failed: list[MolexError] = []
+    for key, attempt in attempts.items():
+        try:
+            found[key] = attempt()
+        except MolexError as error:
+            failed.append(error)
+    lines = list(dict.fromkeys(line for error in failed for line in str(error).splitlines()))
+    if len(lines) > 1:
+        raise ConfigError(lines) from failed[0]
+    if failed:
+        raise failed[0]
+    return found
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

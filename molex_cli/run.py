@@ -81,7 +81,7 @@ def _run(
     sinks = Sinks([])
     try:
         sinks = _sinks(experiment, folder, record, extra_sinks, earlier.step if earlier else None)
-        for line in same_run.others(experiment, folder):
+        for line in same_run.others(experiment, folder, data):
             sinks.write(Noted(message=line))
         with terminated_as_interrupt(), records.told_without_room():
             train(experiment, stages, folder, record, sinks, earlier)

@@ -88,6 +88,10 @@ def _written(run: "SavedRun", about: dict[str, Any]) -> Path:
     return path
 
 
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def _print(scored: "Probe", title: str, path: str) -> None:
     from rich.table import Table
 
@@ -102,6 +106,6 @@ def _print(scored: "Probe", title: str, path: str) -> None:
         table.add_column(name, justify="right")
     for layer, (scores, training) in enumerate(zip(scored.scores, scored.training, strict=True)):
         table.add_row(str(layer), *(f"{value:.4f}" for value in scores.values()), f"{training:.4f}")
-    table.add_row("best constant", *(f"{scored.constant[name]:.4f}" for name in names), "")
+    table.add_row("best constant", *(_number(scored.constant.get(name)) for name in names), "")
     show(table)
     terminal.print(f"written to {path}")

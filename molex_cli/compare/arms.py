@@ -5,7 +5,7 @@ from typing import Any
 
 from molex_cli.compare.loading import Run
 from molex_cli.records.made_from import is_data, of_record
-from molex_cli.records.renamed import ADDED
+from molex_cli.records.renamed import is_later, value_before
 
 GROUPS = ("method", "model", "task")
 VARIANT = "variant"
@@ -18,7 +18,7 @@ def label(run: Run, keys: Sequence[str], distinguishing: Mapping[str, Sequence[s
     if not extra:
         return name
     values = defining(run)
-    named = ", ".join(f"{key}={values.get(key, ADDED.get(key, 'unset'))}" for key in extra)
+    named = ", ".join(f"{key}={values.get(key, value_before(key) if is_later(key) else 'unset')}" for key in extra)
     return f"{name} ({named})"
 
 

@@ -8,7 +8,7 @@ from molex_cli.compare.arms import VARIANT, defining, differing
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Comparison
 from molex_cli.records import NUMBER_FORMATS, flat
-from molex_cli.records.made_from import is_data
+from molex_cli.records.made_from import ROWS
 
 BUDGET_TOLERANCE = 0.01  # arms whose budgets differ by more than this share are not matched
 BUDGETS: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
@@ -28,6 +28,7 @@ def confounds(table: Comparison) -> list[str]:
             lines += _budget(f"{name} in {col}", unit, own, value)
         lines += _seeds(col, own)
         lines += _differ(f"data differ in {col}", own, _fingerprints)
+        lines += _differ(f"classes that are scored differ in {col}", own, _positive)
         lines += _differ(f"learning rates in {col}", own, _learning_rate)
         if table.which == "best":
             lines += _differ(f"the best was chosen by other rules in {col}", own, _selection)
@@ -44,6 +45,11 @@ def _seeds(col: str, arms: dict[str, list[Run]]) -> list[str]:
 
 def _learning_rate(run: Run) -> Any:
     return run.record.training.get("learning_rate")
+
+
+def _positive(run: Run) -> str | None:
+    positive: str | None = run.record.evaluation.get("positive")
+    return positive
 
 
 def _published(run: Run) -> bool:
@@ -70,7 +76,7 @@ def _settings(table: Comparison, arms: dict[str, list[Run]]) -> list[str]:
 
 def _is_expected(key: str, studied: Sequence[str]) -> bool:
     """Return whether arms may differ in a setting: it is studied, or has a line of its own."""
-    if key == VARIANT or key.startswith("hardware.") or is_data(key):
+    if key == VARIANT or key.startswith(("hardware.", ROWS)):
         return True
     return any(key == s or key.startswith(f"{s}.") for s in studied)
 

@@ -67,9 +67,10 @@ def heading(table: Comparison, col: str) -> str:
 
 def metric_name(table: Comparison, col: str) -> str:
     """Return the name of a column's metric, with the class that it scores, if it scores one, and its unit."""
-    cell = next(iter(table.column(col).values()))
-    unit = " %" if scale(cell.metric) == 100 else ""
-    return f"{scored_class(cell.metric.name, cell.positive)}{unit}"
+    cells = list(table.column(col).values())
+    unit = " %" if scale(cells[0].metric) == 100 else ""
+    classes = {cell.positive for cell in cells} - {None}  # runs of before do not tell theirs
+    return f"{scored_class(cells[0].metric.name, classes.pop() if len(classes) == 1 else None)}{unit}"
 
 
 def cell_text(cell: Cell | None) -> CellText:

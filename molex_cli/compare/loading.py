@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from molex_cli.errors import RecordError
 from molex_cli.metrics.base import ByExample, metric_named
-from molex_cli.records import NUMBER_FORMATS, Record, correctness, identity_of, index, read_record, read_rows
-from molex_cli.records.renamed import ADDED
+from molex_cli.records import Record, correctness, identity_of, index, read_record, read_rows
+from molex_cli.records.made_from import differences, of_record
+from molex_cli.records.renamed import is_later, value_before
 from molex_cli.statistics.pseudo_values import of_rows
 
 WHICH = ("last", "best")
@@ -31,8 +32,8 @@ class Run:
         value: Any = self.record.settings
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
-                if key in ADDED:
-                    return ADDED[key]
+                if is_later(key):
+                    return value_before(key)
                 raise RecordError(f"{key} must be a setting of every run, got none in {self.folder}")
             value = value[part]
         return value["name"] if isinstance(value, dict) and "name" in value else value
@@ -92,18 +93,21 @@ class LoadedRuns:
 def load(paths: Sequence[Path]) -> LoadedRuns:
     """Return the finished runs of folders of runs, of run folders and of records; of one run's tries the latest."""
     loaded = LoadedRuns()
-    latest: dict[str, Run] = {}
+    latest: dict[tuple[str, int], list[Run]] = {}
     for each in _runs(paths):
         run = each if isinstance(each, str) else _unusable(each) or each
         if isinstance(run, str):
             loaded.left_out.append(run)
             continue
-        key = _identity(run.record)
-        if key in latest and latest[key].folder != run.folder:
-            older, run = sorted((latest[key], run), key=lambda each: each.record.finished or "")
-            loaded.left_out.append(f"{older.folder} was run again as {run.folder}")
-        latest[key] = run
-    loaded.runs = list(latest.values())
+        tries = latest.setdefault((run.record.variant, run.record.seed), [])
+        again = next((each for each in tries if not _differ(each, run)), None)
+        if again is None:
+            tries.append(run)
+        elif again.folder != run.folder:
+            older, newer = sorted((again, run), key=lambda each: each.record.finished or "")
+            loaded.left_out.append(f"{older.folder} was run again as {newer.folder}")
+            tries[tries.index(again)] = newer
+    loaded.runs = [run for tries in latest.values() for run in tries]
     return loaded
 
 
@@ -127,11 +131,9 @@ def _missing(record: Record) -> str:
     return next((f"scores.{which}" for which in WHICH if "scores" not in record.scores.get(which, {})), "")
 
 
-def _identity(record: Record) -> str:
-    """Return what two tries of the same run have in common: variant, seed, data, number formats."""
-    hardware = [record.settings["hardware"].get(name) for name in NUMBER_FORMATS]
-    data = [about.get("fingerprint") for about in record.data.values()]
-    return repr((record.variant, record.seed, hardware, data))
+def _differ(one: Run, other: Run) -> bool:
+    """Return whether two runs of one variant and seed were made from different things."""
+    return bool(differences(of_record(one.record), of_record(other.record)))
 
 
 def _runs(paths: Iterable[Path]) -> Iterator[Run | str]:

@@ -102,13 +102,15 @@ def compare(
     adjust: str = "Holm",
 ) -> Comparison:
     """Return the table; raise ConfigError where a key or the arm to compare with is unknown."""
-    metrics = {col: (_metric(col, in_col), _positive(col, in_col)) for col, in_col in by_label(runs, cols).items()}
+    metrics = {col: _metric(col, in_col) for col, in_col in by_label(runs, cols).items()}
     distinguishing = distinguishing_settings(runs, rows, cols)
     cells: dict[tuple[str, str], Cell] = {}
     display: dict[str, str] = {}
     for run in runs:
         row, col = label(run, rows, distinguishing), label(run, cols)
-        cells.setdefault((row, col), Cell([], *metrics[col], which=which)).runs.append(run)
+        cells.setdefault(
+            (row, col), Cell([], metrics[col], run.record.evaluation.get("positive"), which=which)
+        ).runs.append(run)
         display[row] = _display_name(run, row, rows)
     labels = list(dict.fromkeys(row for row, _ in cells)), list(dict.fromkeys(col for _, col in cells))
     found = Comparison(list(rows), list(cols), *labels, cells, which, against, display, adjust)
@@ -123,17 +125,6 @@ def _metric(col: str, runs: Sequence[Run]) -> Metric:
     if len(names) > 1:
         raise ConfigError(f"a column must have one metric, got {', '.join(sorted(names))} in {col}; add --cols task")
     return metric_named(names.pop())
-
-
-def _positive(col: str, runs: Sequence[Run]) -> str | None:
-    """Return the positive class of a column; runs of before may not tell theirs."""
-    names = {positive for run in runs if (positive := run.record.evaluation.get("positive")) is not None}
-    if len(names) > 1:
-        raise ConfigError(
-            f"a column must have one positive class, got {', '.join(sorted(names))} in {col}; "
-            "add --cols task,task.positive or --cols task,task.files.train"
-        )
-    return next(iter(names), None)
 
 
 def _display_name(run: Run, row: str, keys: Sequence[str]) -> str:

@@ -7,12 +7,13 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind, Task
 from molex_cli.data.tables import SPLITS, Table, table
-from molex_cli.errors import ConfigError, DataError
+from molex_cli.errors import ConfigError, DataError, all_of
 
 SHOWN_ROWS = 12
 
@@ -54,9 +55,11 @@ Rows = dict[str, tuple[dict[str, Split], list[str]]]
 
 
 def read_all(experiment: Experiment) -> Rows:
-    """Return all rows of an experiment."""
+    """Return all rows of an experiment; raise with what is wrong in any of its splits."""
     tasks = experiment.stages or {"": experiment.task}
-    return {name: read(task, experiment.data_dir, experiment.train.max_rows) for name, task in tasks.items()}
+    return all_of(
+        {name: partial(read, task, experiment.data_dir, experiment.train.max_rows) for name, task in tasks.items()}
+    )
 
 
 def about_all(rows: Rows) -> dict[str, Any]:
@@ -70,10 +73,11 @@ def about_all(rows: Rows) -> dict[str, Any]:
 
 def read(task: Task, data_dir: str | None, max_rows: int | None = None) -> tuple[dict[str, Split], list[str]]:
     """Return the task's splits and its labels; `max_rows` keeps a fixed sample of each split."""
-    tables = {split: _labelled(task, split, data_dir) for split in SPLITS}
+    tables = all_of({split: partial(_labelled, task, split, data_dir) for split in SPLITS})
     labels = _labels(task, tables["train"]) if _are_in_rows(task) else list(task.labels or ())
     _require_fitting(task, labels)
-    return {split: _split(task, split, table, labels, max_rows) for split, table in tables.items()}, labels
+    attempts = {split: partial(_split, task, split, table, labels, max_rows) for split, table in tables.items()}
+    return all_of(attempts), labels
 
 
 def read_labels(task: Task, data_dir: str | None) -> list[str]:

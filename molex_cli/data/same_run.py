@@ -10,7 +10,7 @@ from molex_cli.config.run_id import run_name
 from molex_cli.data import reading
 from molex_cli.data.tables import files_of
 from molex_cli.models import sources
-from molex_cli.records import Record, locks
+from molex_cli.records import locks
 from molex_cli.records.locks import RunLock
 from molex_cli.records.made_from import differences, made_from, of_record
 
@@ -32,12 +32,12 @@ def ended(experiment: schema.Experiment) -> RunLock | None:
     return locks.ended(experiment.output_dir, name, experiment.resume, _made_from(experiment))
 
 
-def others(experiment: schema.Experiment, folder: Path) -> list[str]:
-    """Return a line for each run of the same name, with what makes it another one."""
-    lines = []
+def others(experiment: schema.Experiment, folder: Path, data: Mapping[str, Any]) -> list[str]:
+    """Return a line for each run of the same name, with what makes it another one; `data` is as in `acquired`."""
+    lines, now = [], _made_from(experiment, data)
     for other in locks.tries(experiment.output_dir, run_name(experiment)):
         record = locks.record_of(other) if other.resolve() != folder.resolve() else None
-        if record is not None and (found := _differs(record, experiment)):
+        if record is not None and (found := differences(of_record(record), now)):
             lines.append(f"{other} is another run of this name ({'; '.join(found)}); this one stands beside it")
     return lines
 
@@ -46,10 +46,6 @@ def base_of(experiment: schema.Experiment) -> dict[str, Any]:
     """Return what a record keeps of the base model's files."""
     found = sources.fingerprint(experiment.model)
     return {"fingerprint": found} if found else {}
-
-
-def _differs(record: Record, experiment: schema.Experiment) -> list[str]:
-    return differences(of_record(record), _made_from(experiment))
 
 
 def _made_from(experiment: schema.Experiment, data: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from molex_cli.records import locks
 from molex_cli.records.locks import RunLock, State
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
 
-CONSOLE = "console.log"
 TAIL_CHARACTERS = 4000
 
 
@@ -62,7 +61,7 @@ def _run_alone(job: Path, folder: Path, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with open(folder / CONSOLE, "a", buffering=1, encoding="utf-8") as console:
+    with open(folder / locks.CONSOLE, "a", buffering=1, encoding="utf-8") as console:
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
         sys.stdout = sys.stderr = console
@@ -104,5 +103,5 @@ def _terminate(process: BaseProcess) -> None:
 
 
 def _console_tail(folder: Path) -> str:
-    path = folder / CONSOLE
+    path = folder / locks.CONSOLE
     return path.read_text(encoding="utf-8", errors="replace")[-TAIL_CHARACTERS:] if path.exists() else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from molex_cli.config import run_id, schema
 from molex_cli.data import same_run
-from molex_cli.errors import RecordError
+from molex_cli.errors import MolexError, RecordError
 from molex_cli.launching.devices import lease
 from molex_cli.launching.job_process import run_in_own_process, run_in_this_process
 from molex_cli.launching.status import (
@@ -36,6 +36,8 @@ def write_earlier_end(job: Path, experiment: schema.Experiment) -> None:
         found = same_run.ended(experiment)
     except RecordError as error:
         write_status(job, Status(JobState.failed, error=f"{error}; resume=never starts over beside it"))
+    except MolexError:
+        return  # the job says so itself when its turn comes
     else:
         if found is not None:
             write_status(job, status_of_lock(found))
@@ -90,9 +92,10 @@ def _run_if_free(job: Path, experiment: schema.Experiment, device: str | None) -
     """Run a job in its run's folder, unless that is another process's or the run has ended."""
     lock = _lock(read_status(job), experiment)
     try:
-        return _run(job, experiment, lock, device) if lock.state is State.ours else status_of_lock(lock)
+        status = _run(job, experiment, lock, device) if lock.state is State.ours else status_of_lock(lock)
     finally:
         lock.release()
+    return status if lock.folder.exists() else replace(status, folder=None)
 
 
 def _lock(before: Status, experiment: schema.Experiment) -> RunLock:

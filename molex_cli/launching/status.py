@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from molex_cli import records
+from molex_cli.metrics.base import scored_class
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock
 
@@ -53,6 +54,7 @@ class Status:
     folder: str | None = None
     score: float | None = None
     metric: str | None = None
+    """Its name, with the class that it scores."""
     seconds: float = 0.0
     error: str | None = None
     ran: bool = False
@@ -106,4 +108,5 @@ def status_of_record(folder: Path, record: records.Record | None, state: JobStat
     metric = record.scores.get("metric")
     error = (record.error["message"] or record.error["type"]) if record.error else None
     seconds = record.training.get("seconds", 0.0)
-    return Status(state, str(folder), last.get(metric), metric, seconds, error, degenerate=record.degenerate)
+    shown = metric and scored_class(metric, record.evaluation.get("positive"))
+    return Status(state, str(folder), last.get(metric), shown, seconds, error, degenerate=record.degenerate)

@@ -8,7 +8,7 @@ from molex_cli.metrics.base import METRICS, compute_scores
 
 
 def best_constant(names: Sequence[str], references: Sequence[Any], positive: int = 1) -> dict[str, float]:
-    """Return each named score of the constant that is best by it; NaN where it is undefined for every constant.
+    """Return each named score of the constant that is best by it; none where it is undefined for every constant.
 
     The constants are the labels that occur; of numbers the mean, best by squared error, and the median, best by
     absolute error.
@@ -18,6 +18,6 @@ def best_constant(names: Sequence[str], references: Sequence[Any], positive: int
     best: dict[str, float] = {}
     for answer in answers:
         for name, score in compute_scores(names, [answer] * len(references), references, positive).items():
-            if name not in best or METRICS[name].better(score, best[name]):
+            if METRICS[name].better(score, best.get(name)):
                 best[name] = score
     return best

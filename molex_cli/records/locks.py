@@ -1,12 +1,13 @@
 """Which folder a run gets, and that nobody else writes into it; no torch.
 
-A run is its variant and its seed. The folder of that name is locked while a process works on it. File locks need no
-server, hold across launchers and machines that share the disk, and the operating system lets go of them when the
-process ends, however it ends.
+A run is its variant, its seed and what it is made from. Its folder is locked while a process works on it. File locks
+need no server, hold across launchers and machines that share the disk, and the operating system lets go of them when
+the process ends, however it ends.
 """
 
 import json
 import re
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -19,11 +20,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from molex_cli.errors import RecordError
-from molex_cli.records import Record, as_json, index, read_record, unwritable, write_record, write_text
+from molex_cli.records import Record, as_json, index, no_room, read_record, unwritable, write_record, write_text
 from molex_cli.records.made_from import differences, of_record
 
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
+CONSOLE = "console.log"  # the output of a job of a sweep
 BEGUN = ".begun.json"  # what a run is made from, until its record says it
 MOST_CHARACTERS = 240  # of a folder's name; file systems take 255, and .2, .3, ... come after it
 
@@ -59,8 +61,10 @@ class RunLock:
     lock: FileLock | None = None
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Let others have the folder; one in which no run began goes."""
         if self.lock is not None:
+            if not (self.folder / "record.json").exists():
+                _discard(self.folder)
             self.lock.release()
 
 
@@ -69,8 +73,8 @@ def acquire(
 ) -> RunLock:
     """Return the folder of a run, locked where there is something to do in it.
 
-    Of the tries of this name the last one that was made from the same as the run is `now` counts; where there is
-    none, a new folder beside them.
+    `now` is what the run is made from. Of the folders of this name the last one with a run made from the same is its
+    folder; if there is none, it gets a new one beside them.
     """
     slug, now = _slug(name), now or {}
     try:
@@ -86,7 +90,7 @@ def acquire(
                 return _begun(found, now)
             found.release()  # another run began there meanwhile
     except OSError as error:
-        raise unwritable(output_dir, error) from None
+        raise no_room(error) or unwritable(output_dir, error) from None
 
 
 def ended(output_dir: str, name: str, resume: Resume, now: Mapping[str, Any] | None = None) -> RunLock | None:
@@ -106,6 +110,7 @@ def tries(output_dir: str, name: str) -> list[Path]:
 
 def acquire_again(folder: Path, wait: float = WAIT_SECONDS) -> RunLock:
     """Return the folder that a job which was queued again had before."""
+    folder.mkdir(parents=True, exist_ok=True)
     return _locked(folder, Resume.missing, wait)
 
 
@@ -189,6 +194,12 @@ def _locked(folder: Path, resume: Resume, wait: float) -> RunLock:
 def record_of(folder: Path) -> Record | None:
     """Return the record in a run's folder, if there is one."""
     return read_record(folder) if (folder / "record.json").exists() else None
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder that holds nothing but what is there before a run begins."""
+    if {path.name for path in folder.iterdir()} <= {LOCK, BEGUN, CONSOLE}:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _slug(name: str) -> str:

@@ -17,7 +17,9 @@ def made_from(settings: Mapping[str, Any], data: Mapping[str, Any], base: Mappin
     """
     defining = {key: value for key, value in without_added(settings).items() if key not in NOT_IN_VARIANT}
     hardware = settings.get("hardware") or {}
-    known = {f"hardware.{name}": hardware[name] for name in NUMBER_FORMATS if name in hardware}
+    # Where the rows of a batch choose together, processes that share a batch choose otherwise than one.
+    together = ("processes",) if (settings.get("method") or {}).get("level") == "batch" else ()
+    known = {f"hardware.{name}": hardware[name] for name in (*NUMBER_FORMATS, *together) if name in hardware}
     for split, about in data.items():
         known |= {f"{ROWS}{split}": str(about["fingerprint"])[:8]} if "fingerprint" in about else {}
         known |= {f"{LABELS}{split}": ", ".join(about["labels"])} if about.get("labels") else {}

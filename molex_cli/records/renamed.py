@@ -65,6 +65,16 @@ def without_added(settings: Mapping[str, Any], prefix: str = "") -> dict[str, An
     return found
 
 
+def is_later(key: str) -> bool:
+    """Return whether a setting came later, by its full key."""
+    return _shared(key) in ADDED
+
+
+def value_before(key: str) -> Any:
+    """Return the value of a setting that came later that means the behaviour of before."""
+    return ADDED[_shared(key)]
+
+
 def added_later(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield full key and value of before for each setting that came later and that the settings do not have."""
     sections = {"": "", **{f"stages.{name}.": "task." for name in settings.get("stages", {})}, **SAME_SETTINGS}
@@ -120,6 +130,15 @@ def _settings(
 def _task(task: Mapping[str, Any], names: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, Any]:
     found = _keys(task, names)
     return found | ({"kind": kinds.get(found["kind"], found["kind"])} if "kind" in found else {})
+
+
+def _shared(key: str) -> str:
+    """Return the key under which a setting stands in `ADDED`."""
+    for at, prefix in SAME_SETTINGS.items():
+        if key.startswith(at):
+            return prefix + key.removeprefix(at)
+    section, _, rest = key.partition(".")
+    return f"task.{rest.partition('.')[2]}" if section == "stages" else key
 
 
 def _has(settings: Any, path: str) -> bool:

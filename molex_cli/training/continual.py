@@ -18,6 +18,7 @@ from molex_cli.errors import ConfigError, TaskError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
+from molex_cli.metrics.base import scored_class
 from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
 from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Predictions
@@ -151,8 +152,9 @@ def _encoded(experiments: dict[str, Experiment], backbone: Backbone, rows: Rows)
 def _kind(experiment: Experiment, labels: Sequence[str]) -> str:
     """Return in words what stages must have in common; labels only where a head is trained on them."""
     mode = _mode(experiment)
+    scored = scored_class(experiment.task.metrics[0], experiment.task.positive_label(labels))
     shared = f" of {', '.join(labels)}" if labels and mode is AnswerMode.head else ""
-    return f"{experiment.task.kind.name} by {mode.name}{shared}, scored by {experiment.task.metrics[0]}"
+    return f"{experiment.task.kind.name} by {mode.name}{shared}, scored by {scored}"
 
 
 def _mode(experiment: Experiment) -> AnswerMode:

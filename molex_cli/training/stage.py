@@ -58,17 +58,21 @@ class Stage:
         """Return the best scores on the scored split that the same answer to every row reaches."""
         return self.objective.baseline(names, self.encoded["validation"])
 
-    def unreached(self) -> str:
-        """Return, in words, that the epochs end before the steps that are asked for; empty where they do not."""
-        asked, epochs = self.experiment.train.max_steps, self.experiment.train.epochs
-        if asked is None or asked <= self.schedule.total_steps:
-            return ""
+    def unreached(self) -> Iterator[str]:
+        """Yield, in words, which steps that are asked for the training ends before."""
+        settings, total = self.experiment.train, self.schedule.total_steps
         where = f" on {self.name}" if self.name else ""
-        enough = math.ceil(asked / self.schedule.steps_per_epoch)
-        return (
-            f"train.max_steps={asked} is beyond the {self.schedule.total_steps} steps of train.epochs={epochs:g}{where}"
-            f"; train.epochs={enough} would reach it"
-        )
+        if settings.max_steps is not None and settings.max_steps > total:
+            enough = math.ceil(settings.max_steps / self.schedule.steps_per_epoch)
+            yield (
+                f"train.max_steps={settings.max_steps} is beyond the {total} steps of train.epochs={settings.epochs:g}"
+                f"{where}; train.epochs={enough} would reach it"
+            )
+        if settings.warmup(total) >= total > 1:
+            yield (
+                f"train.warmup_steps={settings.warmup_steps} is beyond the last of {total} steps{where}: the learning "
+                "rate never reaches its peak"
+            )
 
     def tokens(self) -> int:
         """Return the tokens of all steps."""

@@ -52,8 +52,8 @@ class Summary:
         self._notes: list[str] = []
 
     def note_unreached(self, stages: Sequence[Stage], sinks: Sinks) -> None:
-        """Tell where the epochs end before the steps that are asked for."""
-        self._notes = [note for stage in stages if (note := stage.unreached())]
+        """Tell which steps that are asked for the training ends before."""
+        self._notes = [note for stage in stages for note in stage.unreached()]
         for note in self._notes:
             sinks.write(Noted(message=note))
 

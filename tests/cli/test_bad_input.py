@@ -65,6 +65,19 @@ def refused(capsys: pytest.CaptureFixture, *arguments: str, command: str = "trai
     return [line.removeprefix("molex: ") for line in lines]
 
 
+def refused_for_its_rows_or_model(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    """Run a training that must stop before it has a folder; return what it says."""
+    code = main(["train", *SMOKE, *arguments])
+    err = capsys.readouterr().err
+    assert (code, "Traceback" in err) == (2, False), err
+    assert not list(Path().glob("outputs/*")), "a run was begun"
+    lines = [line.removeprefix("molex: ") for line in err.splitlines() if line.startswith("molex: ")]
+    assert lines
+    for line in lines:
+        assert re.match(r"\S+.* (must .+, got|is no setting)", line), line
+    return "\n".join(lines)
+
+
 def failed(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     """Run a training that must fail, in one line and with a record of it; return the message."""
     code = main(["train", *SMOKE, *arguments])
@@ -266,7 +279,8 @@ DATA = {
 def test_a_bad_file_fails_the_run_in_one_line(case, capsys):
     name, content, words = DATA[case]
     Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert_says(failed(capsys, *ROWS, f"task.files.{Path(name).stem}={name}"), words.split(" | "))
+    message = refused_for_its_rows_or_model(capsys, *ROWS, f"task.files.{Path(name).stem}={name}")
+    assert_says(message, words.split(" | "))
 
 
 @table("""
@@ -289,7 +303,9 @@ def test_a_bad_file_fails_the_run_in_one_line(case, capsys):
 """)
 def test_a_run_that_cannot_go_on_fails_in_one_line(arguments, words, capsys):
     rows = () if arguments.startswith("task=") else ROWS
-    assert_says(failed(capsys, *rows, *arguments.split()), words)
+    begins = arguments.startswith(("method.", "train.learning_rate"))  # the others are known before
+    fails = failed if begins else refused_for_its_rows_or_model
+    assert_says(fails(capsys, *rows, *arguments.split()), words)
 
 
 def test_a_loss_that_is_not_finite_after_the_last_step_is_not_called_finite():

@@ -360,7 +360,7 @@ def test_a_run_in_which_no_answer_is_found_is_degenerate(official_data):
 def test_an_encoder_on_a_writing_task_is_told_in_one_line(official_data, capsys):
     assert main(["train", "model=tiny_bert", "task=e2e", f"data_dir={official_data}", "log.wandb=disabled"]) == 2
     assert "task=e2e must be answered by a decoder, got the encoder tiny_bert" in "".join(capsys.readouterr())
-    assert json.loads(next(Path("outputs").glob("*/record.json")).read_text())["status"] == "failed"
+    assert not list(Path("outputs").glob("*"))
 
 
 SMOLLM2 = [

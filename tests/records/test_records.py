@@ -46,6 +46,7 @@ def test_starting_over_takes_a_folder_beside_and_the_latest_one_counts(tmp_path)
     left(tmp_path / "run", "finished")
     claim = locks.acquire(str(tmp_path), "run", Resume.never)
     assert claim.folder == tmp_path / "run.2"
+    records.write_record(claim.folder, record("interrupted"))
     claim.release()
     assert locks.acquire(str(tmp_path), "run", Resume.missing).folder == tmp_path / "run.2"
 
@@ -136,7 +137,7 @@ def test_a_long_name_is_cut_before_variant_and_seed_and_a_short_one_stays():
 
     for task in ("t" * 300, "ö" * 230):
         folder = locks.acquire("outputs", name(task), Resume.missing).folder
-        assert len(folder.name) <= 200
+        assert len(folder.name) <= 240
         assert folder.name.endswith("-0123456789ab-s0")
     assert locks.acquire("outputs", name("short"), Resume.missing).folder.name == name("short")
 
@@ -144,3 +145,14 @@ def test_a_long_name_is_cut_before_variant_and_seed_and_a_short_one_stays():
 def test_a_part_of_a_file_name_is_short_in_bytes_and_without_slashes():
     assert records.file_part("glue/rte") == "glue-rte"
     assert len(records.file_part("ö" * 230).encode()) == 150
+
+
+def test_a_folder_in_which_no_run_began_goes_with_its_lock(tmp_path):
+    claim = locks.acquire(str(tmp_path), "run", Resume.missing, {"rows": "A"})
+    (claim.folder / locks.CONSOLE).write_text("the rows are bad")
+    claim.release()
+    assert not claim.folder.exists()
+    again = locks.acquire_again(claim.folder)
+    records.write_record(again.folder, record("failed"))
+    again.release()
+    assert again.folder.exists()

@@ -17,6 +17,7 @@ IN_MEMORY = {  # hashes, messages, and what a safetensors file keeps for this pr
     "config/schema.py",
     "data/encoding.py",
     "data/reading.py",
+    "data/same_run.py",
     "records/files.py",
     "records/record.py",
     "training/state.py",
