@@ -16,6 +16,7 @@ from molex_cli.metrics.base import METRICS
 from molex_cli.metrics.base import register as register_metric
 from molex_cli.objectives import build_objective, head_outputs
 from molex_cli.objectives.base import OBJECTIVES, objective
+from molex_cli.objectives.splits import _position_problems
 
 
 def test_every_kind_and_answer_mode_has_one_standard_objective():
@@ -104,3 +105,17 @@ def test_label_smoothing_is_refused_where_it_means_nothing(experiment, monkeypat
         TaskError, match=r"train\.label_smoothing must be 0 for task\.objective=classification, got 0\.1"
     ):
         build_objective(settings.task, settings.model, ["no", "yes"], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("length", "written", "way_out"),
+    [
+        (300, 0, "set train.max_length=256"),
+        (300, 56, "set train.max_length=200"),
+        (250, 56, "set train.max_length=200"),
+        (250, 256, "lower task.language.max_new_tokens"),
+    ],
+)
+def test_a_length_beyond_the_positions_comes_with_one_that_fits(experiment, length, written, way_out):
+    (line,) = _position_problems(experiment(f"train.max_length={length}"), 256, written)
+    assert line.endswith(f"; {way_out}")
