@@ -94,7 +94,7 @@ def test_choices_that_a_question_does_not_have_get_no_share(adapted, experiment)
 
 
 def test_label_smoothing_is_refused_where_it_means_nothing(experiment, monkeypatch):
-    with pytest.raises(ConfigError, match=r"label_smoothing must be 0 for kind=regression, got 0\.1 with glue/stsb"):
+    with pytest.raises(ConfigError, match=r"label_smoothing must be 0 for kind=regression, got 0\.1 .*; leave it out"):
         experiment("task=glue/stsb", "train.label_smoothing=0.1")
     with pytest.raises(ConfigError, match=r"train\.label_smoothing must be at least 0 and below 1, got 1"):
         experiment("train.label_smoothing=1")
@@ -102,7 +102,7 @@ def test_label_smoothing_is_refused_where_it_means_nothing(experiment, monkeypat
     own = dataclasses.replace(OBJECTIVES["classification"], smooths_labels=False)
     monkeypatch.setitem(OBJECTIVES, "classification", own)
     with pytest.raises(
-        TaskError, match=r"train\.label_smoothing must be 0 for task\.objective=classification, got 0\.1"
+        TaskError, match=r"train\.label_smoothing must be 0 for task\.objective=classification, .*; leave it out"
     ):
         build_objective(settings.task, settings.model, ["no", "yes"], 0.1)
 
