@@ -40,10 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with safe_streams(outlive_readers=argv[:1] == ["train"]):  # a run is worth more than its console
+        # A run is worth more than its console. What is printed meets a full disk when it is flushed, at the end.
+        with told_without_room(), safe_streams(outlive_readers=argv[:1] == ["train"]):
             return _answer(argv)
     except BrokenPipeError:  # who read our output has left
         return 141
+    except MolexError as error:
+        with safe_streams(outlive_readers=True):
+            return _complain(str(error).splitlines())
+    except KeyboardInterrupt:
+        return 130
 
 
 def _answer(argv: list[str]) -> int:
@@ -61,14 +67,8 @@ def _answer(argv: list[str]) -> int:
     if module is None:
         return _complain([_no_command(argv[0])])
     know_user()
-    try:
-        with told_without_room():
-            code: int = import_module(module).main(argv[1:])
-            return code
-    except MolexError as error:
-        return _complain(str(error).splitlines())
-    except KeyboardInterrupt:
-        return 130
+    code: int = import_module(module).main(argv[1:])
+    return code
 
 
 def help_text() -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from molex_cli.records import flat
+
 WORK = ("hydra.launcher", "hydra.sweeper", "hydra.searchpath", "hydra.help", "hydra.hydra_help")
 """Where a sweep's jobs run, what a sweep draws, where YAML files are looked for, and what --help prints."""
 WAYS_OUT = {
@@ -75,6 +77,11 @@ def works(key: str) -> bool:
     return _is_below(dotted, WORK) and not _is_below(dotted, ("hydra.sweeper.max_batch_size", "hydra.sweeper.params"))
 
 
+def own_search_path(path: Path) -> Any:
+    """Return the search path that a file sets, interpolations as they are written; None where it sets none."""
+    return flat(OmegaConf.to_container(OmegaConf.load(path), resolve=False)).get("hydra.searchpath")
+
+
 def search_folders(own: DictConfig) -> list[Path]:
     """Return the folders of the search path, in its order, as composing found them."""
     found = []
@@ -106,14 +113,6 @@ def _set_by(path: Path, package: str) -> Iterator[tuple[str, Any]]:
         for group, name in choice.items():
             if (key := str(group).split()[-1].lstrip("/")).startswith("hydra/"):
                 yield key.replace("/", "."), name
-    for key, value in _flat(content, package):
+    for key, value in flat(content, package).items():
         if _is_below(key, ("hydra",)):
             yield key, value
-
-
-def _flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from _flat(item, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +25,7 @@ from molex_cli.config.problems import form_problems, group_problems, is_free_for
 from molex_cli.config.run_id import Job
 from molex_cli.config.sweeps import as_text, choices_of, listed, needs_optimiser, sweep_problems, values_of
 from molex_cli.errors import ConfigError
+from molex_cli.runtime.paths import expanded
 
 SEARCH_PATH = "hydra.searchpath"
 Configs = Mapping[tuple[str, ...], DictConfig]
@@ -88,8 +89,24 @@ def _with_search_path(line: CommandLine) -> CommandLine:
     paths = [text for text in line.overrides if key_of(text) == SEARCH_PATH]
     if line.config_path == conf_dir() and not paths:
         return line
+    line = _with_home(line)
     found = hydras.search_folders(_composed(line, [], []).hydra)
     return dataclasses.replace(line, searched=[folder for folder in found if folder not in line.folders])
+
+
+def _with_home(line: CommandLine) -> CommandLine:
+    """Return the line with the home folder in place of `~` in the search path, which Hydra takes as it is written."""
+    given = [o.value() for o in parsed(line.overrides)[0] if o.key_or_group == SEARCH_PATH]
+    if not given:
+        first = next(file for folder in line.folders if (file := folder / f"{line.config_name}.yaml").is_file())
+        given = [hydras.own_search_path(first)]
+    if not isinstance(given[-1], list) or not any(str(each).startswith("~") for each in given[-1]):
+        return line
+    # As a path an address, pkg://..., would lose one of its slashes.
+    found = [str(expanded(each)) if str(each).startswith("~") else str(each) for each in given[-1]]
+    paths = [QuotedString(each, Quote.double).with_quotes() for each in found]
+    others = [text for text in line.overrides if key_of(text) != SEARCH_PATH]
+    return dataclasses.replace(line, overrides=[*others, f"{SEARCH_PATH}=[{','.join(paths)}]"])
 
 
 def _parse(line: CommandLine) -> tuple[list[Override], list[str]]:
@@ -234,7 +251,7 @@ def _chosen(line: CommandLine, groups: Sequence[Override], choice: Sequence[str]
 
 
 def _choice(group: str, name: str) -> str:
-    """Return the override that chooses a group's file; no file is chosen by ~, as Hydra takes no null for a group."""
+    """Return the override that chooses a group's file; a group without one is deleted: Hydra has no null for groups."""
     # In quotes, or a file that is called nan.yaml or 1.yaml would be taken for a number.
     return f"~{group}" if name == "null" else f'{group}="{name}"'
 

@@ -7,7 +7,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-HOME = re.compile(r"(?<=[=,\[:])~[^,\]}\"']*")  # a value that begins with the home folder
+QUOTED = r"""(?P<quoted>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
+HOME = re.compile(QUOTED + r"""|(?<=[=,\[:(])(?P<before>\s*)(?P<value>~(?:\([^()]*\)|[^,\]})"'])*)""")
+"""What is in quotes already, or a value that begins with the home folder, whose name may have a pair of parentheses."""
 
 
 def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
@@ -29,7 +31,7 @@ def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
 
 def home_quoted(text: str) -> str:
     """Return an override with quotes around values that begin with `~`, for which Hydra's grammar has no place."""
-    return HOME.sub(r'"\g<0>"', text)
+    return HOME.sub(lambda found: found["quoted"] or f'{found["before"]}"{found["value"].rstrip()}"', text)
 
 
 def key_of(text: str) -> str:

@@ -196,7 +196,7 @@ def _smoothing_problems(experiment: Experiment) -> Iterator[str]:
     smoothing = experiment.train.label_smoothing
     for task in (experiment.task, *experiment.stages.values()):
         if smoothing and task.kind is Kind.regression:
-            yield f"train.label_smoothing must be 0 for kind=regression, got {smoothing} with {task.name}"
+            yield f"train.label_smoothing must be 0 for kind=regression, got {smoothing} with {task.name}; leave it out"
 
 
 def _unusable(value: Any, key: str = "") -> Iterator[str]:

@@ -48,7 +48,7 @@ def sweep_problems(override: Override, folders: Sequence[Path]) -> Iterator[str]
     key, text = override.key_or_group, (override.input_line or "").partition("=")[2]
     if isinstance(given := override.value(), IntervalSweep):
         if not (given.start or 0) < (given.end or 0):
-            yield f"{key} must be an interval from a lower to a higher number, got {text}"
+            yield f"{key} must be an interval from a lower to a higher number, got {text}; write interval(low,high)"
         return
     if isinstance(given, RangeSweep) and given.step == 0:
         yield f"{key} must be a range with a step other than 0, got {text}"

@@ -21,8 +21,10 @@ def yaml_problems(found: Iterable[tuple[str, Any]], folders: Sequence[Path]) -> 
     named: set[str] = set()
     for full_key, value in found:
         key, path = _path(full_key)
+        if key in named or key.startswith("hydra."):
+            continue
         written = _written(path, value, folders)
-        if key in named or key.startswith("hydra.") or (_is_whole(value) and written in (None, str(value))):
+        if _is_whole(value) and written in (None, str(value)):
             continue
         named.add(key)
         rule = "texts" if isinstance(path[-1], int) else "text"
@@ -83,21 +85,33 @@ def _written(path: Sequence[Any], value: Any, folders: Sequence[Path]) -> str | 
     """Return how a file writes a value of a key; None where none of the files does."""
     for folder in reversed(folders):
         for file in sorted(folder.rglob("*.yaml")):
-            for at, text in _scalars(yaml.compose(file.read_text(encoding="utf-8")), ()):
+            for at, text in _scalars(_content(file), ()):
                 if list(at) == list(path[-len(at) :]) and text != "" and _read(text) == value:
                     return text
     return None
 
 
+def _content(file: Path) -> Node | None:
+    """Return what is in a file; None for one that nobody can read: the settings need not have it."""
+    try:
+        return yaml.compose(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        return None
+
+
 def _read(text: str) -> Any:
-    return OmegaConf.create(f"value: {text}").value
+    """Return what a text without quotes is by YAML; None for what is nothing by itself, as a variable."""
+    try:
+        return OmegaConf.create(f"value: {text}").value
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError):
+        return None
 
 
 def _scalars(node: Node | None, at: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Yield where each scalar without quotes stands in a file, and its text; keys that YAML reads otherwise, too."""
+    """Yield the keys that lead to each value without quotes, and its text; so too for a key that is no text by YAML."""
     if isinstance(node, MappingNode):
         for key, value in node.value:
-            if key.style is None and not key.tag.endswith(":str"):
+            if key.style is None and not key.tag.endswith((":str", ":merge")):
                 yield (*at, _read(key.value)), key.value
             yield from _scalars(value, (*at, key.value))
     elif isinstance(node, SequenceNode):

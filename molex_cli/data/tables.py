@@ -47,7 +47,7 @@ def files_of(task: Task, data_dir: str | None) -> list[Path]:
     """Return the files that a task's rows are read from, whether or not they are there."""
     if task.files.train:
         names = [getattr(task.files, split) for split in SPLITS]
-        return [Path(name) for name in names if name]
+        return [expanded(name) for name in names if name]
     if task.builtin or data_dir is None:
         return []
     return [Path(data_dir) / name for split in SPLITS if (name := getattr(task.official, split))]

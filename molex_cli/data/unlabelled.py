@@ -10,6 +10,7 @@ from molex_cli.config.task import Task
 from molex_cli.data.reading import inputs
 from molex_cli.data.tables import ENDINGS, renamed_row, unlabelled
 from molex_cli.errors import DataError
+from molex_cli.records.files import as_json
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def of_line(task: Task, labels: Sequence[str], number: int, line: str) -> NewRow
     if len(cells) != len(task.columns):
         raise DataError(
             f"{where} must be {' and '.join(task.columns)} separated by tabs, or a JSON object with "
-            f"{'them' if len(task.columns) > 1 else 'it'}, got {len(cells)} cells"
+            f"{'them' if len(task.columns) > 1 else 'it'}, got {len(cells)} cells; "
+            f"write {as_json(dict.fromkeys(task.columns, '...'))}"
         )
     return _row(task, labels, {"line": number}, dict(zip(task.columns, cells, strict=True)), where)
 

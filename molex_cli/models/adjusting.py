@@ -25,7 +25,7 @@ def adjusted(loaded: Any, settings: Model, shapes_of: Shapes) -> Any:
     if any(not is_dropout(name) for name in changes) and shapes_of(config) != shapes_of(loaded):
         raise ModelError(
             f"model.config must leave the shapes of the weights of {settings.name} as they are, got other ones by "
-            + ", ".join(changes)
+            f"{', '.join(changes)}; leave out what changes them, or choose other weights with model.folder=PATH"
         )
     return with_dropout(config, settings)
 
@@ -37,7 +37,8 @@ def with_dropout(config: Any, settings: Model) -> Any:
     names = [name for name, value in config.to_dict().items() if is_dropout(name) and not isinstance(value, bool)]
     if not names:
         raise ModelError(
-            f"model.dropout must be null for {settings.name}, whose config has none, got {settings.dropout}"
+            f"model.dropout must be null for {settings.name}, whose config has none, got {settings.dropout}; "
+            "leave it out"
         )
     for name in names:
         setattr(config, name, settings.dropout)

@@ -19,10 +19,10 @@ from molex_cli.models import hub
 from molex_cli.models.adjusting import adjusted, set_dropout, with_dropout
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
 from molex_cli.models.settings import Model
-from molex_cli.models.sources import local_folder, package_folder
+from molex_cli.models.sources import local_folder
 from molex_cli.models.structure import Backbone
 from molex_cli.runtime.hardware import random_stream
-from molex_cli.runtime.paths import default_cache_dir, expanded
+from molex_cli.runtime.paths import default_cache_dir
 
 POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")  # as transformers names them
 
@@ -78,8 +78,9 @@ def _auto_class(outputs: int | None) -> Any:
     return AutoModelForCausalLM if outputs is None else AutoModelForSequenceClassification
 
 
-def _head(outputs: int | None) -> dict[str, int]:
-    return {} if outputs is None else {"num_labels": outputs}
+def _head(outputs: int | None) -> dict[str, int | None]:
+    """Return what a config says of a head: its outputs, and no problem, which a folder may have from another task."""
+    return {} if outputs is None else {"num_labels": outputs, "problem_type": None}
 
 
 def _be_quiet() -> None:
@@ -183,14 +184,8 @@ def _architecture(settings: Model, outputs: int | None) -> Any:
             values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values
         with _possible(settings):
             return with_dropout(AutoConfig.for_model(model_type, **_head(outputs), **values), settings)
-    folder = expanded(settings.folder) if settings.folder else package_folder(settings) if settings.package else None
-    if folder is None:
-        hub.go_offline_if_unreachable()
-    try:
-        loaded = AutoConfig.from_pretrained(folder or settings.hub, **_head(outputs))
-        return adjusted(loaded, settings, partial(_shapes, settings, outputs))
-    except (OSError, ValueError) as error:
-        raise _unloadable(settings, folder, False, error) from error
+    with _source(settings, None) as source:
+        return _config(source, settings, outputs)
 
 
 @contextmanager

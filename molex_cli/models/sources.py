@@ -33,7 +33,7 @@ def fingerprint(settings: Model) -> str | None:
     """Return a hash of the model's files: name, size and both ends of each; None where they are not on this machine."""
     if not (settings.folder or settings.package):
         return None
-    folder = Path(settings.folder).expanduser() if settings.folder else package_folder(settings)
+    folder = expanded(settings.folder) if settings.folder else package_folder(settings)
     paths = [folder / settings.gguf] if settings.gguf else sorted(folder.glob("*"))
     digest = hashlib.sha256()
     for path in paths:

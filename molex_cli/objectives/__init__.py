@@ -24,8 +24,8 @@ def build_objective(task: Task, model: Model, labels: Sequence[str], label_smoot
     built: Any = registered.build(task, mode, labels)
     if label_smoothing and not registered.smooths_labels:
         raise TaskError(
-            f"train.label_smoothing must be 0 for task.objective={registered.name}, got {label_smoothing}: its loss is "
-            "its own"
+            f"train.label_smoothing must be 0 for task.objective={registered.name}, got {label_smoothing}: its loss "
+            "does not take one; leave it out"
         )
     if registered.smooths_labels:
         built.label_smoothing = label_smoothing

@@ -82,7 +82,7 @@ class Registered:
     is_standard: bool
     """Whether it is taken where task.objective names none."""
     smooths_labels: bool
-    """Whether its loss takes its `label_smoothing`, which is train.label_smoothing."""
+    """Whether train.label_smoothing may be set with it; its class then has a field `label_smoothing` for the number."""
 
     def serves(self, kind: Kind, mode: AnswerMode) -> bool:
         """Return whether it trains on tasks of this kind in this answer mode."""

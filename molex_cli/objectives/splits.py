@@ -50,12 +50,13 @@ def _position_problems(experiment: schema.Experiment, most: int | None, written:
     max_length = experiment.train.max_length
     if most is None or max_length + written <= most:
         return
+    way_out = f"set train.max_length={most - written}" if written < most else "lower task.language.max_new_tokens"
     if max_length > most:
-        yield f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}"
+        yield f"train.max_length must fit {experiment.model.name}, at most {most}, got {max_length}; {way_out}"
     else:
         yield (
             f"train.max_length and task.language.max_new_tokens must fit {experiment.model.name} together, at most "
-            f"{most}, got {max_length} and {written}"
+            f"{most}, got {max_length} and {written}; {way_out}"
         )
 
 

@@ -22,7 +22,7 @@ def safe_streams(*, outlive_readers: bool = False) -> Iterator[None]:
         yield
     finally:
         ours, (sys.stdout, sys.stderr) = (sys.stdout, sys.stderr), before
-        for stream in ours:
+        for stream in filter(None, ours):  # None is one that was closed before we began
             stream.flush()  # here, where an error can still be handled
 
 

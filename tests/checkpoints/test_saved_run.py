@@ -219,7 +219,11 @@ def test_lines_are_predicted_as_the_validation_rows_were(trained, capsys, monkey
 def test_lines_that_do_not_fit_are_refused(trained, capsys, monkeypatch):
     folder, _ = trained()
     for text, said in (
-        ("one cell\n", "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells"),
+        (
+            "one cell\n",
+            "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells; "
+            'write {"a": "...", "b": "..."}',
+        ),
         ('{"a": "x"}\n', "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells"),
         ('{"a": "x", "b": null}\n', "line 1 must have a value in b, got nothing"),
         ('{"a": "x", "b": ["y"]}\n', "line 1 must have a text in b, got"),

@@ -105,6 +105,7 @@ def test_an_interval_that_no_optimiser_can_draw_from_is_refused(capsys):
     search = (*SMOKE, *OPTIMISER, "method=lora")
     (line,) = refused(capsys, *search, "train.learning_rate=interval(1e-2,1e-3)")
     assert line.startswith("train.learning_rate must be an interval from a lower to a higher number, got interval(")
+    assert line.endswith("; write interval(low,high)")
     (line,) = refused(capsys, *search, "method.rank=interval(2,8)")
     assert line.endswith("write method.rank=int(interval(2,8))")
     assert len(values(*OPTIMISER, "method=lora", "method.rank=int(interval(2,8))")) == 2

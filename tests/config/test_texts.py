@@ -83,3 +83,31 @@ def test_no_and_numbers_in_quotes_are_texts_on_the_command_line():
 @pytest.mark.parametrize(("setting", "said"), [("run=1e3", "run must be text"), ("map={a: true}", "map must be texts")])
 def test_the_settings_of_a_command_of_its_own_are_held_to_the_same(setting, said, capsys):
     assert said in refused(capsys, "eval", "run=somewhere", setting)
+
+
+STRANGE = {
+    "broken": b"a: [",
+    "two documents": b"labels: [0]\n---\nlabels: [1]\n",
+    "merge key": b"a: &a {b: 1}\nc: {<<: *a}\n",
+    "latin-1": "labels: [é]".encode("latin-1"),
+    "no variable": b"labels:\n- ${oc.env:NO_SUCH}\n- ${oc.env:NO_SUCH}\n",
+    "a folder": None,
+}
+
+
+@pytest.mark.parametrize("content", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("labels", ["[0, 1]", "[007, 1]"])
+def test_files_that_nothing_chose_do_not_matter(content, labels, capsys):
+    from molex_cli.config import command_line, overrides
+
+    Path("mine/task").mkdir(parents=True)
+    Path("mine/task/own.yaml").write_text(f"{HEAD}{FILES}columns: [text]\nlabels: {labels}\n")
+    if content is None:
+        Path("mine/another.yaml").mkdir()
+    else:
+        Path("mine/another.yaml").write_bytes(content)
+    given = ["-cd", "mine", "experiment=smoke", "task=own"]
+    if labels == "[0, 1]":
+        assert overrides.checked(command_line.parse(given)).task.labels == ["0", "1"]
+    else:
+        assert "task.labels must be texts, got 007 (YAML's 7)" in refused(capsys, "train", *given)

@@ -9,6 +9,7 @@ import pytest
 from molex_cli.cli import main
 from molex_cli.config import schema
 from molex_cli.data import same_run
+from molex_cli.data.tables import files_of
 from molex_cli.errors import DataError
 from molex_cli.models import sources
 from molex_cli.models.settings import Model
@@ -164,3 +165,9 @@ def test_two_runs_of_one_name_that_start_together_do_not_share_a_folder(tmp_path
     third = locks.acquire(str(tmp_path), "run", Resume.missing, {"rows": "A"}, wait=0)
     assert (third.state, third.folder.name) == (State.elsewhere, "run")
     first.release()
+
+
+def test_a_file_under_the_home_folder_counts_as_any_other(experiment, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    task = experiment(*(setting.replace("=train.csv", "=~/train.csv") for setting in COMMAND[2:])).task
+    assert files_of(task, None) == [Path.cwd() / "train.csv", Path("test.csv")]

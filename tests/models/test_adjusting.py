@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 from conftest import TINY_MODELS, batch
+from transformers import PreTrainedConfig
 
 from molex_cli.checkpoints import adapter
 from molex_cli.errors import ConfigError, ModelError
+from molex_cli.models.adjusting import with_dropout
 from molex_cli.models.byte_tokenizer import byte_tokenizer
 from molex_cli.models.loading import load, skeleton
 from molex_cli.models.settings import Model
@@ -91,8 +93,15 @@ def test_settings_that_are_none_or_set_elsewhere_are_refused_by_name(folder):
         load(of(folder, hiden_act="relu"), 2, 0)
     with pytest.raises(ModelError, match=r"model\.config\.use_cache must be a setting of bert for mine; it is set by"):
         load(of(folder, use_cache=True), 2, 0)
-    with pytest.raises(ModelError, match=r"must leave the shapes of the weights of mine as they are, .*is_decoder"):
+    with pytest.raises(
+        ModelError, match=r"must leave the shapes of the weights of mine as they are, .*is_decoder.*; leave"
+    ):
         load(of(folder, is_decoder=True, add_cross_attention=True), 2, 0)
+
+
+def test_dropout_of_a_config_that_has_none_comes_with_the_way_out():
+    with pytest.raises(ModelError, match=r"model\.dropout must be null for mine, .* got 0\.1; leave it out$"):
+        with_dropout(PreTrainedConfig(), Model(name="mine", dropout=0.1))
 
 
 def test_dropout_that_contradicts_itself_is_refused(experiment):

@@ -19,8 +19,9 @@ from molex_cli.config import schema
 from molex_cli.data.encoding import encode
 from molex_cli.data.reading import Split
 from molex_cli.errors import ModelError
+from molex_cli.models import loading
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
-from molex_cli.models.loading import load, longest_input, reader
+from molex_cli.models.loading import load, longest_input, reader, skeleton
 from molex_cli.models.settings import LAYERS, Model
 from molex_cli.models.sources import converted
 from molex_cli.models.structure import Backbone
@@ -150,3 +151,37 @@ def test_rows_can_be_read_for_a_model_without_its_weights(experiment):
     backbone = reader(settings, 2)
     assert all(parameter.is_meta for parameter in backbone.model.parameters())
     assert backbone.tokenizer("a") == load(settings, 2, seed=0).tokenizer("a")
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
+@pytest.mark.parametrize("labels", [1, 2, 3])
+def test_a_head_is_trained_on_its_own_problem_not_on_that_of_its_folder(kind, labels, tmp_path):
+    settings = saved(tmp_path, labels, problem_type=kind)
+    backbone = load(settings, 2, seed=0)
+    for config in (backbone.model.config, reader(settings, 2).model.config, skeleton(settings, 2).model.config):
+        assert (config.num_labels, config.problem_type) == (2, None)
+        assert (sorted(config.id2label), sorted(config.label2id.values())) == ([0, 1], [0, 1])
+    inputs, answers = torch.tensor([[5, 6], [7, 8]]), torch.tensor([0, 1])
+    made = backbone.model.eval()(input_ids=inputs, labels=answers)
+    torch.testing.assert_close(made.loss, torch.nn.functional.cross_entropy(made.logits, answers))
+
+
+def test_the_problem_of_a_random_model_is_not_the_users_to_set(experiment):
+    with pytest.raises(ModelError, match="problem_type"):
+        load(experiment("model=tiny_bert", "+model.config.problem_type=regression").model, 2, seed=0)
+
+
+def test_counting_reads_the_revision_that_is_trained(monkeypatch):
+    asked = []
+
+    def noted(*arguments, **named):
+        asked.append((arguments, named))
+        raise OSError("enough")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", noted)
+    settings = Model(name="mine", hub="some/model", revision="v2")
+    for build in (skeleton, reader, lambda *_: loading.family(settings)):
+        with pytest.raises(ModelError):
+            build(settings, 2)
+    assert [named.get("revision") for _, named in asked] == ["v2"] * len(asked)
+    assert asked

@@ -16,6 +16,7 @@ from molex_cli.metrics.base import METRICS
 from molex_cli.metrics.base import register as register_metric
 from molex_cli.objectives import build_objective, head_outputs
 from molex_cli.objectives.base import OBJECTIVES, objective
+from molex_cli.objectives.splits import _position_problems
 
 
 def test_every_kind_and_answer_mode_has_one_standard_objective():
@@ -93,7 +94,7 @@ def test_choices_that_a_question_does_not_have_get_no_share(adapted, experiment)
 
 
 def test_label_smoothing_is_refused_where_it_means_nothing(experiment, monkeypatch):
-    with pytest.raises(ConfigError, match=r"label_smoothing must be 0 for kind=regression, got 0\.1 with glue/stsb"):
+    with pytest.raises(ConfigError, match=r"label_smoothing must be 0 for kind=regression, got 0\.1 .*; leave it out"):
         experiment("task=glue/stsb", "train.label_smoothing=0.1")
     with pytest.raises(ConfigError, match=r"train\.label_smoothing must be at least 0 and below 1, got 1"):
         experiment("train.label_smoothing=1")
@@ -101,6 +102,20 @@ def test_label_smoothing_is_refused_where_it_means_nothing(experiment, monkeypat
     own = dataclasses.replace(OBJECTIVES["classification"], smooths_labels=False)
     monkeypatch.setitem(OBJECTIVES, "classification", own)
     with pytest.raises(
-        TaskError, match=r"train\.label_smoothing must be 0 for task\.objective=classification, got 0\.1"
+        TaskError, match=r"train\.label_smoothing must be 0 for task\.objective=classification, .*; leave it out"
     ):
         build_objective(settings.task, settings.model, ["no", "yes"], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("length", "written", "way_out"),
+    [
+        (300, 0, "set train.max_length=256"),
+        (300, 56, "set train.max_length=200"),
+        (250, 56, "set train.max_length=200"),
+        (250, 256, "lower task.language.max_new_tokens"),
+    ],
+)
+def test_a_length_beyond_the_positions_comes_with_one_that_fits(experiment, length, written, way_out):
+    (line,) = _position_problems(experiment(f"train.max_length={length}"), 256, written)
+    assert line.endswith(f"; {way_out}")

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,3 +77,13 @@ def test_events_that_found_no_room_are_written_when_there_is_some():
     sink.close()
     messages = [json.loads(line)["message"] for line in Path("events.jsonl").read_text().splitlines()]
     assert messages == [f"note {number}" for number in range(6)]
+
+
+@pytest.mark.parametrize("arguments", ["--version", "--help", "list tasks", "list --help"])
+def test_an_output_without_room_ends_in_one_line(arguments, capsys, monkeypatch):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(arguments.split()) == 2
+        monkeypatch.undo()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "must have room for what is written, got: " in line

@@ -11,7 +11,9 @@ import pytest
 
 from molex_cli.cli import main
 from molex_cli.config import command_line, overrides
+from molex_cli.config.parsing import parsed
 from molex_cli.config.paths import default_data_dir
+from molex_cli.config.sweeps import values_of
 from molex_cli.models.loading import load
 from molex_cli.runtime import paths
 from molex_cli.runtime.paths import default_cache_dir
@@ -106,3 +108,40 @@ def test_a_user_without_home_and_name_trains(homeless, capsys):
     assert main([*TRAIN]) == 0
     assert getpass.getuser() == f"user{os.getuid()}"
     assert main(["compare", "outputs"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("data_dir=~/a b/c", ["~/a b/c"]),
+        ("data_dir=choice(~/a, ~/b)", ["~/a", "~/b"]),
+        ("data_dir=~/a(1)/b,~/c", ["~/a(1)/b", "~/c"]),
+        ("log.tags=[~/a , ~/b]", [["~/a", "~/b"]]),
+        ("""task.language.prompt='Rate:~5 words'""", ["Rate:~5 words"]),
+        ("task.language.prompt=\"a, [~5] 'b'\"", ["a, [~5] 'b'"]),
+        (r"""task.language.prompt='it\'s,~5'""", ["it's,~5"]),
+    ],
+)
+def test_a_tilde_is_quoted_where_a_value_begins_and_left_inside_quotes(typed, values):
+    (override,), problems = parsed([typed])
+    assert (values_of(override), problems) == (values, [])
+
+
+@pytest.mark.parametrize("given", ["hydra.searchpath=[~/conf]", "hydra.searchpath=['~/conf']"])
+def test_the_search_path_of_the_line_is_under_the_home_folder(home, given):
+    made, line = overrides.jobs(command_line.parse(["experiment=smoke", given, "task=mine"]))
+    assert made[0].experiment.task.name == "mine"
+    assert line.searched == [home / "conf"]
+    assert main(["train", *line.overrides, "--cfg", "job"]) == 0
+
+
+def test_the_search_path_of_a_file_is_under_the_home_folder(home, tmp_path):
+    shipped = command_line.conf_dir()
+    content = (shipped / "config.yaml").read_text()
+    assert "\nhydra:\n" in content
+    own = content.replace("\nhydra:\n", f"\nhydra:\n  searchpath: ['file://{shipped}', ~/conf]\n")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.yaml").write_text(own)
+    made, line = overrides.jobs(command_line.parse(["-cp", "own", "experiment=smoke", "task=mine"]))
+    assert made[0].experiment.task.name == "mine"
+    assert line.searched == [shipped, home / "conf"]

@@ -137,3 +137,11 @@ def test_names_with_brackets_are_listed_and_told_apart(capsys):
     shown = capsys.readouterr().out
     assert "b [/INST]" in shown
     assert "b [/]" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("stdout", "--version"), ("stdout", "list tasks"), ("stderr", "no-command")]
+)
+def test_a_stream_that_is_closed_is_no_error(name, arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, name, None)
+    assert main(arguments.split()) == (0 if name == "stdout" else 2)
