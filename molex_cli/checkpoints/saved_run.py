@@ -34,8 +34,6 @@ from molex_cli.objectives.splits import encoded_splits, how_scored
 from molex_cli.records import file_part
 from molex_cli.runtime import hardware
 
-EMPTY = {"error": "the line is empty"}
-
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -190,7 +188,7 @@ def subfolder(folder: Path, name: str) -> Path:
 
 
 def predict(run: SavedRun, rows: Sequence[NewRow]) -> list[dict[str, Any]]:
-    """Return an answer to each row: the prediction with the probability of every label, or that the line is empty."""
+    """Return an answer to each row: the prediction with the probability of every label, or why the line has none."""
     task = run.experiment.task
     filled = [row for row in rows if row.texts]
     dummy: Any = {Kind.regression: 0.0, Kind.generation: ("",)}.get(task.kind, 0)
@@ -202,7 +200,7 @@ def predict(run: SavedRun, rows: Sequence[NewRow]) -> list[dict[str, Any]]:
         choices=choices if any(choices) else [],
     )
     predicted = iter(_unscored(run, split) if filled else [])
-    return [{**row.number, **(_answer(run, next(predicted)) if row.texts else EMPTY)} for row in rows]
+    return [{**row.number, **(_answer(run, next(predicted)) if row.texts else {"error": row.error})} for row in rows]
 
 
 def _unscored(run: SavedRun, split: Split) -> list[dict[str, Any]]:

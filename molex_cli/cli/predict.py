@@ -50,10 +50,12 @@ def main(argv: list[str]) -> int:
         parts: Iterable[Sequence[NewRow]] = ([unlabelled.of_line(task, about.labels, *line)] for line in lines)
     else:
         parts = (rows[i : i + size * BATCHES] for i in range(0, len(rows), size * BATCHES))
+    unreadable = False
     for part in parts:
         for answer in saved_run.predict(run, part):
             print(as_json(answer), flush=True)
-    return 0
+        unreadable = unreadable or any(row.error not in ("", unlabelled.EMPTY) for row in part)
+    return 2 if unreadable else 0
 
 
 def _typed_lines() -> Iterator[str]:

@@ -67,6 +67,12 @@ def application(argv: list[str], config_path: str, name: str = "molex train") ->
         hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
     except HydraException as error:
         raise ConfigError(one_line(error)) from error
+    except ValueError as error:
+        if "dynamic value space" not in str(error):
+            raise
+        raise ConfigError(
+            "hydra.sweeper.study_name must name a study over the same values, got one over others; choose another name"
+        ) from error
     return 0
 
 

@@ -65,7 +65,7 @@ def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None
     if kept is None:
         return None
     bits = np.frombuffer(base64.b64decode(kept["right"]), dtype=np.uint8)
-    return kept["ids"], np.unpackbits(bits, count=kept["count"]).astype(np.float64)
+    return _examples(run, kept["ids"]), np.unpackbits(bits, count=kept["count"]).astype(np.float64)
 
 
 @cache
@@ -78,7 +78,13 @@ def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.
     scored = run.record.evaluation
     labels = scored.get("labels") or run.record.settings["task"].get("labels")
     values = of_rows(rows, metric, labels, scored.get("positive"))
-    return None if values is None else (identity_of(rows), values)
+    return None if values is None else (_examples(run, identity_of(rows)), values)
+
+
+def _examples(run: Run, ids: str) -> str:
+    """Return what identifies scored examples: rows that were edited are others, whatever their ids."""
+    scored = (str(about.get("fingerprint")) for split, about in run.record.data.items() if not split.endswith("train"))
+    return " ".join((ids, *scored))
 
 
 @dataclass

@@ -123,7 +123,9 @@ def compare(
 def _metric(col: str, runs: Sequence[Run]) -> Metric:
     names = {run.record.scores["metric"] for run in runs}
     if len(names) > 1:
-        raise ConfigError(f"a column must have one metric, got {', '.join(sorted(names))} in {col}; add --cols task")
+        raise ConfigError(
+            f"a column must have one metric, got {', '.join(sorted(names))} in {col}; add --cols task,task.metrics"
+        )
     return metric_named(names.pop())
 
 

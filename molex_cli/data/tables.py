@@ -178,7 +178,7 @@ def _delimited(text: str, delimiter: str, files: Files) -> tuple[list[str], list
         raise ValueError(f"two columns of the same name in {', '.join(header)}")
     for number, cells in enumerate(lines, start=1 if files.header else 2):
         if len(cells) != len(header):
-            raise ValueError(f"{len(cells)} cells in row {number} where the header has {len(header)}")
+            raise ValueError(f"{len(cells)} cells in line {number} where the header has {len(header)}")
         rows.append(dict(zip(header, cells, strict=True)))
     return list(header), rows
 

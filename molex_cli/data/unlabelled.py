@@ -12,6 +12,8 @@ from molex_cli.data.tables import ENDINGS, renamed_row, unlabelled
 from molex_cli.errors import DataError
 from molex_cli.records.files import as_json
 
+EMPTY = "the line is empty"
+
 
 @dataclass(frozen=True)
 class NewRow:
@@ -20,8 +22,10 @@ class NewRow:
     number: dict[str, int]
     """Which `row` of a table it is, or which `line` of a text, from 1."""
     texts: tuple[str, ...] = ()
-    """The task's columns; none for a line that is empty."""
+    """The task's columns; none for a line that is none of the task's."""
     choices: tuple[str, ...] = ()
+    error: str = ""
+    """Why a line is none."""
 
 
 def of_file(task: Task, labels: Sequence[str], path: Path) -> list[NewRow]:
@@ -44,13 +48,19 @@ def of_file(task: Task, labels: Sequence[str], path: Path) -> list[NewRow]:
 
 
 def of_line(task: Task, labels: Sequence[str], number: int, line: str) -> NewRow:
-    """Return a line as a row: a JSON object that has the task's columns, or these separated by tabs."""
+    """Return a line as a row: a JSON object with the task's columns, or these separated by tabs; or why it is none."""
     line = line.removesuffix("\n").removesuffix("\r")
-    where = f"line {number}"
     if not line.strip():
-        return NewRow({"line": number})
-    if (row := _object(task, line)) is not None:
-        return _row(task, labels, {"line": number}, row, where)
+        return NewRow({"line": number}, error=EMPTY)
+    try:
+        return _row(task, labels, {"line": number}, _content(task, line, f"line {number}"), f"line {number}")
+    except DataError as error:
+        return NewRow({"line": number}, error=str(error))
+
+
+def _content(task: Task, line: str, where: str) -> dict[str, Any]:
+    if (row := _object(task, line, where)) is not None:
+        return row
     cells = line.split("\t")
     if len(cells) != len(task.columns):
         raise DataError(
@@ -58,11 +68,11 @@ def of_line(task: Task, labels: Sequence[str], number: int, line: str) -> NewRow
             f"{'them' if len(task.columns) > 1 else 'it'}, got {len(cells)} cells; "
             f"write {as_json(dict.fromkeys(task.columns, '...'))}"
         )
-    return _row(task, labels, {"line": number}, dict(zip(task.columns, cells, strict=True)), where)
+    return dict(zip(task.columns, cells, strict=True))
 
 
-def _object(task: Task, line: str) -> dict[str, Any] | None:
-    """Return the JSON object in a line if it has the task's columns: braces may be text, too."""
+def _object(task: Task, line: str, where: str) -> dict[str, Any] | None:
+    """Return the JSON object in a line, which must have the task's columns; None where its braces are text."""
     try:
         content = json.loads(line)
     except ValueError:
@@ -71,7 +81,12 @@ def _object(task: Task, line: str) -> dict[str, Any] | None:
         return None
     files = task.files if task.files.train else task.official
     row = renamed_row(content, files.rename)
-    return row if all(column in row for column in task.columns) else None
+    if missing := [column for column in task.columns if column not in row]:
+        raise DataError(
+            f"{where} must have {' and '.join(missing)} in its JSON object, got {', '.join(content) or 'nothing'}; "
+            "rename what is there, or write the line as text"
+        )
+    return row
 
 
 def _row(task: Task, labels: Sequence[str], number: dict[str, int], row: Mapping[str, Any], where: str) -> NewRow:

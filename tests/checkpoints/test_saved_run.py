@@ -224,13 +224,15 @@ def test_lines_that_do_not_fit_are_refused(trained, capsys, monkeypatch):
             "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells; "
             'write {"a": "...", "b": "..."}',
         ),
-        ('{"a": "x"}\n', "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells"),
+        ('{"a": "x"}\n', "line 1 must have b in its JSON object, got a; rename"),
         ('{"a": "x", "b": null}\n', "line 1 must have a value in b, got nothing"),
         ('{"a": "x", "b": ["y"]}\n', "line 1 must have a text in b, got"),
         ("{broken\n", "line 1 must be a and b separated by tabs, or a JSON object with them, got 1 cells"),
     ):
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
-        assert said in refusal(capsys, "predict", f"run={folder}")
+        capsys.readouterr()
+        assert main(["predict", f"run={folder}"]) == 2
+        assert said in json.loads(capsys.readouterr().out)["error"]
     said = refusal(capsys, "predict", f"run={folder}", "--file=no.txt")
     assert "--file must be a file of rows or lines, got no.txt" in said
     Path("latin.txt").write_bytes("caf\xe9\tx\n".encode("latin-1"))

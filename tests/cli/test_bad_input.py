@@ -265,8 +265,8 @@ DATA = {
     "unknown label": ("validation.csv", GOOD.replace("3,yes", "3,so"), "row 4 | no, yes, got 'so'; | set task.labels"),
     "one label": ("train.csv", GOOD.replace("yes", "no"), "must have two or more labels in label, got ['no']"),
     "latin-1": ("train.csv", GOOD.encode().replace(b"x4", b"\xe9"), "train.csv must be UTF-8, got byte 0xe9 in line 6"),
-    "short row": ("train.csv", GOOD.replace("x3,y3,yes", "x3,y3"), "train.csv must | 2 cells in row 5 | header has 3"),
-    "long row": ("train.csv", GOOD.replace("y3,yes", "y3,yes,1"), "train.csv must | 4 cells in row 5 | header has 3"),
+    "short row": ("train.csv", GOOD.replace("x3,y3,yes", "x3,y3"), "train.csv must | 2 cells in line 5 | header has 3"),
+    "long row": ("train.csv", GOOD.replace("y3,yes", "y3,yes,1"), "train.csv must | 4 cells in line 5 | header has 3"),
     "half a line": ("train.jsonl", JSONL + '{"a": "x2", "b":\n', "train.jsonl must | line 3"),
     "no object": ("train.jsonl", JSONL + "[1]\n", "train.jsonl must | line 3"),
     "no text": ("train.jsonl", JSONL + '{"a": "x2", "label": "no"}\n', "row 3 must have a value in b, got nothing"),
@@ -334,7 +334,7 @@ def test_a_hub_that_does_not_answer_fails_the_run_and_names_data_dir(tmp_path):
         )
     shown = done.stdout + done.stderr
     assert (done.returncode, "Traceback" in shown) == (2, False), shown
-    (line,) = [line for line in shown.splitlines() if "must" in line]
+    line = next(line for line in shown.splitlines() if "must" in line)
     assert_says(line, ["task=glue/rte must ", "no connection to the hub", "set data_dir=PATH"])
 
 

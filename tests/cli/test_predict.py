@@ -74,26 +74,30 @@ def test_a_table_without_the_columns_is_refused_before_the_model_loads(folder, c
 
 @pytest.mark.parametrize("typed", [True, False])
 def test_every_line_has_an_answer_with_its_number_and_braces_may_be_text(folder, capsys, monkeypatch, typed):
-    text = 'one\n \n\nfour {name} called me\n{name} called me\n{"text": "six"}\n{"other": "seven"}\n'
+    text = 'one\n \n\nfour {name} called me\n{name} called me\n{"text": "six"}\n'
     Path("lines.txt").write_text(text)
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     found = answers(capsys, folder, *([] if typed else ["--file=lines.txt"]))
-    assert [each["line"] for each in found] == [1, 2, 3, 4, 5, 6, 7]
-    assert [each.get("error") for each in found] == [None, "the line is empty", "the line is empty", *[None] * 4]
+    assert [each["line"] for each in found] == [1, 2, 3, 4, 5, 6]
+    assert [each.get("error") for each in found] == [None, "the line is empty", "the line is empty", *[None] * 3]
     assert all(each["prediction"] in ("yes", "no") for each in found if "error" not in each)
     monkeypatch.setattr(sys, "stdin", io.StringIO("six\n"))
     (plain,) = answers(capsys, folder)
     assert plain["logits"] == pytest.approx(found[5]["logits"], abs=1e-5)
 
 
-def test_the_number_of_a_bad_line_counts_the_empty_ones(folder, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("one\n\n\nfour\tcells\n"))
-    capsys.readouterr()
-    assert main(["predict", f"run={folder}"]) == 2
-    shown = capsys.readouterr()
-    assert len(shown.out.splitlines()) == 3
-    assert "line 4 must be text" in shown.err
-    assert "got 2 cells" in shown.err
+def test_a_bad_line_has_an_answer_too_and_ends_nothing(folder, capsys, monkeypatch):
+    lines = 'one\n\n\nfour\tcells\n{"txt": "five"}\nsix\n'
+    Path("six.txt").write_text(lines)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    for arguments in ([], ["--file", "six.txt"]):
+        capsys.readouterr()
+        assert main(["predict", f"run={folder}", *arguments]) == 2
+        said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [each["line"] for each in said] == [1, 2, 3, 4, 5, 6]
+        assert ["prediction" in each for each in said] == [True, False, False, False, False, True]
+        assert "line 4 must be text" in said[3]["error"]
+        assert "line 5 must have text in its JSON object, got txt" in said[4]["error"]
 
 
 def test_a_typed_line_is_answered_before_the_next_one_comes(folder):

@@ -9,7 +9,7 @@ from support.runs import only_record
 
 from molex_cli.cli import main
 from molex_cli.data.reading import read
-from molex_cli.errors import DataError
+from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import METRICS, compute_scores
 from molex_cli.metrics.constant import best_constant
 
@@ -121,7 +121,7 @@ def test_a_split_without_labels_or_with_others_is_refused(experiment, tmp_path, 
     folder.mkdir(parents=True)
     for name in ("train.tsv", "dev.tsv"):
         (folder / name).write_text(f"index\tsentence1\tsentence2\tlabel\n0\ta\tb\t{content}\n")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(ConfigError, match=said):
         read(experiment("task=glue/rte").task, str(tmp_path))
 
 

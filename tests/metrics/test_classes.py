@@ -11,9 +11,9 @@ from support.runs import only_record
 from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
+from molex_cli.compare.confounds import confounds
 from molex_cli.compare.layout import heading
 from molex_cli.config.task import Task
-from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import compute_scores
 from molex_cli.metrics.constant import best_constant
 from molex_cli.statistics.pseudo_values import of_rows
@@ -133,11 +133,12 @@ def test_a_comparison_scores_the_positive_class_of_the_record():
     assert cell.difference.over == "seeds and examples"
 
 
-def test_a_column_of_two_positive_classes_is_refused():
+def test_a_column_of_two_positive_classes_says_which_arm_is_scored_by_which():
     for method, positive in (("lora", "a"), ("mola", "b")):
         leave(Path(f"outputs/{method}"), method, metric="f1", evaluation={"positive": positive})
-    with pytest.raises(ConfigError, match=r"one positive class, got a, b in rte; add --cols task,task\.positive"):
-        table_of(Path("outputs"))
+    table = table_of(Path("outputs"))
+    assert heading(table, "rte").startswith("rte f1 ")
+    assert "classes that are scored differ in rte: a (lora); b (mola)" in confounds(table)
 
 
 def test_the_best_constant_is_that_of_the_scored_split_and_of_each_metric():
@@ -146,9 +147,9 @@ def test_the_best_constant_is_that_of_the_scored_split_and_of_each_metric():
     assert found["accuracy"] == pytest.approx(21 / 32)
     assert found["f1"] == pytest.approx(22 / 43)  # of class 1, which is not the most frequent one
     assert found["f1_macro"] == pytest.approx(42 / 53 / 2)
-    assert np.isnan(found["matthews"])
+    assert "matthews" not in found  # no constant has one
     assert best_constant(["f1"], given, positive=0)["f1"] == pytest.approx(42 / 53)
-    assert all(np.isnan(value) for value in best_constant(["pearson", "spearman"], [1.0, 2.0, 4.0]).values())
+    assert best_constant(["pearson", "spearman"], [1.0, 2.0, 4.0]) == {}
 
 
 def test_the_constant_of_a_run_knows_nothing_of_the_training_rows(capsys):
