@@ -11,6 +11,7 @@ os.environ.pop("WANDB_DISABLED", None)
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import copy
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,9 @@ from molex_cli.methods.base import Adapted
 
 settings.register_profile("busy machine", deadline=None)  # how long an example takes says nothing of the code
 settings.load_profile("busy machine")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as where a script starts the tests in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OFFICIAL_DATA = os.environ.get("MOLEX_DATA")
 TINY_MODELS = [name for name in command_line.options("model") if name.startswith("tiny_")]

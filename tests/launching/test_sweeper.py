@@ -297,7 +297,7 @@ def test_what_a_stored_study_lacks_is_told_in_one_line(capsys):
     for storage, name, says in (
         ("sqlite:///study.db", "", "hydra.sweeper.study_name must name the study in hydra.sweeper.storage, got none"),
         ("study.db", "mine", "hydra.sweeper.storage must be the address of a database, such as sqlite:///study.db"),
-        ("sqlite:////nowhere/study.db", "mine", "(unable to open database file)"),
+        ("sqlite:///not/there/study.db", "mine", "(unable to open database file)"),
     ):
         given = [f"hydra.sweeper.storage={storage}", *([f"hydra.sweeper.study_name={name}"] if name else [])]
         assert main([*search, *given]) == 2
