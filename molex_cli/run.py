@@ -31,7 +31,8 @@ def run(
 ) -> records.Record:
     """Train, score and record one experiment, or resume where an earlier try stopped; return the record.
 
-    A run that fails leaves a record of it and raises. `lock` is that on the run's folder, if it is ours already.
+    What is wrong with rows, lengths or model raises before there is a folder; a run that fails later leaves a record of
+    it and raises. `lock` is that on the run's folder, if it is ours already.
     """
     with distributed.destroy_at_end():
         if "WORLD_SIZE" in os.environ:  # the processes must know each other to agree on a folder

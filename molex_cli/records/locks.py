@@ -6,6 +6,7 @@ the process ends, however it ends.
 """
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -101,11 +102,7 @@ def ended(output_dir: str, name: str, resume: Resume, now: Mapping[str, Any] | N
 
 def tries(output_dir: str, name: str) -> list[Path]:
     """Return the folders of all tries of a name, the first one first."""
-    slug = _slug(name)
-    found: list[Path] = []
-    while (folder := _numbered(output_dir, slug, len(found) + 1)).is_dir():
-        found.append(folder)
-    return found
+    return [folder for _, folder in sorted(_by_number(output_dir, _slug(name)).items())]
 
 
 def acquire_again(folder: Path, wait: float = WAIT_SECONDS) -> RunLock:
@@ -211,7 +208,7 @@ def _slug(name: str) -> str:
 
 def _same_try(output_dir: str, slug: str, now: Mapping[str, Any], wait: float) -> Path | None:
     """Return the last try that was made from the same, or of which nothing is known."""
-    for folder in reversed(tries(output_dir, slug)):
+    for _, folder in sorted(_by_number(output_dir, slug).items(), reverse=True):
         deadline = time.monotonic() + wait
         while (before := _made_from(folder)) is None and is_locked(folder) and time.monotonic() < deadline:
             time.sleep(0.05)  # it has just been locked
@@ -237,7 +234,18 @@ def _begun(lock: RunLock, now: Mapping[str, Any]) -> RunLock:
 
 
 def _free_folder(output_dir: str, slug: str) -> Path:
-    return _numbered(output_dir, slug, len(tries(output_dir, slug)) + 1)
+    return _numbered(output_dir, slug, max(_by_number(output_dir, slug), default=0) + 1)
+
+
+def _by_number(output_dir: str, slug: str) -> dict[int, Path]:
+    """Return the folders of a name by their number; one in which no run began may be gone from between them."""
+    pattern = re.compile(re.escape(slug) + r"(?:\.(\d+))?")
+    try:
+        with os.scandir(output_dir) as entries:
+            found = [(pattern.fullmatch(entry.name), entry) for entry in entries]
+            return {int(match[1] or 1): Path(entry.path) for match, entry in found if match and entry.is_dir()}
+    except OSError:  # not there yet, or no folder: whoever writes says so
+        return {}
 
 
 def _numbered(output_dir: str, slug: str, number: int) -> Path:

@@ -97,7 +97,7 @@ def train(
 
 
 def _build(experiment: Experiment, stages: list[Stage], folder: Path, record: Record, sinks: Sinks) -> Sequential:
-    """Load the model that learns them all."""
+    """Load the model that learns all stages and put it onto its device."""
     accelerator = hardware.accelerator(experiment.hardware)
     record.environment["hardware"] = hardware.description()
     labels = stages[0].labels

@@ -156,3 +156,19 @@ def test_a_folder_in_which_no_run_began_goes_with_its_lock(tmp_path):
     records.write_record(again.folder, record("failed"))
     again.release()
     assert again.folder.exists()
+
+
+def test_a_try_is_found_behind_one_whose_folder_is_gone(tmp_path):
+    left(tmp_path / "run.3", "finished")
+    left(tmp_path / "run.x", "finished")  # another name
+    assert locks.tries(str(tmp_path), "run") == [tmp_path / "run.3"]
+    assert locks.acquire(str(tmp_path), "run", Resume.missing).folder == tmp_path / "run.3"
+    other = locks.acquire(str(tmp_path), "run", Resume.never)
+    assert other.folder == tmp_path / "run"  # a number that is free
+    records.write_record(other.folder, record("finished", data={"train": {"fingerprint": "A"}}))
+    other.release()
+    (tmp_path / "run.3/record.json").unlink()
+    records.write_record(tmp_path / "run.3", record("finished", data={"train": {"fingerprint": "B"}}))
+    third = locks.acquire(str(tmp_path), "run", Resume.missing, {"rows of train": "C"})
+    assert third.folder == tmp_path / "run.4"
+    third.release()
