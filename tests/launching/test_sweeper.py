@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -265,17 +266,20 @@ def test_a_stored_study_that_is_killed_goes_on_until_it_has_its_trials(tmp_path,
     study += ["hydra.sweeper.storage=sqlite:///study.db", "hydra.sweeper.study_name=mine", "isolate=false"]
     search = ["train", "-m", "experiment=smoke", "method=head", "train.max_steps=1", "seed=choice(0,1,2)", *study]
 
+    def count_done():
+        """Look without optuna, which would make tables that the search is just making."""
+        with closing(sqlite3.connect("file:study.db?mode=ro", uri=True)) as database:
+            return database.execute("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]
+
     def trials():
-        if not Path("study.db").exists():
-            return []
         found = optuna.load_study(study_name="mine", storage="sqlite:///study.db").trials
         return [trial for trial in found if trial.state is optuna.trial.TrialState.COMPLETE]
 
     process = subprocess.Popen([sys.executable, "-m", "molex_cli", *search], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(Exception):  # the database is not there yet, or is being written
-            if trials():
+        with suppress(sqlite3.OperationalError):  # the database is not there yet, or is being written
+            if count_done():
                 break
         time.sleep(0.1)
     process.kill()
