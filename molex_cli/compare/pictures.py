@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from molex_cli.compare import plots
-from molex_cli.compare.layout import metric_name, scale
+from molex_cli.compare.layout import metric_name
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
 from molex_cli.errors import MolexError, RecordError
@@ -50,7 +50,7 @@ def _curve(name: str, cell: Cell) -> plots.Line | None:
     by_step: dict[int, list[float]] = {}
     for run in cell.runs:
         for step, value in evaluations(run, cell.metric.name):
-            by_step.setdefault(step, []).append(value * scale(cell.metric))
+            by_step.setdefault(step, []).append(value * cell.metric.scale)
     if not by_step:
         return None
     steps = sorted(by_step)
@@ -113,7 +113,7 @@ def _points(table: Comparison, col: str, cost: Callable[[Run], float | None]) ->
     for row, cell in table.column(col).items():
         known = [value for run in cell.runs if (value := cost(run))]
         if known and not math.isnan(cell.mean):
-            times = scale(cell.metric)
+            times = cell.metric.scale
             spread = 0.0 if math.isnan(cell.deviation) else cell.deviation
             y, low, high = cell.mean * times, (cell.mean - spread) * times, (cell.mean + spread) * times
             found.append(plots.Point(table.display.get(row, row), sum(known) / len(known), y, low, high))

@@ -50,8 +50,9 @@ class Record:
     """ISO 8601, UTC."""
     command: list[str] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
-    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, correctness}; `selection` (rule of best);
-    `constant`, the best that one answer to every row reaches. `correctness` packs which predictions were right."""
+    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, correctness}; `selection` (rule of best)
+    among so many `evaluations`; `constant`, the best that one answer to every row reaches. `correctness` packs which
+    predictions were right."""
     degenerate: list[str] = field(default_factory=list)
     """Why the score means nothing: a constant prediction, an undefined metric, a failed check."""
     parameters: dict[str, int] = field(default_factory=dict)

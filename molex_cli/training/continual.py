@@ -264,5 +264,6 @@ def _scores(run: Sequential) -> dict[str, Any]:
         "last": end,
         "best": end,
         "selection": f"none: after the last stage; {metric} is the mean over the stages (OP)",
+        "evaluations": 1,
         "constant": {metric: sum(known) / len(known)} if known else {},
     }

@@ -129,6 +129,7 @@ class Scoring:
             "selection": self.selection.format(
                 end="highest" if METRICS[self.names[0]].higher_is_better else "lowest", metric=self.names[0]
             ),
+            "evaluations": sum(map(self.schedule.evaluates_after, range(1, self.last.step + 1))),
             "constant": constant,
         }
 

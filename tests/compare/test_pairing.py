@@ -8,7 +8,8 @@ from support.made_records import leave, outputs, table_of
 
 from molex_cli import records
 from molex_cli.cli import main
-from molex_cli.compare.table import Cell, Comparison, _judge
+from molex_cli.compare.judging import judge
+from molex_cli.compare.table import Cell, Comparison
 from molex_cli.metrics.base import METRICS
 
 
@@ -115,6 +116,6 @@ def test_the_best_of_many_equal_arms_is_seldom_significantly_better_than_another
             runs = [Fake(seed, score) for seed, score in enumerate(stream.normal(0.7, 0.02, 6))]
             cells[f"arm{arm}", "task"] = Cell(runs, METRICS["accuracy"], None, "last")
         table = Comparison(["method"], ["task"], [row for row, _ in cells], ["task"], cells, "last", None)
-        _judge(table)
+        judge(table)
         wrong += any(not cell.is_close and not cell.is_best for cell in cells.values())
     assert wrong / 150 <= 0.05 + 2 * (0.05 * 0.95 / 150) ** 0.5

@@ -8,7 +8,7 @@ from string import Template
 from urllib.parse import quote
 
 from molex_cli.compare import svg
-from molex_cli.compare.layout import Report, matrix, scale
+from molex_cli.compare.layout import Report, matrix
 from molex_cli.compare.pictures import Picture, costs, curves, experts, look
 from molex_cli.compare.table import Comparison
 
@@ -80,7 +80,7 @@ def _runs(table: Comparison, beside: Path) -> str:
         for run in cell.runs:
             link = _relative(run.folder, beside)
             score = run.score(table.which, cell.metric.name)
-            shown = "undefined" if score is None else f"{score * scale(cell.metric):.2f}"
+            shown = "undefined" if score is None else f"{score * cell.metric.scale:.2f}"
             body.append(
                 f"<tr><td>{escape(table.display.get(row, row))}</td><td>{escape(col)}</td>"
                 f'<td data-value="{run.record.seed}">{run.record.seed}</td>'

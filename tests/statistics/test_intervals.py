@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.classification import accuracy, f1, matthews
 from molex_cli.metrics.regression import pearson
-from molex_cli.statistics import paired
+from molex_cli.statistics import intervals, multiplicity, paired, power, pseudo_values
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2, 3, 5, 6, 10])
@@ -56,48 +56,48 @@ def test_mcnemar_is_the_exact_binomial_test():
 
 def test_holm_and_benjamini_hochberg_on_a_known_family():
     p_values = [0.01, 0.04, 0.03, 0.005]
-    assert paired.holm(p_values) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert paired.benjamini_hochberg(p_values) == pytest.approx([0.02, 0.04, 0.04, 0.02])
-    assert paired.holm([]) == []
-    assert paired.benjamini_hochberg([]) == []
-    assert paired.benjamini_hochberg([0.01, 0.04], family=4) == pytest.approx([0.04, 0.08])
-    assert paired.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert multiplicity.holm(p_values) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert multiplicity.benjamini_hochberg(p_values) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+    assert multiplicity.holm([]) == []
+    assert multiplicity.benjamini_hochberg([]) == []
+    assert multiplicity.benjamini_hochberg([0.01, 0.04], family=4) == pytest.approx([0.04, 0.08])
+    assert multiplicity.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_the_interval_over_seeds_is_students():
     values = [0.61, 0.58, 0.66, 0.60]
-    found = paired.seed_interval(values)
+    found = intervals.seed_interval(values)
     low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
     assert (found.low, found.high) == pytest.approx((low, high))
     assert found.p == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
-    assert paired.seed_interval([0.5]).low == -math.inf
+    assert intervals.seed_interval([0.5]).low == -math.inf
 
 
 def of_seeds(effect, deviation, num_seeds):
     """Return the interval over seeds whose differences have this mean and standard deviation."""
     error = deviation / math.sqrt(num_seeds)
-    return paired.Interval(effect, effect, effect, 0.5, error, num_seeds - 1, error**2)
+    return intervals.Interval(effect, effect, effect, 0.5, error, num_seeds - 1, error**2)
 
 
 def test_power_and_what_follows_from_it_on_textbook_values():
     # statsmodels: TTestPower().power(0.5, 20, 0.05)
-    assert paired.power(0.5, 1 / math.sqrt(20), 19) == pytest.approx(0.5645, abs=1e-3)
+    assert power.power(0.5, 1 / math.sqrt(20), 19) == pytest.approx(0.5645, abs=1e-3)
     # The paired t-test of d = 0.5 with alpha 0.05 and power 0.8, whatever number of seeds told the deviation.
-    assert paired.seeds_needed(of_seeds(0.5, 1.0, 3), 3) == 34
-    assert paired.seeds_needed(of_seeds(0.5, 1.0, 12), 12) == 34
-    assert paired.detectable_effect(of_seeds(0.1, 1.0, 34)) == pytest.approx(0.4945, abs=2e-3)
-    double = paired.detectable_effect(of_seeds(0.1, 2.0, 34))
-    assert double == pytest.approx(2 * paired.detectable_effect(of_seeds(0.1, 1.0, 34)))
-    assert paired.seeds_needed(of_seeds(100.0, 1.0, 3), 3) == 6  # fewer can never reach alpha by permutation
-    assert paired.seeds_needed(of_seeds(1e-9, 1.0, 3), 3) is None
-    assert paired.detectable_effect(paired.seed_interval([0.5])) == math.inf
+    assert power.seeds_needed(of_seeds(0.5, 1.0, 3), 3) == 34
+    assert power.seeds_needed(of_seeds(0.5, 1.0, 12), 12) == 34
+    assert power.detectable_effect(of_seeds(0.1, 1.0, 34)) == pytest.approx(0.4945, abs=2e-3)
+    double = power.detectable_effect(of_seeds(0.1, 2.0, 34))
+    assert double == pytest.approx(2 * power.detectable_effect(of_seeds(0.1, 1.0, 34)))
+    assert power.seeds_needed(of_seeds(100.0, 1.0, 3), 3) == 6  # fewer can never reach alpha by permutation
+    assert power.seeds_needed(of_seeds(1e-9, 1.0, 3), 3) is None
+    assert power.detectable_effect(intervals.seed_interval([0.5])) == math.inf
 
 
 def test_more_seeds_do_not_make_up_for_too_few_examples():
     error = 0.1
-    only_examples = paired.Interval(0.1, 0.0, 0.2, 0.3, error, 50.0, of_seeds=0.0)
-    assert paired.seeds_needed(only_examples, 3) is None
-    assert paired.seeds_needed(paired.Interval(1.0, 0.0, 2.0, 0.01, error, 50.0, of_seeds=0.0), 3) == 6
+    only_examples = intervals.Interval(0.1, 0.0, 0.2, 0.3, error, 50.0, of_seeds=0.0)
+    assert power.seeds_needed(only_examples, 3) is None
+    assert power.seeds_needed(intervals.Interval(1.0, 0.0, 2.0, 0.01, error, 50.0, of_seeds=0.0), 3) == 6
 
 
 def coverage(interval, draws):
@@ -106,9 +106,9 @@ def coverage(interval, draws):
 
 def test_intervals_cover_what_they_promise():
     stream = np.random.default_rng(1)
-    assert 0.93 <= coverage(paired.seed_interval, stream.normal(0, 1, (1500, 4))) <= 0.97
+    assert 0.93 <= coverage(intervals.seed_interval, stream.normal(0, 1, (1500, 4))) <= 0.97
     outcomes = stream.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(1000, 250))
-    assert 0.93 <= coverage(paired.example_interval, outcomes) <= 0.97
+    assert 0.93 <= coverage(intervals.example_interval, outcomes) <= 0.97
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5])
@@ -122,15 +122,15 @@ def test_the_interval_over_seeds_and_examples_covers_both(num_seeds, spread):
         common = stream.normal(0, of_seeds, (num_seeds, 1)) + stream.normal(0, of_examples, (1, 200))
         return common + stream.normal(0, of_both, shape)
 
-    assert 0.93 <= coverage(paired.crossed_interval, (draw() for _ in range(1200))) <= 0.975
+    assert 0.93 <= coverage(intervals.crossed_interval, (draw() for _ in range(1200))) <= 0.975
 
 
 def test_examples_alone_are_not_the_whole_uncertainty():
     """Three seeds that differ much: an interval over examples alone is far too narrow."""
     stream = np.random.default_rng(3)
     draws = [stream.normal(0, 0.1, (3, 1)) + stream.normal(0, 0.2, (3, 200)) for _ in range(60)]
-    assert coverage(lambda table: paired.example_interval(table.mean(0)), draws) < 0.5
-    assert coverage(paired.crossed_interval, draws) > 0.9
+    assert coverage(lambda table: intervals.example_interval(table.mean(0)), draws) < 0.5
+    assert coverage(intervals.crossed_interval, draws) > 0.9
 
 
 def test_under_the_null_a_family_of_many_arms_errs_at_most_as_often_as_promised():
@@ -138,8 +138,8 @@ def test_under_the_null_a_family_of_many_arms_errs_at_most_as_often_as_promised(
     wrong = 0
     for _ in range(600):
         base = stream.normal(0, 1, 6)
-        p_values = [paired.seed_interval(stream.normal(0, 1, 6) - base).p for _ in range(7)]
-        wrong += min(paired.holm(p_values)) < 0.05
+        p_values = [intervals.seed_interval(stream.normal(0, 1, 6) - base).p for _ in range(7)]
+        wrong += min(multiplicity.holm(p_values)) < 0.05
     assert wrong / 600 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
 
 
@@ -147,15 +147,15 @@ def test_pseudo_values_of_a_mean_are_the_outcomes_and_their_mean_is_the_score():
     stream = np.random.default_rng(5)
     label, guess = stream.integers(0, 3, (2, 80)).tolist()
     outcomes = [float(one == other) for one, other in zip(label, guess, strict=True)]
-    assert paired.pseudo_values(accuracy, guess, label) == pytest.approx(outcomes)
+    assert pseudo_values.pseudo_values(accuracy, guess, label) == pytest.approx(outcomes)
     for metric in (matthews, f1):
-        assert paired.pseudo_values(metric, guess, label).mean() == pytest.approx(metric(guess, label))
+        assert pseudo_values.pseudo_values(metric, guess, label).mean() == pytest.approx(metric(guess, label))
     scored, given = stream.normal(size=(2, 50)).tolist()
     by_hand = [pearson(scored[:i] + scored[i + 1 :], given[:i] + given[i + 1 :]) for i in range(50)]
     jackknifed = 50 * pearson(scored, given) - 49 * np.array(by_hand)
-    found = paired.pseudo_values(pearson, scored, given)
+    found = pseudo_values.pseudo_values(pearson, scored, given)
     assert found - found.mean() == pytest.approx(jackknifed - jackknifed.mean())
-    assert np.isnan(paired.pseudo_values(matthews, [0, 0, 1], [0, 1, 0])).any()  # undefined without the third
+    assert np.isnan(pseudo_values.pseudo_values(matthews, [0, 0, 1], [0, 1, 0])).any()  # undefined without the third
 
 
 @pytest.mark.parametrize(("metric", "num_seeds", "num_examples"), [(matthews, 4, 120), (f1, 5, 100)])
@@ -175,13 +175,15 @@ def test_intervals_of_scores_that_are_no_means_cover_what_they_promise(metric, n
         label = stream.integers(0, 2, num_examples)
         table = []
         for one, other in seeds(num_seeds).T:
-            values = [paired.pseudo_values(metric, guesses(label, s).tolist(), label.tolist()) for s in (one, other)]
+            values = [
+                pseudo_values.pseudo_values(metric, guesses(label, s).tolist(), label.tolist()) for s in (one, other)
+            ]
             table.append(values[0] - values[1])
-        interval = paired.crossed_interval(np.stack(table))
+        interval = intervals.crossed_interval(np.stack(table))
         covered += interval.low <= truth <= interval.high
     assert 0.93 <= covered / 400 <= 0.985
 
 
 def test_a_table_without_rows_is_refused():
     with pytest.raises(ConfigError, match="differences must be a table of seeds and examples, got the shape"):
-        paired.crossed_interval(np.zeros((0, 4)))
+        intervals.crossed_interval(np.zeros((0, 4)))
