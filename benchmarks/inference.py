@@ -126,7 +126,7 @@ def tail(world: World, sets: int, alpha: float = 0.001) -> float:
 
 
 def called(world: World, sets: int, signs: Sequence[int]) -> tuple[float, float]:
-    """Return how often the first arm is called different with one of the signs: in sets with a collapse, and without."""
+    """Return how often the first arm is called different with one of the signs, with and without a collapse."""
     found: dict[bool, list[bool]] = {True: [], False: []}
     for column in tables(world, sets, "arm1"):
         cell = column["arm0"]

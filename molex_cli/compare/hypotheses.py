@@ -134,7 +134,7 @@ def _result(claim: Claim, measured: Difference, table: Comparison) -> str:
         return measured.undecided or "undecided"
     sign = 1 if table.cells[claim.better, claim.on].metric.higher_is_better else -1
     verdict = "supported" if sign * measured.interval.estimate > 0 else "contradicted"
-    return f"{verdict} {measured.caveat}".rstrip()
+    return ", ".join(filter(None, [verdict, measured.caveat]))
 
 
 def _flags(claim: Claim, measured: Difference, table: Comparison, changed: datetime) -> list[str]:

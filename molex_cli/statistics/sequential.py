@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from molex_cli.errors import ConfigError
 
@@ -47,8 +47,8 @@ class Race:
 
     def critical(self, seeds: int, alpha: float = 0.05) -> float:
         """Return the p of a single look below which a difference is called, at a level over all looks."""
-        rank = int(alpha * (self.draws + 1)) - 1
-        return float(self._null[max(rank - 1, 0)]) * self.weight(seeds)
+        rank = max(0, int(alpha * (self.draws + 1)) - 1)  # so many draws are smaller at most
+        return float(self._null[rank]) * self.weight(seeds)
 
     def is_futile(self, p: float, seeds: int, alpha: float = 0.05) -> bool:
         """Return whether the trend so far leaves too small a chance of a significant end; to heed it is optional.
@@ -77,5 +77,5 @@ class Race:
         for n in range(self.first, self.most + 1):
             mean = sums[:, n - 1] / counts[n - 1]
             error = np.sqrt((squares[:, n - 1] - n * mean**2) / (n - 1) / n)
-            smallest = np.minimum(smallest, 2 * stats.t.sf(np.abs(mean) / error, n - 1) / self.weight(n))
+            smallest = np.minimum(smallest, 2 * special.stdtr(n - 1, -np.abs(mean) / error) / self.weight(n))
         return smallest

@@ -1,0 +1,87 @@
+"""A seed that learned nothing is a result: it counts, it is told, and it keeps few seeds from deciding."""
+
+from pathlib import Path
+
+import pytest
+from support.made_records import leave, outputs, table_of
+
+from molex_cli import records
+from molex_cli.cli import main
+from molex_cli.compare.collapse import ENOUGH_SEEDS
+from molex_cli.statistics.collapse import most_collapses
+
+
+def scored(metric, value, constant):
+    """Return a record's scores of one metric, and of a constant prediction."""
+    one = {"step": 9, "epoch": 1.0, "loss": 0.5, "scores": {metric: value}}
+    return {"metric": metric, "last": one, "best": one, "selection": "", "constant": constant}
+
+
+def test_an_undefined_score_counts_as_a_constant_prediction():
+    for seed, value in enumerate((0.5, 0.4, None)):
+        leave(Path(f"outputs/s{seed}"), "lora", seed, task="cola", scores=scored("matthews", value, {}))
+    cell = table_of(Path("outputs")).cells["lora", "cola"]
+    assert cell.by_seed == {0: 0.5, 1: 0.4, 2: 0.0}
+    assert cell.collapsed == [2]
+    assert cell.mean == pytest.approx(0.3)
+    assert (cell.median, cell.trained_mean) == (0.4, pytest.approx(0.45))
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "constant", "expected"),
+    [
+        ("accuracy", 0.6, {"accuracy": 0.6}, True),
+        ("accuracy", 0.61, {"accuracy": 0.6}, False),
+        ("accuracy", 0.6, {}, False),  # of before: nothing is known of a constant
+        ("f1", 0.7, {"f1": 0.8}, False),  # all rows positive has a high F1; a lower one may have learned much
+        ("matthews", 0.0, {}, True),
+        ("matthews", None, {}, True),
+        ("pearson", None, {}, True),
+    ],
+)
+def test_a_seed_collapsed_if_a_constant_does_as_well(metric, value, constant, expected):
+    leave(Path("outputs/a"), scores=scored(metric, value, constant))
+    assert bool(table_of(Path("outputs")).cells["lora", "rte"].collapsed) is expected
+
+
+def test_constant_predictions_at_the_end_leave_the_best_evaluation_alone():
+    leave(Path("outputs/a"), degenerate=["all predictions are the same"])
+    collapsed = {which: table_of(Path("outputs"), which=which).cells["lora", "rte"].collapsed for which in WHICH}
+    assert collapsed == {"last": [0], "best": []}
+
+
+WHICH = ("last", "best")
+
+
+@pytest.mark.parametrize(("seeds", "called"), [(3, False), (ENOUGH_SEEDS, True)])
+def test_few_seeds_decide_nothing_in_a_column_where_an_arm_collapsed(capsys, seeds, called):
+    outputs(seeds=range(seeds), lora=0.6, mola=0.9)
+    collapsed = leave(Path("outputs/x"), "molex", 0, 0.9)
+    collapsed.degenerate = ["all predictions are the same"]
+    records.write_record(Path("outputs/x"), collapsed)
+    found = table_of(Path("outputs")).cells["lora", "rte"]
+    assert found.difference.adjusted < 0.05
+    assert found.difference.is_significant(0.05) is called
+    assert found.is_close is not called
+    assert found.difference.variance == "pair"
+    Path("claims.yaml").write_text("- mola > lora on rte\n")
+    assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert ("claim: mola > lora on rte: undecided, collapses, " in shown) is not called
+    assert ("claim: mola > lora on rte: supported, " in shown) is called
+
+
+def test_where_no_seed_collapsed_the_verdict_says_what_it_rests_on(capsys):
+    outputs(lora=0.6, mola=0.9)
+    Path("claims.yaml").write_text("- mola > lora on rte\n")
+    assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "supported, when it trains: 0 of 3 seeds collapsed, up to 63% may" in shown
+    assert "0/3, ≤ 63%" in shown
+
+
+@pytest.mark.parametrize(("seeds", "bound"), [(3, 0.63), (5, 0.45), (10, 0.26)])
+def test_the_bound_on_collapses_is_the_exact_binomial_one(seeds, bound):
+    assert most_collapses(0, seeds) == pytest.approx(bound, abs=0.005)
+    assert (1 - most_collapses(0, seeds)) ** seeds == pytest.approx(0.05)
+    assert most_collapses(seeds, seeds) == 1.0

@@ -1,0 +1,61 @@
+"""A comparison that is looked at after every seed keeps its error rate over all looks."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from molex_cli.errors import ConfigError
+from molex_cli.statistics.sequential import Race
+
+CRITICAL = (0.00047, 0.00112, 0.00218, 0.00377, 0.00599, 0.00894, 0.01272, 0.01745, 0.02323, 0.0302)
+
+
+@pytest.fixture(scope="module")
+def race():
+    return Race(3, 12)
+
+
+def p_by_seeds(values, race):
+    """Return the p of Student's test at each look at differences over seeds, [seeds] or [seeds, sets]."""
+    return {n: stats.ttest_1samp(values[:n], 0).pvalue for n in range(race.first, race.most + 1)}
+
+
+def test_the_level_of_each_look_is_that_of_an_independent_prototype(race):
+    assert [race.critical(n) for n in range(3, 13)] == pytest.approx(CRITICAL, rel=0.02)
+    assert Race(3, 8).critical(8) == pytest.approx(0.0318, rel=0.02)
+    assert Race(3, 15).critical(15) == pytest.approx(0.0295, rel=0.02)
+
+
+def test_the_p_over_all_looks_is_below_alpha_where_one_look_is_below_its_level(race):
+    for n in range(3, 13):
+        assert race.p_over_looks({3: 0.9, n: 0.99 * race.critical(n)}) <= 0.05
+        assert race.p_over_looks({3: 0.9, n: 1.02 * race.critical(n)}) > 0.05
+    assert race.p_over_looks({3: 1.0}) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_p_over_all_looks_never_rises_with_more_looks(race):
+    values = np.random.default_rng(3).normal(0.5, 1, 12)
+    looks = p_by_seeds(values, race)
+    found = [race.p_over_looks({n: looks[n] for n in range(3, last + 1)}) for last in range(3, 13)]
+    assert found == sorted(found, reverse=True)
+
+
+def test_looking_after_every_seed_errs_no_more_often_than_promised(race):
+    sets = 3000
+    looks = p_by_seeds(np.random.default_rng(4).normal(0, 1, (12, sets)), race)
+    found = [race.p_over_looks({n: p[i] for n, p in looks.items()}) for i in range(sets)]
+    assert abs(np.mean([p <= 0.05 for p in found]) - 0.05) <= 2.5 * (0.05 * 0.95 / sets) ** 0.5
+
+
+def test_a_comparison_without_a_trend_is_given_up_and_one_with_a_trend_is_not(race):
+    assert race.is_futile(0.9, 6)
+    assert race.is_futile(0.5, 10)
+    assert not race.is_futile(0.9, 5)  # too early
+    assert not race.is_futile(0.04, 6)
+    assert not race.is_futile(0.9, 12)  # the end itself
+
+
+def test_a_race_is_planned_beforehand():
+    for first, most in ((2, 8), (5, 4)):
+        with pytest.raises(ConfigError, match="seeds must be at least 3 first and no fewer at most"):
+            Race(first, most)
