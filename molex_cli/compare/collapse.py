@@ -35,10 +35,10 @@ def caveat(one: "Cell", other: "Cell", seeds: int) -> str:
     if seeds >= ENOUGH_SEEDS or one.collapsed or other.collapsed:
         return ""
     fewest = min(len(cell.by_seed) for cell in (one, other))
-    return f"when it trains: 0 of {fewest} seeds collapsed, up to {most_collapses(0, fewest):.0%} may"
+    return f"when it trains: 0 of {fewest} seeds collapsed, up to {100 * most_collapses(0, fewest):.0f} % may"
 
 
 def counted(cells: Sequence["Cell"]) -> str:
     """Return how many of an arm's seeds collapsed, and how often that may happen at most."""
     collapsed, seeds = sum(len(cell.collapsed) for cell in cells), sum(len(cell.by_seed) for cell in cells)
-    return f"{collapsed}/{seeds}, ≤ {most_collapses(collapsed, seeds):.0%}"
+    return f"{collapsed}/{seeds}, ≤ {100 * most_collapses(collapsed, seeds):.0f} %"

@@ -76,8 +76,8 @@ def test_where_no_seed_collapsed_the_verdict_says_what_it_rests_on(capsys):
     Path("claims.yaml").write_text("- mola > lora on rte\n")
     assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert "supported, when it trains: 0 of 3 seeds collapsed, up to 63% may" in shown
-    assert "0/3, ≤ 63%" in shown
+    assert "supported, when it trains: 0 of 3 seeds collapsed, up to 63 % may" in shown
+    assert "0/3, ≤ 63 %" in shown
 
 
 @pytest.mark.parametrize(("seeds", "bound"), [(3, 0.63), (5, 0.45), (10, 0.26)])
