@@ -65,7 +65,11 @@ def _styled(line: plots.Line, number: int) -> plots.Line:
 
 
 def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
-    """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean."""
+    """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean.
+
+    Of a run that set rows apart to choose the best, the scores on these: validation is scored for a few alone.
+    """
+    split = "selection" if run.setting("train.selection") else "validation"
     path = run.folder / "events.jsonl"
     found: dict[int, list[float]] = {}
     for line in lines_of(path) if path.exists() else ():
@@ -73,7 +77,7 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
             continue
         try:
             event = json.loads(line)
-            value = event["scores"].get(metric)
+            value = event["scores"].get(metric) if event["split"].endswith(split) else None
         except (json.JSONDecodeError, KeyError, AttributeError):  # a line that was cut off
             continue
         if isinstance(value, int | float) and math.isfinite(value):

@@ -176,6 +176,8 @@ def problems(experiment: Experiment) -> Iterator[str]:
         yield from (f"stages.{name}{problem}" for problem in stage.problems())
     if experiment.stages and (experiment.train.evaluate_every or experiment.train.evaluate_at_start):
         yield "train.evaluate_every and train.evaluate_at_start must be left out with stages, got one of them"
+    if experiment.stages and experiment.train.selection:
+        yield f"train.selection must be 0 with stages, which keep their last model, got {experiment.train.selection}"
     if len(experiment.stages) == 1:
         yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
     if experiment.checkpoint_every is not None and experiment.checkpoint_every < 1:

@@ -50,6 +50,10 @@ class Train:
     """Tokens of one row at most; longer rows are cut."""
     max_rows: int | None = None
     """Rows of each split at most, a fixed sample; null takes all."""
+    selection: float = 0.0
+    """Training rows that choose the best evaluation instead: a share below 1, or a number; 0 chooses on validation."""
+    selection_seed: int = 0
+    """Draws those rows; the same for every arm and seed."""
     evaluate_at_start: bool = False
     """Score the untrained model too; it is never the best."""
     evaluate_every: int | None = None
@@ -79,6 +83,8 @@ class Train:
                 yield f".{name} must be at least 0 and below 1, got {getattr(self, name)}"
         if self.adam_epsilon <= 0:
             yield f".adam_epsilon must be above 0, got {self.adam_epsilon}"
+        if self.selection < 0 or (self.selection >= 1 and self.selection != int(self.selection)):
+            yield f".selection must be a share of the training rows below 1, or their number, got {self.selection}"
         if self.max_length < 8:
             yield f".max_length must be at least 8, got {self.max_length}"
 

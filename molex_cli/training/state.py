@@ -70,14 +70,16 @@ class CheckpointWriter:
     def _keep(self, event: Event) -> None:
         if isinstance(event, Evaluated):
             self._keep_evaluation(event)
-        if isinstance(event, Evaluated) or (isinstance(event, Step) and self._is_due(event.step)):
+        if (isinstance(event, Evaluated) and event.is_whole) or (isinstance(event, Step) and self._is_due(event.step)):
             self._save()
 
     def _keep_evaluation(self, event: Evaluated) -> None:
         for which in ("last", "best") if event.best else ("last",):
-            path = self.folder / f"adapter-{which}.safetensors"
-            adapter.save(path, self.training.adapted, self.experiment, self.labels, event.step)
-            records.write_rows(self.folder / f"predictions-{which}.jsonl", event.rows)
+            if event.is_whole:
+                path = self.folder / f"adapter-{which}.safetensors"
+                adapter.save(path, self.training.adapted, self.experiment, self.labels, event.step)
+            if event.rows:
+                records.write_rows(self.folder / f"predictions-{which}.jsonl", event.rows)
 
     def _is_due(self, step: int) -> bool:
         if self.schedule.evaluates_after(step):  # the evaluation comes next, and the state after it
