@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
     rows, cols, adjust = _keys(options.rows), _keys(options.cols), FAMILIES[options.adjust]
     table = compare(found.runs, rows, cols, options.which, options.against, adjust=adjust, detect=options.detect)
     notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
+    table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
     _write(path, formats.text(name, Report(table, notes, path and path.parent)))
     if options.html:
@@ -50,6 +51,13 @@ def _parser() -> Parser:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
+    parser.add_argument(
+        "--show",
+        action="append",
+        choices=("median", "trained"),
+        default=[],
+        help="what stands beside the mean over seeds",
+    )
     parser.add_argument(
         "--detect", type=float, metavar="POINTS", help="tell how many seeds would find a difference of this size"
     )

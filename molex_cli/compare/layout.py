@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ MEANING = {
 }
 BOUND = "how many may at most (one-sided 95 %)"
 VARIANCES = {"pair": "each pair's own", "pooled": "pooled over all arms"}
+CENTRES: dict[str, Callable[[Cell], float]] = {
+    "median": lambda cell: cell.median,
+    "trained": lambda cell: cell.trained_mean,
+}
+"""What may stand beside the mean, by its name."""
 COSTS: dict[str, Callable[[Run], float | None]] = {
     "trainable": lambda run: run.record.parameters.get("trainable"),
     "added": lambda run: run.record.parameters.get("added"),
@@ -90,15 +96,32 @@ def _marks(cell: Cell) -> str:
 
 
 def matrix(table: Comparison) -> tuple[list[str], list[tuple[str, list[CellText]]]]:
-    """Return the headings and, for each arm, its name and cells: scores, then costs."""
-    others = {"collapsed": counted} | ({"evaluations": _candidates} if table.which == "best" else {})
-    head = [" ".join(table.row_keys) or "arm", *(heading(table, col) for col in table.cols), *others, *COSTS]
+    """Return the headings and, for each arm, its name and cells: scores, what stands beside them, costs."""
+    beside = _beside(table)
+    head = [" ".join(table.row_keys) or "arm", *(heading(table, col) for col in table.cols), *beside, *COSTS]
     lines = []
     for row in table.rows:
         cells = [cell_text(table.cells.get((row, col))) for col in table.cols]
-        cells += [CellText(value(table.cells_of(row))) for value in others.values()]
+        cells += [CellText(value(row)) for value in beside.values()]
         lines.append((table.display.get(row, row), [*cells, *(CellText(_cost(table, row, name)) for name in COSTS)]))
     return head, lines
+
+
+def _beside(table: Comparison) -> dict[str, Callable[[str], str]]:
+    """Return the columns beside the scores: what each shows of a row."""
+
+    def statistic(name: str, col: str, row: str) -> str:
+        cell = table.cells.get((row, col))
+        value = math.nan if cell is None else CENTRES[name](cell) * cell.metric.scale
+        return "–" if math.isnan(value) else f"{value:.2f}"
+
+    shown: dict[str, Callable[[str], str]] = {
+        f"{col} {name}": partial(statistic, name, col) for name in table.show for col in table.cols
+    }
+    shown["collapsed"] = lambda row: counted(table.cells_of(row))
+    if table.which == "best":
+        shown["evaluations"] = lambda row: _candidates(table.cells_of(row))
+    return shown
 
 
 def _candidates(cells: Sequence[Cell]) -> str:
@@ -123,6 +146,8 @@ def legend(table: Comparison) -> list[str]:
     else:
         lines.append("bold: best of its column")
     lines.append(f"collapsed: seeds that learned nothing, of all, and {BOUND}")
+    if "trained" in table.show:
+        lines.append("trained: mean over the seeds that did not collapse")
     lines += [f"variance over seeds: {each}" for each in _variances(table)]
     return [*lines, *(f"{mark} {MEANING[mark]}" for note, mark in MARKS.items() if note in used)]
 

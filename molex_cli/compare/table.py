@@ -101,6 +101,8 @@ class Comparison:
     """How the p-values are adjusted for their family."""
     detect: float | None = None
     """The difference, as it is shown, for which the seeds that it takes are told."""
+    show: Sequence[str] = ()
+    """What stands beside the means, of `layout.CENTRES`."""
 
     def column(self, col: str) -> dict[str, Cell]:
         """Return the cells of a column by row."""

@@ -85,3 +85,18 @@ def test_the_bound_on_collapses_is_the_exact_binomial_one(seeds, bound):
     assert most_collapses(0, seeds) == pytest.approx(bound, abs=0.005)
     assert (1 - most_collapses(0, seeds)) ** seeds == pytest.approx(0.05)
     assert most_collapses(seeds, seeds) == 1.0
+
+
+def test_median_and_mean_of_what_trained_stand_beside_the_mean_when_asked_for(capsys):
+    for seed, value in enumerate((0.5, 0.4, None)):
+        leave(Path(f"outputs/s{seed}"), "lora", seed, task="cola", scores=scored("matthews", value, {}))
+    assert (
+        main(["compare", "outputs", "--cols", "task", "--show", "median", "--show", "trained", "--format", "md"]) == 0
+    )
+    head, _, line = capsys.readouterr().out.splitlines()[:3]
+    cells = dict(
+        zip((each.strip() for each in head.split("|")), (each.strip() for each in line.split("|")), strict=True)
+    )
+    assert cells["cola median"] == "40.00"
+    assert cells["cola trained"] == "45.00"
+    assert cells["cola matthews % ↑"].startswith("30.00 ± ")
