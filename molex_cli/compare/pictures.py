@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+SELECTION = "selection"
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure with its caption and the names of its colours."""
@@ -69,7 +72,7 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
 
     Of a run that set rows apart to choose the best, the scores on these: validation is scored for a few alone.
     """
-    split = "selection" if run.setting("train.selection") else "validation"
+    has_selection = bool(run.setting("train.selection"))
     path = run.folder / "events.jsonl"
     found: dict[int, list[float]] = {}
     for line in lines_of(path) if path.exists() else ():
@@ -77,7 +80,7 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
             continue
         try:
             event = json.loads(line)
-            value = event["scores"].get(metric) if event["split"].endswith(split) else None
+            value = event["scores"].get(metric) if (event.get("split") == SELECTION) is has_selection else None
         except (json.JSONDecodeError, KeyError, AttributeError):  # a line that was cut off
             continue
         if isinstance(value, int | float) and math.isfinite(value):

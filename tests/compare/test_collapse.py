@@ -99,4 +99,4 @@ def test_median_and_mean_of_what_trained_stand_beside_the_mean_when_asked_for(ca
     )
     assert cells["cola median"] == "40.00"
     assert cells["cola trained"] == "45.00"
-    assert cells["cola matthews % ↑"].startswith("30.00 ± ")
+    assert cells["cola matthews % ↑"].startswith("**30.00 ± ")
