@@ -19,6 +19,7 @@ from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
+from molex_cli.tracking.wandb import require_usable
 
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
 
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     jobs, line = overrides.jobs(line)
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
+    require_usable({job.experiment.log.wandb for job in jobs})
     _require_writable(jobs[0].experiment.output_dir)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
