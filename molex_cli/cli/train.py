@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
-from molex_cli.config import command_line, overrides, schema
+from molex_cli.config import command_line, environment, overrides, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError, MolexError
@@ -60,6 +60,7 @@ def register_resolvers(line: command_line.CommandLine | None = None) -> None:
     OmegaConf.register_new_resolver("molex_slots", _slots, replace=True)
 
 
+@environment.guarded()
 def application(argv: list[str], config_path: str, name: str = "molex train") -> int:
     """Let Hydra do the rest: its displays, and sweepers that choose the next job by what the last one scored."""
     # With this set Hydra leaves errors to the caller, who prints one line for a user's mistake.

@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from molex_cli import methods
+from molex_cli.config import environment
 from molex_cli.config.paths import default_data_dir
 from molex_cli.config.task import Kind, Task
 from molex_cli.config.train import Train
@@ -21,6 +22,7 @@ from molex_cli.methods.base import METHODS, Method
 from molex_cli.models.settings import Model
 from molex_cli.records.locks import Resume
 from molex_cli.records.renamed import added_later, settings_of_today
+from molex_cli.records.stored_text import as_stored
 from molex_cli.runtime.hardware import Hardware
 from molex_cli.runtime.paths import expanded
 
@@ -161,6 +163,7 @@ def register() -> None:
     assert methods  # importing it registered /schema/method/*
 
 
+@environment.guarded()
 def resolve(config: DictConfig) -> Experiment:
     """Return the experiment that the composed settings describe; raise ConfigError with every problem."""
     if "hydra" in config or OmegaConf.get_type(config) is not Experiment:
@@ -235,7 +238,7 @@ def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:
     typed = OmegaConf.structured(Experiment)
     typed.method = OmegaConf.structured(METHODS[kind])
     today = settings_of_today(settings)
-    merged = OmegaConf.merge(typed, today)
+    merged = OmegaConf.merge(typed, as_stored(today))
     for key, before in added_later(today):
         section, _, name = key.rpartition(".")
         parent = OmegaConf.select(merged, section) if section else merged
