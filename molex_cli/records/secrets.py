@@ -1,5 +1,6 @@
 """Environment variables that look secret: their values are shown to nobody and written into no file."""
 
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -30,3 +31,11 @@ def hidden(text: str, values: Sequence[str] | None = None) -> str:
     for value in secrets() if values is None else values:
         text = text.replace(value, HIDDEN)
     return text
+
+
+class WithoutSecrets(io.TextIOWrapper):
+    """A file into which no secret is written."""
+
+    def write(self, text: str) -> int:
+        """Write a text without secrets."""
+        return super().write(hidden(text))
