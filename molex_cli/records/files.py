@@ -15,6 +15,8 @@ from typing import Any
 from molex_cli.errors import RecordError
 from molex_cli.records.secrets import hidden, secrets
 
+SETTINGS = "settings"  # what somebody typed, and what a run is known by and does: a change would make another run
+
 
 @contextmanager
 def renamed_when_whole(path: Path) -> Iterator[Path]:
@@ -107,13 +109,15 @@ def told_without_room() -> Iterator[None]:
 
 
 def _plain(value: Any, without: Sequence[str]) -> Any:
-    """Return data that JSON can hold: NaN and infinities are null; and `without` these texts."""
+    """Return data that JSON can hold: NaN and infinities are null; and `without` these texts, but for settings."""
     if isinstance(value, str):
         return hidden(value, without)
     if isinstance(value, float) and (not math.isfinite(value)):
         return None
     if isinstance(value, dict):
-        return {hidden(str(key), without): _plain(item, without) for key, item in value.items()}
+        return {
+            hidden(str(key), without): _plain(item, () if key == SETTINGS else without) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_plain(item, without) for item in value]
     return value

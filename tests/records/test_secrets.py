@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from molex_cli import records
 from molex_cli.cli import main
+from molex_cli.config import run_id
 from molex_cli.data import reading
 from molex_cli.errors import DataError
 from molex_cli.records import secrets
@@ -50,6 +51,13 @@ def test_words_numbers_and_folders_stay_as_they_are(name, value, monkeypatch):
     monkeypatch.delenv("SOME_PASSWORD")
     monkeypatch.setenv(name, value)
     assert records.as_json(f"a {value} b") == json.dumps(f"a {value} b", ensure_ascii=False)
+
+
+def test_settings_stay_as_they_were_typed(experiment):
+    made = experiment("method=head", "log.tags=[a]")
+    made.log.tags = [SECRET]
+    run_id.save_settings(Path("job.json"), made)
+    assert run_id.load_settings(Path("job.json")) == made
 
 
 def files():
