@@ -1,5 +1,6 @@
 """Save and load what a method trained: a safetensors file that carries its own settings."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -88,17 +89,22 @@ def read_about(path: Path) -> Saved:
         about = json.loads(metadata["molex"])
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
-        return Saved(
-            schema.from_data(about["method_class"], about["settings"]), about["labels"], about["step"], about["sha256"]
-        )
+        experiment = schema.from_data(about["method_class"], about["settings"])
+        return Saved(_written_here(experiment), about["labels"], about["step"], about["sha256"])
     except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
 
 
-def load(path: Path) -> tuple[Saved, Adapted]:
+def _written_here(experiment: schema.Experiment) -> schema.Experiment:
+    """Return the experiment without the folders of whoever saved it: what opens a file writes where it says itself."""
+    return dataclasses.replace(experiment, cache_dir=None, output_dir=schema.Experiment.output_dir)
+
+
+def load(path: Path, cache_dir: str | None = None) -> tuple[Saved, Adapted]:
     """Rebuild the adapted model that a file was saved from; nothing needs to be retyped."""
     saved = read_about(path)
+    saved.experiment.cache_dir = cache_dir
     adapted = adapt(saved.experiment, saved.labels)
     load_tensors(path, adapted, saved.sha256)
     return saved, adapted
@@ -133,6 +139,7 @@ def reload_check(
     encoded: Encoded,
     batch_size: int,
     place: Callable[[Adapted], None],
+    cache_dir: str | None = None,
 ) -> dict[str, Any]:
     """Return whether the adapter on disk gives the logits (or likelihoods) that the trained model gives.
 
@@ -150,7 +157,7 @@ def reload_check(
         load_tensors(path, adapted, read_about(path).sha256)
         fresh = adapted
     else:
-        _, fresh = load(path)
+        _, fresh = load(path, cache_dir)
         place(fresh)
     difference = float((objective.values(fresh, few, batch_size, device) - expected).abs().max())
     return {"passed": difference <= 1e-5, "max_difference": difference, "rows": len(few.ids), "in_place": in_place}

@@ -82,11 +82,14 @@ def about(path: Path, which: str) -> Saved:
     return adapter.read_about(adapter_file(path, which))
 
 
-def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
-    """Load a run from its folder or an adapter file; no setting needs to be given again."""
+def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str | None = None) -> SavedRun:
+    """Load a run from its folder or an adapter file; no setting needs to be given again.
+
+    `cache_dir` is ours, MOLEX_CACHE if None: that of the run may be another machine's.
+    """
     file = adapter_file(path, which)
     accelerator = hardware.accelerator(settings)
-    saved, adapted = adapter.load(file)
+    saved, adapted = adapter.load(file, cache_dir)
     place(adapted, settings, accelerator)
     return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
 

@@ -15,6 +15,7 @@ from molex_cli import __version__
 from molex_cli.cli import registry
 from molex_cli.errors import MolexError, nearest
 from molex_cli.records.files import told_without_room
+from molex_cli.records.secrets import hidden
 from molex_cli.runtime.paths import know_user
 from molex_cli.runtime.streams import safe_streams
 
@@ -85,5 +86,5 @@ def _no_command(name: str) -> str:
 
 def _complain(lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"molex: {line}", file=sys.stderr)
+        print(f"molex: {hidden(line)}", file=sys.stderr)
     return 2

@@ -25,10 +25,10 @@ settings of molex eval alone
   characters=[0,0.1]  shares of letters with a mistake
   words=[0,0.1]       shares of words dropped, doubled or swapped
   seed=0              of noise and mistakes
-and task=..., data_dir=..., train.max_rows=..., train.max_length=..., train.eval_batch_size=..., hardware=... as for
-molex train
+and task=..., data_dir=..., cache_dir=..., train.max_rows=..., train.max_length=..., train.eval_batch_size=...,
+hardware=... as for molex train
 """
-READ = ("task", "data_dir", "train.max_rows", "train.max_length", "train.eval_batch_size", "hardware")
+READ = ("task", "data_dir", "cache_dir", "train.max_rows", "train.max_length", "train.eval_batch_size", "hardware")
 
 
 @dataclass(kw_only=True)
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     about = saved_run.about(path, settings.which)
     requests = _requests(settings, about.experiment, experiment, given)
     prepared = [(request, *saved_run.prepared(about, request)) for request in requests]  # what does not fit fails early
-    run = saved_run.opened(path, settings.which, experiment.hardware)
+    run = saved_run.opened(path, settings.which, experiment.hardware, experiment.cache_dir)
     results = [saved_run.scored(run, *each, change) for each in prepared for change in settings.perturbations()]
     if options.json:
         print(as_json(results))

@@ -13,12 +13,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
-from molex_cli.config import command_line, overrides, schema
+from molex_cli.config import command_line, environment, overrides, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
+from molex_cli.tracking.wandb import require_usable
 
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
 
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     jobs, line = overrides.jobs(line)
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
+    require_usable({job.experiment.log.wandb for job in jobs})
     _require_writable(jobs[0].experiment.output_dir)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
@@ -58,6 +60,7 @@ def register_resolvers(line: command_line.CommandLine | None = None) -> None:
     OmegaConf.register_new_resolver("molex_slots", _slots, replace=True)
 
 
+@environment.guarded()
 def application(argv: list[str], config_path: str, name: str = "molex train") -> int:
     """Let Hydra do the rest: its displays, and sweepers that choose the next job by what the last one scored."""
     # With this set Hydra leaves errors to the caller, who prints one line for a user's mistake.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli.parser import Parser
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import METRICS
 from molex_cli.runtime.paths import expanded
 
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse(argv)
     from molex_cli.compare.loading import load
     from molex_cli.records import read_record
-    from molex_cli.tracking.wandb import has_key
+    from molex_cli.tracking.wandb import in_one_line, require_server
 
     runs = load(options.paths).runs
     if not runs:
@@ -31,20 +31,21 @@ def main(argv: list[str]) -> int:
     logs = [run.record.settings["log"] for run in runs]
     project = _only_value("project", options.project, [log["project"] for log in logs]) or "molex"
     entity = _only_value("entity", options.entity, [log["entity"] for log in logs])
-    if not options.json and not has_key():
-        raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither; --json prints the workspace")
-    view = _workspace(
-        entity or (_default_entity() if not options.json else ""),
-        project,
-        [read_record(run.folder) for run in runs],
-    )
+    records = [read_record(run.folder) for run in runs]
     if options.json:
+        view = _workspace(entity or "", project, records)
         print(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
         return 0
+    require_server()
     try:
+        view = _workspace(entity or _default_entity(), project, records)
         view.save()
+    except MolexError:
+        raise
     except Exception as error:  # the client raises whatever its transport does
-        raise ConfigError(f"W&B's server must take the workspace, got {type(error).__name__}: {error}") from None
+        raise ConfigError(
+            f"W&B's server must take the workspace, got {type(error).__name__}: {in_one_line(error)}"
+        ) from None
     print(view.url)
     return 0
 

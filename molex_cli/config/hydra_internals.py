@@ -16,6 +16,7 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, Node, StringNode
+from omegaconf.basecontainer import BaseContainer
 
 __all__ = [
     "BASIC_LAUNCHER",
@@ -26,7 +27,9 @@ __all__ = [
     "composed",
     "declared",
     "files",
+    "full_key",
     "is_section",
+    "resolvers_kept",
     "values_made_text",
 ]
 
@@ -80,6 +83,18 @@ def files(folder: Path, name: str, others: Sequence[Path], overrides: Sequence[s
     with _found(folder, others) as loader:
         found = loader.compute_defaults_list(name, list(overrides), RunMode.RUN).defaults
     return [(each.config_path, each.package or "") for each in found if each.config_path]
+
+
+@contextmanager
+def resolvers_kept() -> Iterator[None]:
+    """Take back what is registered meanwhile as a resolver: those of OmegaConf are everybody's."""
+    with patch.dict(BaseContainer._resolvers):
+        yield
+
+
+def full_key(node: Node) -> str:
+    """Return the key of a node from the root on."""
+    return str(node._get_full_key(None))
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from molex_cli.config import environment, schema, texts
 from molex_cli.config import hydra_settings as hydras
-from molex_cli.config import schema, texts
 from molex_cli.config.command_line import CommandLine, conf_dir
 from molex_cli.config.hydra_internals import BASIC_SWEEPER, composed, files, values_made_text
 from molex_cli.config.parsing import is_hydra, key_of, one_line, parsed
@@ -38,6 +38,7 @@ def checked(line: CommandLine) -> schema.Experiment:
     return found[0].experiment
 
 
+@environment.guarded()
 def jobs(line: CommandLine) -> tuple[list[Job], CommandLine]:
     """Return every job of the command line, the last sweep going fastest, and the line as Hydra takes it.
 
@@ -59,6 +60,7 @@ def jobs(line: CommandLine) -> tuple[list[Job], CommandLine]:
     return found, dataclasses.replace(line, overrides=[_for_hydra(o, first) for o in given])
 
 
+@environment.guarded()
 def hydra_settings(line: CommandLine, *, is_checked: bool = True) -> DictConfig:
     """Return Hydra's own part of the settings, with its launcher and sweeper, as the (first) job's groups make it."""
     given, _ = parsed(line.overrides)

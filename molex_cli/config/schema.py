@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from molex_cli import methods
+from molex_cli.config import environment
 from molex_cli.config.paths import default_data_dir
 from molex_cli.config.task import Kind, Task
 from molex_cli.config.train import Train
@@ -21,9 +22,13 @@ from molex_cli.methods.base import METHODS, Method
 from molex_cli.models.settings import Model
 from molex_cli.records.locks import Resume
 from molex_cli.records.renamed import added_later, settings_of_today
+from molex_cli.records.stored_text import as_stored
 from molex_cli.runtime.hardware import Hardware
 from molex_cli.runtime.paths import expanded
 
+WANDB_NAME, WANDB_TAG = 128, 64  # characters of W&B's names and tags
+WANDB_FORBIDDEN = "/\\#?%:"
+DAY_SECONDS = 86_400
 GROUPS = ("model", "method", "task", "hardware", "experiment")
 
 
@@ -66,6 +71,18 @@ class Log:
             yield f".timeout must be above 0, got {self.timeout}"
         if self.every < 1:
             yield f".every must be at least 1, got {self.every}"
+
+    def wandb_problems(self) -> Iterator[str]:
+        """Yield what W&B or its server would refuse when the run begins; files of before may have it all the same."""
+        for name, value in (("project", self.project), ("entity", self.entity)):
+            if value is not None and (len(value) > WANDB_NAME or set(value) & set(WANDB_FORBIDDEN)):
+                rule = f"at most {WANDB_NAME} characters, none of them of {WANDB_FORBIDDEN}"
+                yield f".{name} must be {rule}, got {value}; W&B takes no other"
+        for tag in self.tags:
+            if not 1 <= len(tag) <= WANDB_TAG:
+                yield f".tags must have 1 to {WANDB_TAG} characters each, got {tag!r} of {len(tag)}; W&B takes no other"
+        if self.timeout > DAY_SECONDS:
+            yield f".timeout must be at most {DAY_SECONDS}, a day, got {self.timeout}"
 
 
 class Alarm(Enum):
@@ -146,6 +163,7 @@ def register() -> None:
     assert methods  # importing it registered /schema/method/*
 
 
+@environment.guarded()
 def resolve(config: DictConfig) -> Experiment:
     """Return the experiment that the composed settings describe; raise ConfigError with every problem."""
     if "hydra" in config or OmegaConf.get_type(config) is not Experiment:
@@ -156,13 +174,14 @@ def resolve(config: DictConfig) -> Experiment:
     for name in ("data_dir", "output_dir", "cache_dir"):
         if path := getattr(experiment, name):
             setattr(experiment, name, str(expanded(path)))
-    if found := list(_unusable(as_data(experiment))) or [*problems(experiment), *_label_problems(experiment)]:
+    if found := list(_unusable(as_data(experiment))) or [*problems(experiment), *_new_problems(experiment)]:
         raise ConfigError(found)
     return experiment
 
 
-def _label_problems(experiment: Experiment) -> Iterator[str]:
-    """Yield what does not fit labels that are set; files of before open all the same."""
+def _new_problems(experiment: Experiment) -> Iterator[str]:
+    """Yield what a new run must not have; files of before open all the same."""
+    yield from (f"log{problem}" for problem in experiment.log.wandb_problems())
     tasks = {"task": experiment.task, **{f"stages.{name}": stage for name, stage in experiment.stages.items()}}
     for key, task in tasks.items():
         yield from (f"{key}{problem}" for problem in task.label_problems(task.labels or ()))
@@ -219,7 +238,7 @@ def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:
     typed = OmegaConf.structured(Experiment)
     typed.method = OmegaConf.structured(METHODS[kind])
     today = settings_of_today(settings)
-    merged = OmegaConf.merge(typed, today)
+    merged = OmegaConf.merge(typed, as_stored(today))
     for key, before in added_later(today):
         section, _, name = key.rpartition(".")
         parent = OmegaConf.select(merged, section) if section else merged

@@ -13,6 +13,7 @@ from molex_cli.config import run_id, schema
 from molex_cli.launching.status import failure, write_status
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock, State
+from molex_cli.records.secrets import WithoutSecrets
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
 
 TAIL_CHARACTERS = 4000
@@ -61,7 +62,7 @@ def _run_alone(job: Path, folder: Path, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with open(folder / locks.CONSOLE, "a", buffering=1, encoding="utf-8") as console:
+    with WithoutSecrets(open(folder / locks.CONSOLE, "ab"), encoding="utf-8", line_buffering=True) as console:
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
         sys.stdout = sys.stderr = console

@@ -21,7 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from molex_cli import records
-from molex_cli.config import run_id
+from molex_cli.config import environment, run_id
 from molex_cli.config.hydra_internals import Callbacks
 from molex_cli.config.parsing import one_line
 from molex_cli.config.run_id import Job
@@ -148,6 +148,7 @@ def _cancel_queue(folder: Path) -> None:
         time.sleep(0.5)
 
 
+@environment.guarded()
 def _shared_settings(folder: Path, settings: DictConfig) -> DictConfig:
     """Return the settings that the launcher and every job share: Hydra's own, resolved."""
     own = copy.deepcopy(settings)

@@ -7,12 +7,15 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from molex_cli.errors import RecordError
+from molex_cli.records.secrets import hidden, secrets
+
+SETTINGS = "settings"  # what somebody typed, and what a run is known by and does: a change would make another run
 
 
 @contextmanager
@@ -57,8 +60,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def as_json(content: Any, indent: int | None = None) -> str:
-    """Return content as JSON that every reader takes, wherever it is written: numbers that are not finite are null."""
-    return json.dumps(_without_nan(content), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Return content as JSON that every reader takes and that has no secrets; numbers that are not finite are null."""
+    return json.dumps(_plain(content, secrets()), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -105,12 +108,16 @@ def told_without_room() -> Iterator[None]:
         raise
 
 
-def _without_nan(value: Any) -> Any:
-    """Return plain data with NaN and infinities as null, which JSON can hold."""
+def _plain(value: Any, without: Sequence[str]) -> Any:
+    """Return data that JSON can hold: NaN and infinities are null; and `without` these texts, but for settings."""
+    if isinstance(value, str):
+        return hidden(value, without)
     if isinstance(value, float) and (not math.isfinite(value)):
         return None
     if isinstance(value, dict):
-        return {str(key): _without_nan(item) for key, item in value.items()}
+        return {
+            hidden(str(key), without): _plain(item, () if key == SETTINGS else without) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [_plain(item, without) for item in value]
     return value

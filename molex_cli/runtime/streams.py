@@ -5,6 +5,7 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 ESCAPED = "molex-escaped"  # the name of our way to write what an encoding lacks
@@ -24,6 +25,12 @@ def safe_streams(*, outlive_readers: bool = False) -> Iterator[None]:
         ours, (sys.stdout, sys.stderr) = (sys.stdout, sys.stderr), before
         for stream in filter(None, ours):  # None is one that was closed before we began
             stream.flush()  # here, where an error can still be handled
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a note, unless it was printed before."""
+    print(f"note: {line}", file=sys.stderr)
 
 
 def _safe(stream: Any, drops: bool) -> Any:

@@ -162,6 +162,7 @@ def checked(
         stage.encoded["validation"],
         stage.experiment.train.eval_batch_size,
         lambda fresh: place(fresh, hardware, accelerator),
+        stage.experiment.cache_dir,
     )
     return {"reload": reload, "finite": {"passed": all(map(math.isfinite, losses))}}
 
