@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from molex_cli.errors import RecordError
-from molex_cli.records.files import folder_renamed_when_whole
+from molex_cli.records.partial import folder_renamed_when_whole
 
 
 def require_new(path: Path) -> None:

@@ -14,7 +14,7 @@ from importlib import import_module
 from molex_cli import __version__
 from molex_cli.cli import registry
 from molex_cli.errors import MolexError, nearest
-from molex_cli.records.files import told_without_room
+from molex_cli.records.disk import disk_errors_told
 from molex_cli.runtime.paths import know_user
 from molex_cli.runtime.streams import safe_streams
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # A run is worth more than its console. What is printed meets a full disk when it is flushed, at the end.
-        with told_without_room(), safe_streams(outlive_readers=argv[:1] == ["train"]):
+        with disk_errors_told(), safe_streams(outlive_readers=argv[:1] == ["train"]):
             return _answer(argv)
     except BrokenPipeError:  # who read our output has left
         return 141

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from molex_cli.data.reading import Split
-from molex_cli.records.files import renamed_when_whole
+from molex_cli.records.partial import renamed_when_whole
 
 FORMAT = 2  # of what is cached
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from molex_cli.cli import main
 from molex_cli.errors import RecordError
-from molex_cli.records import files, no_room
+from molex_cli.records import disk_errors_told, no_room
 from molex_cli.tracking.events import Noted
 from molex_cli.tracking.jsonl import Jsonl
 
@@ -64,7 +64,7 @@ def test_only_a_lack_of_room_is_told_so():
     assert isinstance(no_room(SafetensorError("I/O error: No space left on device (os error 28)")), RecordError)
     assert no_room(OSError(errno.EACCES, "no")) is None
     assert no_room(ValueError("No space left on device")) is None
-    with pytest.raises(ValueError, match="other"), files.told_without_room():
+    with pytest.raises(ValueError, match="other"), disk_errors_told():
         raise ValueError("other")
 
 
