@@ -16,7 +16,7 @@ from molex_cli.errors import DiskError, RecordError
 from molex_cli.records import locks, tidying
 from molex_cli.records.locks import BEGUN, RunLock, State
 from molex_cli.runtime import distributed, hardware
-from molex_cli.runtime.signals import terminated_as_interrupt
+from molex_cli.runtime.signals import require_running, terminated_as_interrupt
 from molex_cli.tracking.console import Console
 from molex_cli.tracking.events import Finished, Noted
 from molex_cli.tracking.jsonl import Jsonl
@@ -42,11 +42,12 @@ def run(
         rows = reading.read_all(experiment)
         stages = learner.prepared(experiment, rows)  # what is wrong with the rows leaves no folder
         data = reading.about_all(rows)
+        require_running()
         own = lock or _acquired(experiment, data)
         if own.state is State.elsewhere:
             raise RecordError(
-                f"{own.folder} must be this process's to work on, got {locks.holder(own.record)} at work there; wait for "
-                "it, or let resume=never start over beside it"
+                f"{own.folder} must be this process's to work on, got {locks.holder(own.record)} at work there; wait "
+                "for it, or let resume=never start over beside it"
             )
         if own.state is not State.ours:
             assert own.record is not None

@@ -87,7 +87,9 @@ def full_at_each(start, alone, tmp_path, how, numbers):
         assert "Traceback" not in shown, f"{how} at operation {at}: {shown}"
         assert code in (0, 2), shown
         if code:
-            assert len([line for line in shown.splitlines() if "must have room for what is written" in line]) == 1, shown
+            assert len([line for line in shown.splitlines() if "must have room for what is written" in line]) == 1, (
+                shown
+            )
             assert start(folder) == 0
         assert left(folder) == left(alone), f"{how} at operation {at}"
         shutil.rmtree(folder)

@@ -20,8 +20,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from molex_cli.errors import RecordError
-from molex_cli.records import Record, as_json, index, no_room, read_record, tidying, unwritable, write_record, write_text
+from molex_cli.records import (
+    Record,
+    as_json,
+    index,
+    no_room,
+    read_record,
+    tidying,
+    unwritable,
+    write_record,
+    write_text,
+)
 from molex_cli.records.folders import by_number, free_folder, new_folder, slug_of
 from molex_cli.records.made_from import differences, of_record
 
@@ -148,7 +157,8 @@ def settle(
     record.status, record.finished = status, datetime.now(UTC).isoformat(timespec="seconds")
     message = f"the run's process exited without writing a record ({_how(exit_code)})"
     record.error = error or {"type": "ProcessEnded", "message": message, "traceback": console_tail}
-    write(folder, record)
+    with suppress(OSError):  # without room it stays "running", which the next start takes for interrupted
+        write(folder, record)
 
 
 def write(folder: Path, record: Record) -> None:

@@ -44,7 +44,9 @@ class Jsonl:
 def _until(path: Path, step: int | None) -> Iterator[str]:
     """Yield the lines up to a step, and no end, for the run is resumed; None yields nothing."""
     for line in lines_of(path) if step is not None else ():
-        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):  # half a line of a process that was killed
+        with contextlib.suppress(
+            ValueError, LookupError, TypeError, AttributeError
+        ):  # half a line of a process that was killed
             event = json.loads(line)
             if event["event"] != "finished" and event.get("step", 0) <= step:
                 yield line + "\n"

@@ -35,14 +35,18 @@ class Faults:
 
         class Appended(io.FileIO):
             def write(self, content):
-                faults.operation("append", str(self.name), lambda: super(Appended, self).write(content[: len(content) // 2]))
+                faults.operation(
+                    "append", str(self.name), lambda: super(Appended, self).write(content[: len(content) // 2])
+                )
                 return super().write(content)
 
         def open_(path, mode="r", buffering=-1, **named):
             return Appended(path, "a") if mode == "ab" and buffering == 0 else opened(path, mode, buffering, **named)
 
         def write(descriptor, content):
-            faults.operation("append", os.readlink(f"/proc/self/fd/{descriptor}"), lambda: written(descriptor, content[:9]))
+            faults.operation(
+                "append", os.readlink(f"/proc/self/fd/{descriptor}"), lambda: written(descriptor, content[:9])
+            )
             return written(descriptor, content)
 
         Path.open, os.write = open_, write
