@@ -52,12 +52,16 @@ def left(folder):
     training = {name: value for name, value in record["training"].items() if "second" not in name}
     return {
         "files": sorted(str(each.relative_to(folder)) for each in (folder / "outputs").rglob("*")),
-        "tensors": {p.name: {n: t.tolist() for n, t in load_file(p).items()} for p in path.parent.glob("*.safetensors")},
+        "tensors": {p.name: tensors_of(p) for p in path.parent.glob("*.safetensors")},
         "predictions": [(path.parent / f"predictions-{which}.jsonl").read_text() for which in ("last", "best")],
         "events": [(e["event"], e["step"], e["loss"]) for e in events if "loss" in e],
         "end": (events[-1]["event"], events[-1]["status"], record["status"]),
         "record": (training, record["scores"], record["checks"], record["routing"], record["data"]),
     }  # fmt: skip
+
+
+def tensors_of(path):
+    return {name: tensor.tolist() for name, tensor in load_file(path).items()}
 
 
 def points(start, folder, how):

@@ -1,6 +1,5 @@
 """Every event as one line of events.jsonl."""
 
-import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,9 +43,10 @@ class Jsonl:
 def _until(path: Path, step: int | None) -> Iterator[str]:
     """Yield the lines up to a step, and no end, for the run is resumed; None yields nothing."""
     for line in lines_of(path) if step is not None else ():
-        with contextlib.suppress(
-            ValueError, LookupError, TypeError, AttributeError
-        ):  # half a line of a process that was killed
+        try:
             event = json.loads(line)
-            if event["event"] != "finished" and event.get("step", 0) <= step:
-                yield line + "\n"
+            is_before = event["event"] != "finished" and event.get("step", 0) <= step
+        except (ValueError, LookupError, TypeError, AttributeError):  # half a line of a process that was killed
+            continue
+        if is_before:
+            yield line + "\n"

@@ -8,6 +8,7 @@ between the two will come to that evaluation again.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def predictions(folder: Path, about: Mapping[str, Any], total_steps: int) -> dic
         if _told(folder / f"adapter-{which}.safetensors", adapter.intact).step <= step:
             path = folder / f"predictions-{which}.jsonl"
             expected = (about.get("files") or {}).get(path.name)
-            rows[which] = _told(path, lambda path, expected=expected: _rows(path, expected))
+            rows[which] = _told(path, partial(_rows, expected=expected))
     return rows
 
 

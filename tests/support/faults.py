@@ -45,7 +45,9 @@ class Faults:
 
         def write(descriptor, content):
             faults.operation(
-                "append", os.readlink(f"/proc/self/fd/{descriptor}"), lambda: written(descriptor, content[:9])
+                "append",
+                os.readlink(f"/proc/self/fd/{descriptor}"),
+                lambda: written(descriptor, content[: len(content) // 2]),
             )
             return written(descriptor, content)
 
@@ -80,7 +82,7 @@ def go(arguments, folder, environment, how="count", at=0):
     shown = os.open("shown", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(shown, 1)
     os.dup2(shown, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+    sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(each, "w", closefd=False)) for each in (1, 2))
     faults = Faults(Path("outputs"), how, at)
     faults.watch()
     try:
