@@ -83,7 +83,7 @@ def _new_folder(output_dir: str) -> Path:
         folder = _first_free(Path(output_dir) / "sweeps", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         (folder / "jobs").mkdir()
     except OSError as error:
-        raise records.no_room(error) or records.unwritable(output_dir, error) from None
+        raise records.unwritable(output_dir, error) from None
     for jobs in folder.parent.glob("*/jobs"):
         remove_stale(jobs)
     return folder

@@ -16,7 +16,8 @@ BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO)
 def unwritable(output_dir: str, error: OSError) -> RecordError:
     """Return the error of an output folder that cannot be written to."""
     reason = error.strerror or type(error).__name__
-    return RecordError(f"output_dir must be a folder that can be written to, got {output_dir} ({reason})")
+    told = RecordError(f"output_dir must be a folder that can be written to, got {output_dir} ({reason})")
+    return no_room(error) or told
 
 
 def no_room(error: BaseException) -> DiskError | None:

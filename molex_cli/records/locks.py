@@ -24,7 +24,6 @@ from molex_cli.records import (
     Record,
     as_json,
     index,
-    no_room,
     read_record,
     tidying,
     unwritable,
@@ -100,7 +99,7 @@ def acquire(
                 return _begun(found, now)
             found.release()  # another run began there meanwhile
     except OSError as error:
-        raise no_room(error) or unwritable(output_dir, error) from None
+        raise unwritable(output_dir, error) from None
 
 
 def ended(output_dir: str, name: str, resume: Resume, now: Mapping[str, Any] | None = None) -> RunLock | None:
