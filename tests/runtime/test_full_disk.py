@@ -60,12 +60,24 @@ def test_a_command_without_room_ends_in_one_line(capsys, monkeypatch):
     assert not Path("merged").exists()
 
 
-@pytest.mark.parametrize("size", [120, 100_000])  # of a file: room for nothing, or for all but adapters
-def test_a_sweep_outlives_a_full_disk_and_the_same_command_resumes_it(size, capfd, monkeypatch):
+@contextmanager
+def nothing_renamed():
+    """Let no file get its name, as where a disk has no room for anything."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        yield
+
+
+@pytest.mark.parametrize("limit", [nothing_renamed, lambda: files_of_at_most(100_000)], ids=["nothing", "no adapter"])
+def test_a_sweep_outlives_a_full_disk_and_the_same_command_resumes_it(limit, capfd, monkeypatch):
     launch = sweeper._launch
 
     def limited(*arguments):
-        with files_of_at_most(size):
+        with limit():
             launch(*arguments)
 
     sweep = ["train", "-m", *TRAIN[1:], "train.max_steps=2", "log.wandb=disabled", "seed=0,1", "isolate=false"]
