@@ -21,10 +21,11 @@ from molex_cli.models.loading import load as load_backbone
 from molex_cli.models.loading import reader as without_weights
 from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Objective, head_outputs
-from molex_cli.records.files import renamed_when_whole
+from molex_cli.records.partial import renamed_when_whole
 from molex_cli.runtime.hardware import random_stream
 
 FORMAT = 1
+TEXT_DIGEST = "sha256"  # of the settings; adapters of before have none
 BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to check that it reloads
 
 
@@ -65,7 +66,8 @@ def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: li
         "labels": labels,
         "step": step,
     }
-    write_tensors(path, tensors, {"molex": json.dumps(about)})
+    text = json.dumps(about)
+    write_tensors(path, tensors, {"molex": text, TEXT_DIGEST: _text_digest(text)})
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -85,6 +87,8 @@ def read_about(path: Path) -> Saved:
         raise CheckpointError(f"{path} must be a safetensors file, got a damaged or foreign one ({error})") from None
     if "molex" not in metadata:
         raise CheckpointError(f"{path} must be an adapter that molex saved, got a file without its settings")
+    if metadata.get(TEXT_DIGEST, found := _text_digest(metadata["molex"])) != found:
+        raise CheckpointError(f"{path} must hold the settings that were saved, got others; it is damaged")
     try:
         about = json.loads(metadata["molex"])
         if about["format"] != FORMAT:
@@ -110,6 +114,15 @@ def load(path: Path, cache_dir: str | None = None) -> tuple[Saved, Adapted]:
     return saved, adapted
 
 
+def intact(path: Path) -> Saved:
+    """Return what a file holds beside the tensors; raise CheckpointError if anything in it is damaged."""
+    saved = read_about(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _require_saved(path, tensors, saved.sha256)
+    return saved
+
+
 def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
     """Fill the trained tensors from a file; names and shapes must fit both ways."""
     parameters = adapted.trainable()
@@ -122,8 +135,7 @@ def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
                 f"{', '.join((missing + extra)[:3])}"
             )
         tensors = {name: file.get_tensor(name) for name in parameters}
-        if _digest(tensors) != sha256:
-            raise CheckpointError(f"{path} must hold the tensors that were saved, got other bytes; it is damaged")
+        _require_saved(path, tensors, sha256)
         with torch.no_grad():
             for name, parameter in parameters.items():
                 tensor = tensors[name]
@@ -161,6 +173,15 @@ def reload_check(
         place(fresh)
     difference = float((objective.values(fresh, few, batch_size, device) - expected).abs().max())
     return {"passed": difference <= 1e-5, "max_difference": difference, "rows": len(few.ids), "in_place": in_place}
+
+
+def _require_saved(path: Path, tensors: dict[str, torch.Tensor], sha256: str) -> None:
+    if _digest(tensors) != sha256:
+        raise CheckpointError(f"{path} must hold the tensors that were saved, got other bytes; it is damaged")
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:

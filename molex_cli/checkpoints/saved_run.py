@@ -32,6 +32,7 @@ from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
 from molex_cli.records import file_part
+from molex_cli.records.partial import remove_stale
 from molex_cli.runtime import hardware
 
 
@@ -181,12 +182,13 @@ def digest(content: Any) -> str:
 
 
 def subfolder(folder: Path, name: str) -> Path:
-    """Return a folder inside the run's, made if need be."""
+    """Return a folder inside the run's, made if need be and without what killed processes left there."""
     path = folder / name
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
         raise records.unwritable(str(path), error) from None
+    remove_stale(path)
     return path
 
 

@@ -14,9 +14,10 @@ from importlib import import_module
 from molex_cli import __version__
 from molex_cli.cli import registry
 from molex_cli.errors import MolexError, nearest
-from molex_cli.records.files import told_without_room
+from molex_cli.records.disk import disk_errors_told
 from molex_cli.records.secrets import hidden
 from molex_cli.runtime.paths import know_user
+from molex_cli.runtime.signals import terminated_as_interrupt
 from molex_cli.runtime.streams import safe_streams
 
 HELP = """\
@@ -38,18 +39,21 @@ tab completion for bash: eval "$(molex -sc install=bash)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C."""
+    """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C and SIGTERM."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # A run is worth more than its console. What is printed meets a full disk when it is flushed, at the end.
-        with told_without_room(), safe_streams(outlive_readers=argv[:1] == ["train"]):
+        with terminated_as_interrupt(), disk_errors_told(), safe_streams(outlive_readers=argv[:1] == ["train"]):
             return _answer(argv)
     except BrokenPipeError:  # who read our output has left
         return 141
     except MolexError as error:
         with safe_streams(outlive_readers=True):
             return _complain(str(error).splitlines())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if not getattr(error, "__notes__", None):  # else its record and its last line already say so
+            with safe_streams(outlive_readers=True):
+                _complain([_ended_by(str(error) or "Ctrl-C", argv)])
         return 130
 
 
@@ -82,6 +86,11 @@ def help_text() -> str:
 def _no_command(name: str) -> str:
     known = registry.commands()
     return f"command must be one of {', '.join(known)}, got {name}; {nearest(name, known)}"
+
+
+def _ended_by(signal: str, argv: Sequence[str]) -> str:
+    way_out = "; the same command starts or resumes it" if argv[:1] == ["train"] else ""
+    return f"{signal} ended {' '.join(argv[:1]) or 'molex'}{way_out}"
 
 
 def _complain(lines: Sequence[str]) -> int:

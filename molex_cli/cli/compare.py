@@ -78,8 +78,10 @@ def _write(path: Path | None, text: str) -> None:
         print(text, end="")
         return
     from molex_cli.records import unwritable, write_text
+    from molex_cli.records.partial import remove_stale
 
     try:
+        remove_stale(path.parent, path.name)
         write_text(path, text)
     except OSError as error:
         raise unwritable(str(path), error) from None

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from molex_cli import records
+from molex_cli.errors import DiskError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock
@@ -23,7 +24,7 @@ class JobState(StrEnum):
     | running     | no  | `run_frozen`, when it has locked the run's folder          | any end             |
     | finished    | yes | `run_frozen`; `write_earlier_end`                          |                     |
     | failed      | yes | `run_frozen`; `write_earlier_end`; the run's own process   | failed (1)          |
-    | interrupted | yes | `run_frozen` at Ctrl-C or SIGTERM; `settle_abandoned`      | running, an end (2) |
+    | interrupted | yes | as failed, by Ctrl-C, SIGTERM or a disk; `settle_abandoned` | running, an end (2) |
     | elsewhere   | yes | `run_frozen`: another process has locked the run's folder  |                     |
     | not started | yes | `run_frozen` in a stopped sweep; `settle_abandoned`        |                     |
 
@@ -73,18 +74,47 @@ def status_path(job: Path) -> Path:
 def read_status(job: Path) -> Status:
     """Return what became of a job so far."""
     path = status_path(job)
+    if (known := _unwritten(job)) is not None:
+        return known
     return Status(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Status()
 
 
 def write_status(job: Path, status: Status) -> None:
-    """Write what became of a job."""
-    records.write_text(status_path(job), records.as_json(asdict(status)))
+    """Write what became of a job; where the disk refuses that, this process at least knows it."""
+    try:
+        records.write_text(status_path(job), records.as_json(asdict(status)))
+        _UNWRITTEN.pop(job.resolve(), None)
+    except OSError as error:
+        if not records.disk_error(error):
+            raise
+        _UNWRITTEN[job.resolve()] = status
+
+
+def version_of(job: Path) -> object:
+    """Return what is another thing after every change of a job's status; None before there is one."""
+    if (known := _unwritten(job)) is not None:
+        return known
+    try:
+        file = status_path(job).stat()
+    except FileNotFoundError:
+        return None
+    return file.st_ino, file.st_mtime_ns  # two files of one moment differ in the first
+
+
+def _unwritten(job: Path) -> Status | None:
+    return _UNWRITTEN.get(job.resolve()) if _UNWRITTEN else None
+
+
+_UNWRITTEN: dict[Path, Status] = {}
+"""By job, what a disk without room did not take."""
 
 
 def failure(error: Exception, folder: Path | None = None) -> Status:
     """Return the status of a job that an error ended, whether or not its run had a record by then."""
+    error = records.disk_error(error) or error
     message = str(error) or type(error).__name__
-    return Status(JobState.failed, str(folder) if folder else None, error=message, ran=True)
+    state = JobState.interrupted if isinstance(error, DiskError) else JobState.failed
+    return Status(state, str(folder) if folder else None, error=message, ran=True)
 
 
 def status_of_lock(lock: RunLock) -> Status:

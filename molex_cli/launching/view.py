@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from molex_cli.launching.status import JobState, Status, read_status, status_path
+from molex_cli.launching.status import JobState, Status, read_status, version_of
 from molex_cli.runtime.terminal import Terminal
 
 POLL_SECONDS = 0.3
@@ -31,7 +31,7 @@ class View:
         self._jobs, self._labels = list(jobs), list(labels)
         self._terminal = terminal or Terminal(soft_wrap=True)
         self.statuses = [Status() for _ in jobs]
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._seen: dict[int, object] = {}
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._live: Live | None = None
@@ -76,11 +76,7 @@ class View:
             self.update()
 
     def _update_job(self, number: int, job: Path) -> None:
-        try:
-            file = status_path(job).stat()
-        except FileNotFoundError:
-            return
-        version = (file.st_ino, file.st_mtime_ns)  # two files of one moment differ in the first
+        version = version_of(job)
         if version == self._seen.get(number):
             return
         before = self.statuses[number].state
