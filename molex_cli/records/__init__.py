@@ -7,14 +7,13 @@ predictions-best.jsonl, and adapter-last.safetensors and adapter-best.safetensor
 from molex_cli.records.files import (
     as_json,
     file_part,
-    lines_of,
     no_room,
-    read_rows,
     told_without_room,
     unwritable,
     write_rows,
     write_text,
 )
+from molex_cli.records.reading import lines_of, read_rows
 from molex_cli.records.record import (
     HOW_ONLY,
     NOT_IN_VARIANT,

@@ -5,7 +5,6 @@ need no server, hold across launchers and machines that share the disk, and the 
 the process ends, however it ends.
 """
 
-import json
 import os
 import re
 import shutil
@@ -23,6 +22,8 @@ from filelock import FileLock, Timeout
 from molex_cli.errors import RecordError
 from molex_cli.records import Record, as_json, index, no_room, read_record, unwritable, write_record, write_text
 from molex_cli.records.made_from import differences, of_record
+from molex_cli.records.parts import Failure, Status
+from molex_cli.records.reading import read_json
 
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
@@ -126,10 +127,10 @@ def settle(
     folder: Path,
     exit_code: int | None,
     *,
-    status: str,
+    status: Status,
     unless_record_is: Record | None = None,
     only_if_status_in: tuple[str, ...] = ("running",),
-    error: dict[str, str] | None = None,
+    error: Failure | None = None,
     console_tail: str = "",
 ) -> None:
     """Complete the record of a process that ended without doing so itself.
@@ -223,7 +224,7 @@ def _made_from(folder: Path) -> dict[str, Any] | None:
     if record is not None:
         return of_record(record)
     begun = folder / BEGUN
-    return dict(json.loads(begun.read_text(encoding="utf-8"))) if begun.exists() else None
+    return read_json(begun, "what a run is made from", dict[str, Any]) if begun.exists() else None
 
 
 def _begun(lock: RunLock, now: Mapping[str, Any]) -> RunLock:

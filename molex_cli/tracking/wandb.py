@@ -4,7 +4,7 @@ import math
 import netrc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -194,7 +194,7 @@ def _flat_routing(prefix: str, routing: dict[str, dict[str, Any]]) -> dict[str, 
     return values
 
 
-def _flat(prefix: str, values: dict[str, Any], skip: tuple[str, ...] = ()) -> dict[str, float]:
+def _flat(prefix: str, values: Mapping[str, Any], skip: tuple[str, ...] = ()) -> dict[str, float]:
     return {
         f"{prefix}/{name}": value
         for name, value in values.items()
