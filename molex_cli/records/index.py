@@ -68,7 +68,7 @@ def _copied(line: Line | None, changed: int) -> Record | None:
     if line is None or line.changed != changed:
         return None
     try:
-        content = parsed(line.record, dict[str, Any])
+        content = parsed(bytes(line.record), dict[str, Any])
         return record_from(content) if content.get("version") == RECORD_VERSION else None
     except Misfit:
         return None

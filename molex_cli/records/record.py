@@ -124,7 +124,7 @@ def record_from(content: Mapping[str, Any]) -> Record:
     """Return the record that plain data are, checked whole; raise Misfit where they are none."""
     try:
         found = {key: value for key, value in record_of_today(content).items() if key in KEYS}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Misfit(f"{type(error).__name__} {error}") from None
     require_fitting(found, Record)
     require_fitting(found["settings"], Sections)
@@ -184,9 +184,14 @@ def identity_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return nested content by full key."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
     by_key: dict[str, Any] = {}
-    for name, item in value.items():
-        by_key |= flat(item, f"{prefix}.{name}" if prefix else str(name))
+    _flatten(value, prefix, by_key)
     return by_key
+
+
+def _flatten(value: Any, prefix: str, by_key: dict[str, Any]) -> None:
+    if not isinstance(value, dict) or not value:
+        by_key[prefix] = value
+        return
+    for name, item in value.items():
+        _flatten(item, f"{prefix}.{name}" if prefix else str(name), by_key)
