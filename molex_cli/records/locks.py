@@ -119,6 +119,8 @@ def is_locked(folder: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    except OSError as error:
+        raise RecordError(f"{folder / LOCK} must be a file that can be locked, got {error.strerror}") from None
     lock.release()
     return False
 

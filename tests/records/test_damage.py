@@ -15,6 +15,10 @@ from support.made_records import leave
 
 from molex_cli import records
 from molex_cli.cli import main
+from molex_cli.errors import RecordError
+from molex_cli.launching import status
+from molex_cli.records import index, locks
+from molex_cli.tracking.jsonl import Jsonl
 
 RUN = Path("outputs/mola-s0")
 ROUTING = {
@@ -161,8 +165,7 @@ def without_correctness(path: Path) -> None:
 
 
 def made_index() -> None:
-    from molex_cli.records import index
-
+    """Write the index of the runs."""
     for folder in sorted(Path("outputs").iterdir()):
         if folder.is_dir():
             index.add(folder, records.read_record(folder))
@@ -205,6 +208,46 @@ def test_a_sample_of_all_damages_is_answered_in_lines(runs: None) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_file_that_is_none_or_half_is_answered_in_lines(runs: None, path: Path) -> None:
     assert_all_hold([(path, name, damage) for name, damage in file_damages(path)], COMMANDS)
+
+
+def test_a_damaged_status_is_that_of_a_failed_job(runs: None) -> None:
+    job = Path("job.yaml")
+    path = status.status_path(job)
+    status.write_status(job, status.Status(status.JobState.finished, "outputs/x", 0.5, "accuracy", 1.0, ran=True))
+    raw, changed = path.read_bytes(), path.stat().st_mtime_ns
+    for name, damage in [*damages_of(path), *file_damages(path)]:
+        damage(path, raw) if callable(damage) else path.write_text(damage, encoding="utf-8")
+        found = status.read_status(job)
+        if name != "lost link":  # nobody has written one yet
+            assert found.state is not status.JobState.waiting or name == "state removed", name
+        assert len(str(found.error).splitlines()) == 1 or name == "error lines", name
+        restored(path, raw, changed)
+
+
+@pytest.mark.parametrize("file", [locks.BEGUN, "record.json", locks.LOCK])
+def test_a_folder_whose_files_are_damaged_is_refused_in_one_line(tmp_path: Path, file: str) -> None:
+    path = tmp_path / "run" / file
+    path.parent.mkdir()
+    for _, damage in file_damages(path):
+        path.write_text('{"rows of train": "0123456789 and so on, longer than what is flipped"}', encoding="utf-8")
+        damage(path, path.read_bytes())
+        with contextlib.suppress(RecordError):
+            locks.acquire(str(tmp_path), "run", locks.Resume.missing, {"rows of train": "b"}, wait=0.0).release()
+        with contextlib.suppress(RecordError):
+            locks.is_locked(path.parent)
+        path.parent.mkdir(exist_ok=True)
+        restored(path, b"", 0)
+        path.unlink()
+
+
+def test_events_that_are_damaged_do_not_stop_a_run_that_resumes(runs: None) -> None:
+    path = RUN / "events.jsonl"
+    raw, changed = path.read_bytes(), path.stat().st_mtime_ns
+    for name, content in damages_of(path):
+        path.write_text(content, encoding="utf-8")
+        Jsonl(path, keep_until=3).close()
+        assert len(path.read_text(encoding="utf-8").splitlines()) in (2, 3), name
+        restored(path, raw, changed)
 
 
 @pytest.mark.slow
