@@ -116,7 +116,7 @@ def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
     latest: dict[tuple[str, int], list[Run]] = {}
     for run in _runs(paths):
         if why := run if isinstance(run, str) else _unusable(run) or _unreadable(run, which):
-            loaded.left_out.append(why)
+            loaded.left_out.append(" ".join(why.splitlines()))  # a record may hold any text
             continue
         assert isinstance(run, Run)
         tries = latest.setdefault((run.record.variant, run.record.seed), [])

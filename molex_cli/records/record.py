@@ -113,7 +113,7 @@ def read_record(folder: Path) -> Record:
     path = folder / "record.json" if folder.is_dir() else folder
     content = read_json(path, "the record of a run", dict[str, Any])
     if content.get("version") != RECORD_VERSION:
-        raise RecordError(f"{path} must be a record of version {RECORD_VERSION}, got {content.get('version')}")
+        raise RecordError(f"{path} must be a record of version {RECORD_VERSION}, got {content.get('version')!r}")
     try:
         return record_from(content)
     except Misfit as error:
