@@ -15,6 +15,7 @@ from molex_cli.data import reading, same_run
 from molex_cli.errors import DiskError, RecordError
 from molex_cli.records import locks, tidying
 from molex_cli.records.locks import BEGUN, RunLock, State
+from molex_cli.records.parts import Attempt
 from molex_cli.runtime import distributed, hardware
 from molex_cli.runtime.signals import require_running, terminated_as_interrupt
 from molex_cli.tracking.console import Console
@@ -118,7 +119,7 @@ def _end(folder: Path, record: records.Record, journal: Sinks, watchers: Sinks) 
     watchers.write(_finished(folder, record))
 
 
-def _new_record(experiment: schema.Experiment, data: dict[str, Any], attempts: list[dict[str, Any]]) -> records.Record:
+def _new_record(experiment: schema.Experiment, data: dict[str, Any], attempts: list[Attempt]) -> records.Record:
     settings = schema.as_data(experiment)
     return records.Record(
         name=experiment.name,
@@ -147,14 +148,20 @@ def _finished(folder: Path, record: records.Record) -> Finished:
     )
 
 
-def _attempts(before: records.Record | None, earlier: TrainingState | None) -> list[dict[str, Any]]:
+def _attempts(before: records.Record | None, earlier: TrainingState | None) -> list[Attempt]:
     """Return what the record keeps of earlier tries of the run."""
     if before is None:
         return []
     # A process that was killed could not write that it ended.
     status = "interrupted" if before.status == "running" else before.status
-    last = {"started": before.started, "finished": before.finished, "status": status, "error": before.error}
-    return [*before.attempts, {**last, "resumed_from_step": earlier.step if earlier else 0}]
+    last: Attempt = {
+        "started": before.started,
+        "finished": before.finished,
+        "status": status,
+        "error": before.error,
+        "resumed_from_step": earlier.step if earlier else 0,
+    }
+    return [*before.attempts, last]
 
 
 def _journal(experiment: schema.Experiment, folder: Path, keep_until: int | None) -> Sinks:

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.compare.loading import load
     from molex_cli.compare.table import compare
 
-    found = load(options.paths)
+    found = load(options.paths, options.which)
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
     if not found.runs:

@@ -40,7 +40,7 @@ def _facts(record: Any) -> dict[str, Any]:
     """Return in what two runs may differ: settings, data, versions, cost, scores."""
     if record.status == "running":
         raise ConfigError(f"a run must have ended to be compared, got {record.name} (seed {record.seed}) still running")
-    scores = {which: record.scores[which]["scores"] for which in ("last", "best") if which in record.scores}
+    scores = {which: each["scores"] for which in ("last", "best") if (each := record.evaluated(which))}
     environment = record.environment
     return {
         **{key: value for key, value in record.settings.items() if key not in HOW_ONLY},

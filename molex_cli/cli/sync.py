@@ -9,7 +9,7 @@ from pathlib import Path
 from molex_cli.cli.parser import Parser
 from molex_cli.config.schema import DAY_SECONDS
 from molex_cli.errors import ConfigError
-from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.paths import distinct, expanded
 
 SUMMARY = "send to W&B the runs that were logged offline"
 MOST_SECONDS = 20 * DAY_SECONDS  # more overflow what an operating system waits
@@ -62,7 +62,7 @@ def _waiting(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise ConfigError(f"paths must be folders of runs, got {path}")
-    found = {marker.parent for path in paths for marker in path.rglob(f"wandb/*run-*/{NOT_SENT}")}
+    found = distinct(marker.parent for path in paths for marker in path.rglob(f"wandb/*run-*/{NOT_SENT}"))
     return sorted((log for log in found if not _sent(log)), key=lambda log: log.name.removeprefix("offline-"))
 
 

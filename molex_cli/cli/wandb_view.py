@@ -1,5 +1,6 @@
 """`molex wandb-view`: save a W&B workspace that shows runs as arms: grouped by variant, scores, cost, routing."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,15 @@ def main(argv: list[str]) -> int:
     from molex_cli.records import read_record
     from molex_cli.tracking.wandb import in_one_line, require_server
 
-    runs = load(options.paths).runs
+    found = load(options.paths)
+    for line in found.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    runs = found.runs
     if not runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
-    logs = [run.record.settings["log"] for run in runs]
-    project = _only_value("project", options.project, [log["project"] for log in logs]) or "molex"
-    entity = _only_value("entity", options.entity, [log["entity"] for log in logs])
+    logs = [run.record.settings.get("log", {}) for run in runs]
+    project = _only_value("project", options.project, [log.get("project") for log in logs]) or "molex"
+    entity = _only_value("entity", options.entity, [log.get("entity") for log in logs])
     records = [read_record(run.folder) for run in runs]
     if options.json:
         view = _workspace(entity or "", project, records)
@@ -88,7 +92,7 @@ def _workspace(entity: str, project: str, runs: "Sequence[Record]") -> Any:
         import wandb_workspaces.workspaces as ws
     except ImportError:
         raise ConfigError(EXTRA) from None
-    metrics = sorted({name for run in runs for name in run.scores.get("last", {}).get("scores", {})})
+    metrics = sorted({name for run in runs if (last := run.evaluated("last")) for name in last["scores"]})
     layers = sorted({layer for run in runs for layer in run.routing}, key=int)
     sections = [
         ws.Section(name="Scores", panels=_score_panels(runs, metrics), is_open=True),

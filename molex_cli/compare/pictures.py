@@ -1,6 +1,5 @@
 """The pictures of a comparison: scores during training, scores against costs, and what the experts did."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,8 @@ from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric
 from molex_cli.records import lines_of, read_record
+from molex_cli.records.parts import EvaluatedLine
+from molex_cli.records.reading import Misfit, parsed
 from molex_cli.statistics import expert_similarity
 
 if TYPE_CHECKING:
@@ -35,21 +36,31 @@ def look(number: int) -> tuple[int, int]:
 
 
 def curves(table: Comparison) -> Iterator[Picture]:
-    """Yield for each column the scores of its arms during training."""
+    """Yield for each column the scores of its arms during training; a run whose events are damaged is named."""
     for col in table.cols:
-        lines = [line for row, cell in table.column(col).items() if (line := _curve(table.display.get(row, row), cell))]
+        damaged: list[str] = []
+        lines = [
+            line
+            for row, cell in table.column(col).items()
+            if (line := _curve(table.display.get(row, row), cell, damaged))
+        ]
         if lines:
             caption = f"{col}: mean, and from the worst to the best seed"
             styled = [_styled(line, number) for number, line in enumerate(lines)]
             figure = plots.line_chart("", styled, x="step", y=metric_name(table, col), legend=False)
-            yield Picture(caption, figure, [line.name for line in lines])
+            yield Picture("; ".join([caption, *damaged]), figure, [line.name for line in lines])
 
 
-def _curve(name: str, cell: Cell) -> plots.Line | None:
+def _curve(name: str, cell: Cell, damaged: list[str]) -> plots.Line | None:
     """Return the mean over seeds at each step, between the worst and the best; None without evaluations."""
     by_step: dict[int, list[float]] = {}
     for run in cell.runs:
-        for step, value in evaluations(run, cell.metric.name):
+        try:
+            found = evaluations(run, cell.metric.name)
+        except RecordError as error:
+            damaged.append(f"left out: {error}")
+            continue
+        for step, value in found:
             by_step.setdefault(step, []).append(value * scale(cell.metric))
     if not by_step:
         return None
@@ -65,18 +76,24 @@ def _styled(line: plots.Line, number: int) -> plots.Line:
 
 
 def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
-    """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean."""
+    """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean.
+
+    Raises RecordError for events that are damaged; a last line that was cut off is none.
+    """
     path = run.folder / "events.jsonl"
+    lines = lines_of(path) if path.exists() else []
     found: dict[int, list[float]] = {}
-    for line in lines_of(path) if path.exists() else ():
-        if '"evaluated"' not in line:
+    for number, line in enumerate(lines, start=1):
+        if b'"evaluated"' not in line:
             continue
         try:
-            event = json.loads(line)
-            value = event["scores"].get(metric)
-        except (json.JSONDecodeError, KeyError, AttributeError):  # a line that was cut off
-            continue
-        if isinstance(value, int | float) and math.isfinite(value):
+            event = parsed(line, EvaluatedLine)
+        except Misfit as error:
+            if number == len(lines):
+                continue
+            raise RecordError(f"{path} must hold events, got a broken line {number}: {error}") from None
+        value = event["scores"].get(metric)
+        if value is not None:
             found.setdefault(event["step"], []).append(float(value))
     return [(step, sum(values) / len(values)) for step, values in found.items()]
 
@@ -101,7 +118,7 @@ def costs(table: Comparison) -> Iterator[Picture]:
 
 
 def _trainable(run: Run) -> float | None:
-    return run.record.parameters.get("trainable")
+    return run.record.parameters.get("trainable") or None
 
 
 def _seconds(run: Run) -> float | None:
@@ -135,7 +152,7 @@ def experts(table: Comparison) -> Iterator[Picture]:
             continue
         if routing:
             layers = [f"layer {layer}" for layer in routing]
-            usage = [statistics["usage"] for statistics in routing.values()]
+            usage = [[math.nan if x is None else x for x in use.get("usage", [])] for use in routing.values()]
             yield Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
             yield from _expert_distances(run, table.which, arm)
 

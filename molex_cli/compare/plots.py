@@ -153,11 +153,11 @@ def scatter(
 def front(points: Sequence[Point], *, higher_is_better: bool) -> list[Point]:
     """Return the points for which no other is at least as cheap and at least as good, cheapest first."""
     sign = 1 if higher_is_better else -1
-
-    def beats(one: Point, other: Point) -> bool:
-        return one.x <= other.x and sign * one.y >= sign * other.y and (one.x, one.y) != (other.x, other.y)
-
-    return sorted((p for p in points if not any(beats(other, p) for other in points)), key=lambda p: p.x)
+    found: list[Point] = []
+    for p in sorted(points, key=lambda p: (p.x, -sign * p.y)):  # whatever beats a point comes before it
+        if not found or sign * p.y > sign * found[-1].y or (p.x, p.y) == (found[-1].x, found[-1].y):
+            found.append(p)
+    return found
 
 
 def png(figure: "Figure") -> BytesIO:

@@ -3,16 +3,16 @@
 A launcher returns only when all its jobs have ended, so these files are how a sweep follows them.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from molex_cli import records
-from molex_cli.errors import DiskError
+from molex_cli.errors import DiskError, RecordError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock
+from molex_cli.records.reading import read_json
 
 
 class JobState(StrEnum):
@@ -73,10 +73,15 @@ def status_path(job: Path) -> Path:
 
 def read_status(job: Path) -> Status:
     """Return what became of a job so far."""
-    path = status_path(job)
     if (known := _unwritten(job)) is not None:
         return known
-    return Status(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Status()
+    path = status_path(job)
+    if not path.exists():
+        return Status()
+    try:
+        return Status(**read_json(path, "the status of a job", Status))
+    except (RecordError, TypeError) as error:
+        return Status(JobState.failed, error=str(error))
 
 
 def write_status(job: Path, status: Status) -> None:
@@ -134,9 +139,10 @@ def status_of_record(folder: Path, record: records.Record | None, state: JobStat
     """Return a status with score, error and time of the run's record, if there is one."""
     if record is None:
         return Status(state, str(folder))
-    last = record.scores.get("last", {}).get("scores", {})
+    last = record.evaluated("last")
     metric = record.scores.get("metric")
+    score = last["scores"].get(metric) if last and metric else None
     error = (record.error["message"] or record.error["type"]) if record.error else None
     seconds = record.training.get("seconds", 0.0)
     shown = metric and scored_class(metric, record.evaluation.get("positive"))
-    return Status(state, str(folder), last.get(metric), shown, seconds, error, degenerate=record.degenerate)
+    return Status(state, str(folder), score, shown, seconds, error, degenerate=record.degenerate)

@@ -5,8 +5,9 @@ predictions-best.jsonl, and adapter-last.safetensors and adapter-best.safetensor
 """
 
 from molex_cli.records.disk import disk_error, disk_errors_told, no_room, unwritable
-from molex_cli.records.files import as_json, lines_of, read_rows, write_rows, write_text
+from molex_cli.records.files import as_json, write_rows, write_text
 from molex_cli.records.partial import file_part
+from molex_cli.records.reading import lines_of, read_rows
 from molex_cli.records.record import (
     HOW_ONLY,
     NOT_IN_VARIANT,

@@ -28,16 +28,6 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(as_json(dict(row)) + "\n" for row in rows))
 
 
-def lines_of(path: Path) -> list[str]:
-    """Return the lines of a file of JSON lines; texts in it may hold other characters that end lines."""
-    return [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines."""
-    return [json.loads(line) for line in lines_of(path)]
-
-
 def _plain(value: Any, without: Sequence[str]) -> Any:
     """Return data that JSON can hold: NaN and infinities are null; and `without` these texts, but for settings."""
     if isinstance(value, str):

@@ -5,7 +5,6 @@ need no server, hold across launchers and machines that share the disk, and the 
 the process ends, however it ends.
 """
 
-import json
 import shutil
 import signal
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from molex_cli.errors import RecordError
 from molex_cli.records import (
     Record,
     as_json,
@@ -32,6 +32,8 @@ from molex_cli.records import (
 )
 from molex_cli.records.folders import by_number, free_folder, new_folder, slug_of
 from molex_cli.records.made_from import differences, of_record
+from molex_cli.records.parts import Failure, Status
+from molex_cli.records.reading import read_json
 
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
@@ -128,16 +130,18 @@ def is_locked(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError as error:
+        raise RecordError(f"{folder / LOCK} must be a file that can be locked, got {error.strerror}") from None
 
 
 def settle(
     folder: Path,
     exit_code: int | None,
     *,
-    status: str,
+    status: Status,
     unless_record_is: Record | None = None,
     only_if_status_in: tuple[str, ...] = ("running",),
-    error: dict[str, str] | None = None,
+    error: Failure | None = None,
     console_tail: str = "",
 ) -> None:
     """Complete the record of a process that ended without doing so itself.
@@ -260,8 +264,8 @@ def _made_from(folder: Path) -> dict[str, Any] | None:
         return of_record(record)
     begun = folder / BEGUN
     try:
-        return dict(json.loads(begun.read_text(encoding="utf-8"))) if begun.exists() else None
-    except (ValueError, TypeError):
+        return read_json(begun, "what a run is made from", dict[str, Any]) if begun.exists() else None
+    except RecordError:
         return None  # damaged: no run began there, and whoever takes the folder writes it anew
 
 

@@ -3,6 +3,7 @@
 import getpass
 import os
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,20 @@ from molex_cli.runtime.streams import say_once
 def expanded(path: str | Path) -> Path:
     """Return a path with the home folder in place of `~`, which no shell replaces behind a `=` or in a YAML file."""
     return _with_home(Path(path)) if str(path).startswith("~") else Path(path)
+
+
+def place_of(path: Path) -> tuple[int, int]:
+    """Return what is the same for all names of a file or folder: links, `a/../a`, relative and absolute ones."""
+    about = path.stat()
+    return about.st_dev, about.st_ino
+
+
+def distinct(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths without other names of one that came before."""
+    found: dict[object, Path] = {}
+    for path in paths:
+        found.setdefault(place_of(path) if path.exists() else path, path)
+    return list(found.values())
 
 
 def default_cache_dir() -> Path:

@@ -8,11 +8,12 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 
 from molex_cli.errors import ConfigError
 
@@ -66,10 +67,15 @@ def smallest_p(num_seeds: int) -> float:
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p of McNemar's exact test: examples that only one of two models gets right.
 
-    The exact binomial test with probability 1/2; 1 where no example distinguishes the models.
+    The exact binomial test with probability 1/2; 1 where no example distinguishes the models. Both tails are equal but
+    for rounding.
     """
-    total = only_first + only_second
-    return float(stats.binomtest(only_first, total, 0.5).pvalue) if total else 1.0
+    total, fewer = only_first + only_second, min(only_first, only_second)
+    if 2 * fewer == total:
+        return 1.0
+    from scipy.stats import binom  # a second of importing, which tables without right and wrong do not wait for
+
+    return min(1.0, float(binom.cdf(fewer, total, 0.5) + binom.sf(total - fewer - 1, total, 0.5)))
 
 
 def seed_interval(differences: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -167,6 +173,8 @@ def benjamini_hochberg(p_values: Sequence[float], family: int | None = None) -> 
         return []
     known = [1.0 if math.isnan(p) else p for p in p_values]
     others = [1.0] * max(0, (family or 0) - len(known))
+    from scipy import stats
+
     return [float(p) for p in stats.false_discovery_control([*known, *others])][: len(known)]
 
 
@@ -174,8 +182,9 @@ def power(effect: float, error: float, degrees_of_freedom: float, alpha: float =
     """Return the chance that a t-test finds a mean difference with this standard error and degrees of freedom."""
     if error < TIE:
         return 1.0 if effect else alpha
-    shift, edge = effect / error, float(stats.t.ppf(1 - alpha / 2, degrees_of_freedom))
-    chance = 1 - stats.nct.cdf(edge, degrees_of_freedom, shift) + stats.nct.cdf(-edge, degrees_of_freedom, shift)
+    shift, edge = effect / error, special.stdtrit(degrees_of_freedom, 1 - alpha / 2)
+    above = 1 - special.nctdtr(degrees_of_freedom, shift, edge)
+    chance = above + special.nctdtr(degrees_of_freedom, shift, -edge)
     return float(chance) if math.isfinite(chance) else 1.0  # scipy gives up where the effect is beyond doubt
 
 
@@ -183,12 +192,18 @@ def detectable_effect(interval: Interval, alpha: float = 0.05, wanted: float = 0
     """Return the smallest difference that a test with this error finds with the wanted power; inf if none is known."""
     if not math.isfinite(interval.error):
         return math.inf
+    return interval.error * _detectable(interval.degrees_of_freedom, alpha, wanted)
+
+
+@cache
+def _detectable(degrees_of_freedom: float, alpha: float, wanted: float) -> float:
+    """Return the same in units of the error, of which two arms with the same seeds have the same degrees of freedom."""
+    from scipy import optimize
+
     top = 1.0
-    while power(top, 1.0, interval.degrees_of_freedom, alpha) < wanted:
+    while power(top, 1.0, degrees_of_freedom, alpha) < wanted:
         top *= 2
-    return interval.error * float(
-        optimize.brentq(lambda effect: power(effect, 1.0, interval.degrees_of_freedom, alpha) - wanted, 0.0, top)
-    )
+    return float(optimize.brentq(lambda effect: power(effect, 1.0, degrees_of_freedom, alpha) - wanted, 0.0, top))
 
 
 def seeds_needed(
@@ -224,8 +239,8 @@ def _student(mean: float, error: float, degrees_of_freedom: float, confidence: f
     """
     if error < TIE:
         return Interval(mean, -math.inf, math.inf, 1.0)
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom)) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, degrees_of_freedom))
+    half = float(special.stdtrit(degrees_of_freedom, (1 + confidence) / 2)) * error
+    p = 2 * float(special.stdtr(degrees_of_freedom, -abs(mean) / error))
     return Interval(mean, mean - half, mean + half, p, error, degrees_of_freedom, of_seeds)
 
 

@@ -1,10 +1,11 @@
 """Every event as one line of events.jsonl."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from molex_cli.records import as_json, disk_error, lines_of, write_text
+from molex_cli.records.parts import EventLine
+from molex_cli.records.reading import fitting
 from molex_cli.tracking.events import Event, Step
 
 
@@ -42,11 +43,8 @@ class Jsonl:
 
 def _until(path: Path, step: int | None) -> Iterator[str]:
     """Yield the lines up to a step, and no end, for the run is resumed; None yields nothing."""
-    for line in lines_of(path) if step is not None else ():
-        try:
-            event = json.loads(line)
-            is_before = event["event"] != "finished" and event.get("step", 0) <= step
-        except (ValueError, LookupError, TypeError, AttributeError):  # half a line of a process that was killed
-            continue
-        if is_before:
-            yield line + "\n"
+    if step is None:
+        return
+    for line, event in fitting(lines_of(path), EventLine):
+        if event["event"] != "finished" and event.get("step", 0) <= step:
+            yield line.decode() + "\n"

@@ -5,7 +5,7 @@ import netrc
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -239,7 +239,7 @@ def _flat_routing(prefix: str, routing: dict[str, dict[str, Any]]) -> dict[str, 
     return values
 
 
-def _flat(prefix: str, values: dict[str, Any], skip: tuple[str, ...] = ()) -> dict[str, float]:
+def _flat(prefix: str, values: Mapping[str, Any], skip: tuple[str, ...] = ()) -> dict[str, float]:
     return {
         f"{prefix}/{name}": value
         for name, value in values.items()

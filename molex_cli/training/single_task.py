@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
@@ -11,6 +11,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
 from molex_cli.records import Record
+from molex_cli.records.parts import LayerUse
 from molex_cli.runtime import hardware
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
@@ -123,9 +124,9 @@ def _finish(run: Run, sinks: Sinks) -> None:
     assert last is not None
     record.training = run.summary.as_data()
     record.scores = run.scoring.summary(run.constant)
-    record.routing = run.scoring.routing
+    record.routing = cast(dict[str, LayerUse], run.scoring.routing)
     record.memory_bytes = hardware.peak_memory_bytes()
-    losses = (record.training["mean_loss"], last.predictions.loss)
+    losses = (run.summary.mean_loss, last.predictions.loss)
     found = checked(run.stage, run.adapted, losses, run.folder, run.accelerator)
     record.checks = {"gradient_flow": run.training.flow.report(), **found}
     mark(record, run.scoring.degenerate() + run.alarm.degenerate, sinks)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from molex_cli.compare import plots, svg
@@ -97,3 +98,15 @@ def test_a_name_with_dollars_is_no_formula():
     drawn = plots.heat_map("a $x_$ {", ["$y_$"], [[0.5]])
     assert plots.png(drawn).getvalue()
     assert "$x_$" in svg.inline(drawn, "name", "p-")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_front_is_all_that_no_other_point_beats(sign):
+    stream = np.random.default_rng(sign + 1)
+    points = [plots.Point(str(i), *stream.integers(0, 6, size=2).tolist(), 0, 0) for i in range(40)]
+
+    def beats(one, other):
+        return one.x <= other.x and sign * one.y >= sign * other.y and (one.x, one.y) != (other.x, other.y)
+
+    expected = [p for p in points if not any(beats(other, p) for other in points)]
+    assert plots.front(points, higher_is_better=sign > 0) == sorted(expected, key=lambda p: p.x)

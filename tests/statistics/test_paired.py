@@ -185,3 +185,16 @@ def test_intervals_of_scores_that_are_no_means_cover_what_they_promise(metric, n
 def test_a_table_without_rows_is_refused():
     with pytest.raises(ConfigError, match="differences must be a table of seeds and examples, got the shape"):
         paired.crossed_interval(np.zeros((0, 4)))
+
+
+def test_the_distributions_are_those_of_scipy_stats_to_the_last_digit():
+    stream = np.random.default_rng(0)
+    for _ in range(300):
+        effect, error, freedom = stream.uniform(-3, 3), stream.uniform(0.1, 2), stream.uniform(1, 60)
+        edge = scipy_stats.t.ppf(0.975, freedom)
+        law = scipy_stats.nct(freedom, effect / error)
+        expected = float(1 - law.cdf(edge) + law.cdf(-edge))
+        assert paired.power(effect, error, freedom) == (1.0 if math.isnan(expected) else expected)
+        first, second = (int(n) for n in stream.integers(0, 60, size=2))
+        expected = scipy_stats.binomtest(first, first + second, 0.5).pvalue if first + second else 1.0
+        assert paired.mcnemar(first, second) == float(expected)
