@@ -16,7 +16,7 @@ from molex_cli.cli import registry
 from molex_cli.errors import MolexError, nearest
 from molex_cli.records.files import told_without_room
 from molex_cli.runtime.paths import know_user
-from molex_cli.runtime.streams import safe_streams
+from molex_cli.runtime.streams import safe_streams, say
 
 HELP = """\
 molex - trustworthy comparisons of parameter-efficient fine-tuning methods
@@ -58,10 +58,10 @@ def _answer(argv: list[str]) -> int:
 
         return completion.main(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(help_text(), end="")
+        say(help_text().rstrip())
         return 0
     if argv[0] in ("-V", "--version", "version"):
-        print(f"molex {__version__}")
+        say(f"molex {__version__}")
         return 0
     module = registry.module_of(argv[0])
     if module is None:
@@ -85,5 +85,5 @@ def _no_command(name: str) -> str:
 
 def _complain(lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"molex: {line}", file=sys.stderr)
+        say(f"molex: {line}", file=sys.stderr)
     return 2

@@ -11,6 +11,7 @@ from pathlib import Path
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 SUMMARY = "send to W&B the runs that were logged offline"
 REACHABLE_SECONDS = 10.0
@@ -32,12 +33,12 @@ def main(argv: list[str]) -> int:
         else:
             logs.append(log)
     if running:
-        print(f"left alone: {running} still running")
+        say(f"left alone: {running} still running")
     if not logs:
-        print("nothing to send")
+        say("nothing to send")
         return 0
     if options.dry_run:
-        print(*logs, sep="\n")
+        say(*logs)
         return 0
     if not has_key():
         raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither")
@@ -45,8 +46,8 @@ def main(argv: list[str]) -> int:
     printed = _sync(logs, options.timeout * len(logs))
     left = [log for log in logs if not _sent(log)]
     if left:
-        print(printed.strip(), file=sys.stderr)
-    print(*(f"not sent: {log}" for log in left), f"{len(logs) - len(left)} of {len(logs)} sent", sep="\n")
+        say(printed.strip(), file=sys.stderr)
+    say(*(f"not sent: {log}" for log in left), f"{len(logs) - len(left)} of {len(logs)} sent")
     return 1 if left else 0
 
 

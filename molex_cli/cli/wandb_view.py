@@ -8,6 +8,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import METRICS
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.records import Record
@@ -39,13 +40,13 @@ def main(argv: list[str]) -> int:
         [read_record(run.folder) for run in runs],
     )
     if options.json:
-        print(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
+        say(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
         return 0
     try:
         view.save()
     except Exception as error:  # the client raises whatever its transport does
         raise ConfigError(f"W&B's server must take the workspace, got {type(error).__name__}: {error}") from None
-    print(view.url)
+    say(view.url)
     return 0
 
 

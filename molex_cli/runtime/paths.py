@@ -7,6 +7,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from molex_cli.runtime.streams import say
+
 
 def expanded(path: str | Path) -> Path:
     """Return a path with the home folder in place of `~`, which no shell replaces behind a `=` or in a YAML file."""
@@ -53,4 +55,4 @@ def _own_temporary() -> Path:
 
 @cache
 def _say(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr)
+    say(f"note: {line}", file=sys.stderr)
