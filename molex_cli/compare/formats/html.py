@@ -139,4 +139,4 @@ def _runs(table: Comparison, beside: Path) -> Iterator[list[Entry]]:
 
 
 def _relative(folder: Path, beside: Path) -> str:
-    return quote(Path(os.path.relpath(folder.resolve(), beside.resolve())).as_posix())
+    return quote(os.fsencode(Path(os.path.relpath(folder.resolve(), beside.resolve())).as_posix()))
