@@ -22,6 +22,7 @@ STYLES = (("-", "o"), ("--", "s"), (":", "D"))
 GRID = "#b0b0b0"
 DARK, LIGHT = "#1c2024", "#ffffff"  # numbers on a bright or a dark cell
 LOOKS = len(COLOURS) * len(STYLES)  # so many series can be told apart
+LONGEST_LABEL = 40  # letters: a longer one would leave no room for what it names
 MOST_MARKERS = 30  # a longer curve is drawn without
 
 
@@ -68,10 +69,12 @@ def heat_map(
     names: Sequence[str] = (),
 ) -> "Figure":
     """Return cells coloured by value, columns numbered or named; rows may differ in length, NaN leaves a cell empty."""
-    rows, names = list(map(visible, rows)), list(map(visible, names))
+    rows, names = list(map(_label, rows)), list(map(_label, names))
     width, height = max([1, *map(len, values)]), max(1, len(rows))
-    wide = max(1.2 + CELL_INCHES * width, LETTER_INCHES * len(title))
-    figure, axes = _figure(wide, 1.2 + CELL_INCHES * height, title)
+    title = _label(title, 3 * LONGEST_LABEL)
+    left, below = (max(1.2, LETTER_INCHES * max(map(len, each), default=0)) for each in (rows, names))
+    wide = max(left + CELL_INCHES * width, LETTER_INCHES * len(title))
+    figure, axes = _figure(wide, below + CELL_INCHES * height, title)
     labels = names or [f"{columns} {i}" for i in range(width)]
     _draw_cells(axes, rows, labels, values)
     axes.set(aspect="equal", xlabel=columns, xlim=(0, width), ylim=(height, 0))
@@ -119,12 +122,21 @@ def line_chart(
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
         shown = marker if len(line.x) <= MOST_MARKERS else None
         axes.plot(
-            line.x, line.y, dash, marker=shown, markersize=4, color=colour, label=line.name, gid=visible(line.name)
+            line.x,
+            line.y,
+            dash,
+            marker=shown,
+            markersize=4,
+            color=colour,
+            label=_label(line.name),
+            gid=visible(line.name),
         )
     for level in levels:
         colour = COLOURS[level.colour % len(COLOURS)]
-        axes.axhline(level.y, linestyle=":", linewidth=1.2, color=colour, label=level.name, gid=visible(level.name))
-    axes.set(xlabel=x, ylabel=y)
+        axes.axhline(
+            level.y, linestyle=":", linewidth=1.2, color=colour, label=_label(level.name), gid=visible(level.name)
+        )
+    axes.set(xlabel=_label(x), ylabel=_label(y))
     _rule(axes)
     if legend:
         axes.legend(frameon=False, fontsize=8)
@@ -160,7 +172,7 @@ def scatter(
         style = {"color": COLOURS[i % len(COLOURS)], "marker": STYLES[i // len(COLOURS) % len(STYLES)][1]}
         axes.plot([p.x, p.x], [p.low, p.high], color=style["color"])
         axes.plot([p.x], [p.y], **style, linestyle="", markersize=8, gid=visible(p.name))
-    axes.set(xlabel=x, ylabel=y)
+    axes.set(xlabel=_label(x), ylabel=_label(y))
     _rule(axes)
     return figure
 
@@ -189,19 +201,23 @@ def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
     from matplotlib.text import Text
 
     class PlainFigure(Figure):
-        """A figure in which no name is a formula: `$` is shown as it is, and so is what cannot be seen."""
+        """A figure in which no name is a formula: `$` is shown as it is."""
 
         def draw(self, renderer: Any) -> None:
             for text in self.findobj(Text):
                 text.set_parse_math(False)
-                if (shown := visible(text.get_text())) != text.get_text():
-                    text.set_text(shown)
             super().draw(renderer)
 
     figure = PlainFigure(figsize=(wide, high), layout="constrained")
     if title:
         figure.suptitle(title, fontsize=9)
     return figure, figure.add_subplot()
+
+
+def _label(text: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a text as a picture shows it."""
+    text = visible(text).replace("\n", " ")
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _rule(axes: Any) -> None:

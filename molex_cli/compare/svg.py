@@ -1,6 +1,7 @@
 """Figures as SVG inside a page: no ids that collide, no reference outwards, styles and colours of the page's sheet."""
 
 import re
+import warnings
 from io import StringIO
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -50,7 +51,8 @@ def inline(figure: "Figure", name: str, prefix: str, styles: StyleSheet) -> str:
             tooltips.append(tooltip)
     buffer = StringIO()
     # matplotlib takes these from its settings alone; they are as before after the block.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # the browser has its own fonts
         figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
     root = ElementTree.fromstring(buffer.getvalue())
     used = {value[1:] for each in root.iter() for key, value in each.items() if _local(key) == "href"}
