@@ -87,6 +87,26 @@ def test_texts_of_runs_are_no_markup():
     assert "<script>alert" not in Path("report.html").read_text()
 
 
+def test_a_page_of_many_arms_draws_the_best_and_says_what_it_leaves_out(monkeypatch):
+    monkeypatch.setattr("molex_cli.compare.plots.LOOKS", 2)
+    for module in ("pictures", "formats.html"):
+        monkeypatch.setattr(f"molex_cli.compare.{module}.MOST_MAPS", 1)
+    monkeypatch.setattr("molex_cli.compare.formats.html.MOST_RUNS", 3)
+    for number in range(4):
+        folder = Path(f"outputs/m{number}")
+        leave(folder, f"m{number}", 0, 0.5 + number / 10, routing={"0": {"usage": [0.5, 0.5]}})
+        (folder / "events.jsonl").write_text('{"event": "evaluated", "step": 5, "scores": {"accuracy": 0.5}}\n')
+    assert main(["compare", "outputs", "--html", "report.html"]) == 0
+    text = Path("report.html").read_text()
+    assert "from the worst to the best seed; the 2 best of 4 arms</figcaption>" in text
+    assert text.count("over seeds; 2 other arms in grey</figcaption>") == 2
+    assert re.findall(r"(M\d), seed 0: share of the routing</figcaption>", text) == ["M3"]
+    assert "At most 1 arms with experts are drawn, those of the best scores" in text
+    assert set(re.findall(r"</span>(M\d)</li>", text)) == {"M2", "M3"}
+    assert "<details><summary>4 runs</summary>" in text
+    assert all(f'href="outputs/m{number}/record.json"' in text for number in range(4))
+
+
 def test_a_page_of_runs_without_curves_or_experts_is_complete():
     outputs(lora=0.6)
     assert main(["compare", "outputs", "--html", "report.html"]) == 0
