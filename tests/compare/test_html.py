@@ -147,7 +147,7 @@ def test_hostile_records_run_nothing_in_a_browser():
         0,
         degenerate=["<img src=x onerror=alert(1)>"],
     )
-    assert main(["compare", "outputs", "--html", "page.html"]) == 0
+    assert main(["compare", "outputs", "--cols", "task", "--html", "page.html"]) == 0
     found, console = opened(Path("page.html"), CHECK)
     assert (found["errors"], console, found["requests"]) == ([], [], 0)
     assert found["title"] == "molex compare"
