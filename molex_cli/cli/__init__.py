@@ -18,7 +18,7 @@ from molex_cli.records.disk import disk_errors_told
 from molex_cli.records.secrets import hidden
 from molex_cli.runtime.paths import know_user
 from molex_cli.runtime.signals import terminated_as_interrupt
-from molex_cli.runtime.streams import safe_streams
+from molex_cli.runtime.streams import safe_streams, say
 
 HELP = """\
 molex - trustworthy comparisons of parameter-efficient fine-tuning methods
@@ -63,10 +63,10 @@ def _answer(argv: list[str]) -> int:
 
         return completion.main(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(help_text(), end="")
+        say(help_text().rstrip())
         return 0
     if argv[0] in ("-V", "--version", "version"):
-        print(f"molex {__version__}")
+        say(f"molex {__version__}")
         return 0
     module = registry.module_of(argv[0])
     if module is None:
@@ -95,5 +95,5 @@ def _ended_by(signal: str, argv: Sequence[str]) -> str:
 
 def _complain(lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"molex: {hidden(line)}", file=sys.stderr)
+        say(f"molex: {hidden(line)}", file=sys.stderr)
     return 2

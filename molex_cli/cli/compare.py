@@ -9,6 +9,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
 from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.compare.table import Comparison
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
 
     found = load(options.paths, options.which)
     for line in found.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+        say(f"left out: {line}", file=sys.stderr)
     if not found.runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
     table = compare(
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
     name, path = ("html", options.html) if options.html else (options.format, options.output)
     _write(path, formats.text(name, Report(table, notes, path and path.parent)))
     if options.html:
-        print(f"written: {options.html}")
+        say(f"written: {options.html}")
     return 0
 
 
@@ -75,7 +76,7 @@ def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
 
 def _write(path: Path | None, text: str) -> None:
     if path is None:
-        print(text, end="")
+        print(text, end="")  # noqa: T201, every format escapes what it writes
         return
     from molex_cli.records import unwritable, write_text
     from molex_cli.records.partial import remove_stale

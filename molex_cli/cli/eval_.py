@@ -9,6 +9,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import scored_class
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import EvaluationRequest
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
     run = saved_run.opened(path, settings.which, experiment.hardware, experiment.cache_dir)
     results = [saved_run.scored(run, *each, change) for each in prepared for change in settings.perturbations()]
     if options.json:
-        print(as_json(results))
+        say(as_json(results))
     else:
         _print(results, run)
     return 0

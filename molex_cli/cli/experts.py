@@ -10,6 +10,7 @@ from molex_cli.cli import experts_output
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.runtime.paths import distinct, expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import SavedRun
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
         from molex_cli.records import as_json
 
         plain = [{key: value for key, value in analysis.items() if key != "experts"} for analysis in analyses]
-        print(as_json(plain, indent=2))
+        say(as_json(plain, indent=2))
         return 0
     for analysis in analyses:
         experts_output.print_run(analysis, options)
@@ -65,7 +66,7 @@ def _analyses(options: argparse.Namespace) -> list[dict[str, Any]]:
         except MolexError as error:
             if len(options.runs) == 1:
                 raise
-            print(f"left out: {error}", file=sys.stderr)
+            say(f"left out: {error}", file=sys.stderr)
     if not analyses:
         raise ConfigError(f"runs must have experts, got none in {', '.join(map(str, options.runs))}")
     return analyses
@@ -107,7 +108,7 @@ def _routing(record: "Record", folder: Path, which: str) -> dict[str, Any]:
     """Return the statistics of use that the record has of this adapter: those of the last evaluation."""
     best, last = record.evaluated("best"), record.evaluated("last")
     if which == "best" and best and last and best.get("step") != last.get("step"):
-        print(
+        say(
             f"{folder.name}: the record has the routing of the last evaluation only: no statistics of use",
             file=sys.stderr,
         )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.runtime.streams import say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -141,7 +143,7 @@ def draw(analysis: dict[str, Any], folder: Path) -> None:
                 figure.savefig(path, dpi=150)
             except OSError as error:
                 raise unwritable(str(path), error) from None
-            print(f"written: {path}")
+            say(f"written: {path}")
 
 
 def _number(value: "float | int | None") -> str:

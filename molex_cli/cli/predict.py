@@ -10,6 +10,7 @@ from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import DataError
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.data.unlabelled import NewRow
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
     unreadable = False
     for part in parts:
         for answer in saved_run.predict(run, part):
-            print(as_json(answer), flush=True)
+            say(as_json(answer), flush=True)
         unreadable = unreadable or any(row.error not in ("", unlabelled.EMPTY) for row in part)
     return 2 if unreadable else 0
 

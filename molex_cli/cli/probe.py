@@ -10,6 +10,7 @@ from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.metrics.base import scored_class
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
     if settings.plot:
         probe.drawn(scored, task.metrics[0], title, expanded(settings.plot))
     if options.json:
-        print(as_json(about))
+        say(as_json(about))
     else:
         _print(scored, f"{title} ({scored.token} token)", str(path))
     return 0

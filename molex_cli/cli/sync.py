@@ -10,6 +10,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.config.schema import DAY_SECONDS
 from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import distinct, expanded
+from molex_cli.runtime.streams import say
 
 SUMMARY = "send to W&B the runs that were logged offline"
 MOST_SECONDS = 20 * DAY_SECONDS  # more overflow what an operating system waits
@@ -31,19 +32,19 @@ def main(argv: list[str]) -> int:
         else:
             logs.append(log)
     if running:
-        print(f"left alone: {running} still running")
+        say(f"left alone: {running} still running")
     if not logs:
-        print("nothing to send")
+        say("nothing to send")
         return 0
     if options.dry_run:
-        print(*logs, sep="\n")
+        say(*logs)
         return 0
     require_server()
     printed = _sync(logs, min(options.timeout * len(logs), MOST_SECONDS))
     left = [log for log in logs if not _sent(log)]
     if left:
-        print(printed.strip(), file=sys.stderr)
-    print(*(f"not sent: {log}" for log in left), f"{len(logs) - len(left)} of {len(logs)} sent", sep="\n")
+        say(printed.strip(), file=sys.stderr)
+    say(*(f"not sent: {log}" for log in left), f"{len(logs) - len(left)} of {len(logs)} sent")
     return 1 if left else 0
 
 

@@ -19,6 +19,7 @@ from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
+from molex_cli.runtime.streams import say
 from molex_cli.tracking.wandb import require_usable
 
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
@@ -119,10 +120,10 @@ def _run_one(experiment: schema.Experiment) -> int:
     done = same_run.ended(experiment)
     if done is not None and done.record is not None and done.record.status == "finished":
         positive = done.record.evaluation.get("positive")
-        for name, value in done.record.scores["last"]["scores"].items():
-            print(f"{scored_class(name, positive)} {float('nan') if value is None else value:.4f}", end="  ")
-        print()
-        print(f"finished before  {done.folder}/record.json  (resume=never runs it again beside it)")
+        scores = done.record.scores["last"]["scores"]
+        named = {scored_class(name, positive): math.nan if value is None else value for name, value in scores.items()}
+        say("  ".join(f"{name} {value:.4f}" for name, value in named.items()))
+        say(f"finished before  {done.folder}/record.json  (resume=never runs it again beside it)")
         return 0
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed

@@ -9,6 +9,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import METRICS
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.records import Record
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
 
     found = load(options.paths)
     for line in found.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+        say(f"left out: {line}", file=sys.stderr)
     runs = found.runs
     if not runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     records = [read_record(run.folder) for run in runs]
     if options.json:
         view = _workspace(entity or "", project, records)
-        print(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
+        say(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
         return 0
     require_server()
     try:
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             f"W&B's server must take the workspace, got {type(error).__name__}: {in_one_line(error)}"
         ) from None
-    print(view.url)
+    say(view.url)
     return 0
 
 

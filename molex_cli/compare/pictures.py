@@ -1,8 +1,9 @@
 """The pictures of a comparison: scores during training, scores against costs, and what the experts did."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from molex_cli.compare import plots
@@ -30,25 +31,40 @@ class Picture:
     names: Sequence[str] = ()
 
 
+MOST_MAPS = 12  # arms whose experts are drawn: each heat map takes a third of a second and up to 30 kB
+
+
 def look(number: int) -> tuple[int, int]:
     """Return the colour and the style of a series: when the colours are used up, the next style begins."""
     return number % len(plots.COLOURS), number // len(plots.COLOURS)
 
 
 def curves(table: Comparison) -> Iterator[Picture]:
-    """Yield for each column the scores of its arms during training; a run whose events are damaged is named."""
+    """Yield for each column the scores of its arms during training, of many arms those of the best.
+
+    A run whose events are damaged is named.
+    """
     for col in table.cols:
-        damaged: list[str] = []
-        lines = [
-            line
-            for row, cell in table.column(col).items()
-            if (line := _curve(table.display.get(row, row), cell, damaged))
-        ]
+        column, damaged = table.column(col), list[str]()
+        best = set(_ranked(column)[: plots.LOOKS])
+        shown = [row for row in column if row in best]
+        lines = [line for row in shown if (line := _curve(table.display.get(row, row), column[row], damaged))]
         if lines:
-            caption = f"{col}: mean, and from the worst to the best seed"
+            only = f"; the {len(best)} best of {len(column)} arms" if len(column) > len(best) else ""
             styled = [_styled(line, number) for number, line in enumerate(lines)]
             figure = plots.line_chart("", styled, x="step", y=metric_name(table, col), legend=False)
+            caption = f"{col}: mean, and from the worst to the best seed{only}"
             yield Picture("; ".join([caption, *damaged]), figure, [line.name for line in lines])
+
+
+def _ranked(column: Mapping[str, Cell]) -> list[str]:
+    """Return the rows of a column, the best first."""
+
+    def rank(row: str) -> float:
+        mean = column[row].mean
+        return math.inf if math.isnan(mean) else -mean if column[row].metric.higher_is_better else mean
+
+    return sorted(column, key=rank)
 
 
 def _curve(name: str, cell: Cell, damaged: list[str]) -> plots.Line | None:
@@ -103,18 +119,29 @@ def costs(table: Comparison) -> Iterator[Picture]:
     known = (("trainable parameters", _trainable, True), ("seconds of training", _seconds, False))
     for col in table.cols:
         for cost, value, logarithmic in known:
-            points = _points(table, col, value)
+            better = _metric(table, col).higher_is_better
+            points, others = _told_apart(_points(table, col, value), better)
             if points:
                 figure = plots.scatter(
                     "",
                     points,
+                    others,
                     x=cost,
                     y=metric_name(table, col),
                     logarithmic=logarithmic,
-                    higher_is_better=_metric(table, col).higher_is_better,
+                    higher_is_better=better,
                 )
-                caption = f"{col}: score against {cost}, ± standard deviation over seeds"
+                only = f"; {len(others)} other arms in grey" if others else ""
+                caption = f"{col}: score against {cost}, ± standard deviation over seeds{only}"
                 yield Picture(caption, figure, [point.name for point in points])
+
+
+def _told_apart(points: list[plots.Point], higher_is_better: bool) -> tuple[list[plots.Point], list[plots.Point]]:
+    """Return as many points as can be told apart, of many those of the front and the best, and the others."""
+    front = plots.front(points, higher_is_better=higher_is_better) if len(points) > plots.LOOKS else []
+    sign = -1 if higher_is_better else 1
+    named = sorted(points, key=lambda point: (point not in front, sign * point.y))[: plots.LOOKS]
+    return [point for point in points if point in named], [point for point in points if point not in named]
 
 
 def _trainable(run: Run) -> float | None:
@@ -143,18 +170,34 @@ def _metric(table: Comparison, col: str) -> Metric:
 
 def experts(table: Comparison) -> Iterator[Picture]:
     """Yield how much each expert of each layer was used in an arm's first run, and how far apart the experts are."""
-    for row in table.rows:
-        run = table.runs_of(row)[0]
-        arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
-        try:
-            routing = read_record(run.folder).routing
-        except RecordError:
-            continue
-        if routing:
-            layers = [f"layer {layer}" for layer in routing]
-            usage = [[math.nan if x is None else x for x in use.get("usage", [])] for use in routing.values()]
-            yield Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
-            yield from _expert_distances(run, table.which, arm)
+    arms = (_experts(table, row) for row in _best_first(table))
+    for pictures in islice((found for each in arms if (found := list(each))), MOST_MAPS):
+        yield from pictures
+
+
+def _best_first(table: Comparison) -> list[str]:
+    """Return all rows, in their order or, if they are many, by the best place that each has in a column."""
+    if len(table.rows) <= MOST_MAPS:
+        return table.rows
+    places: dict[str, int] = {}
+    for col in table.cols:
+        for place, row in enumerate(_ranked(table.column(col))):
+            places[row] = min(place, places.get(row, place))
+    return sorted(table.rows, key=lambda row: places[row])
+
+
+def _experts(table: Comparison, row: str) -> Iterator[Picture]:
+    run = table.runs_of(row)[0]
+    arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
+    try:
+        routing = read_record(run.folder).routing
+    except RecordError:
+        return
+    if routing:
+        layers = [f"layer {layer}" for layer in routing]
+        usage = [[math.nan if x is None else x for x in use.get("usage", [])] for use in routing.values()]
+        yield Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
+        yield from _expert_distances(run, table.which, arm)
 
 
 def _expert_distances(run: Run, which: str, arm: str) -> Iterator[Picture]:

@@ -34,6 +34,7 @@ from molex_cli.records.folders import by_number, free_folder, new_folder, slug_o
 from molex_cli.records.made_from import differences, of_record
 from molex_cli.records.parts import Failure, Status
 from molex_cli.records.reading import read_json
+from molex_cli.runtime.streams import say
 
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
@@ -223,7 +224,7 @@ def _taken(lock: FileLock, folder: Path, wait: float) -> bool:
         if not wait:
             return False
     whose = holder(record_of(folder))
-    print(f"note: {folder} is the work of {whose} now; waiting {wait:g} s for it", file=sys.stderr, flush=True)
+    say(f"note: {folder} is the work of {whose} now; waiting {wait:g} s for it", file=sys.stderr, flush=True)
     with suppress(Timeout):
         lock.acquire(timeout=wait)
     return lock.is_locked

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from molex_cli.compare.layout import Report, facts
 from molex_cli.records import as_json
+from molex_cli.runtime.streams import visible
 
 
 def text(report: Report) -> str:
@@ -19,4 +20,4 @@ def text(report: Report) -> str:
         for known, cell in zip(facts(table), table.cells.values(), strict=True)
     ]
     content = {"which": table.which, "against": table.against, "cells": cells, "notes": report.lines()}
-    return as_json(content, indent=2) + "\n"
+    return visible(as_json(content, indent=2)) + "\n"
