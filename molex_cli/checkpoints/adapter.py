@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from molex_cli.config import schema
+from molex_cli.config.bounds import unusable
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import CheckpointError, ConfigError
 from molex_cli.methods.base import Adapted, registered_name
@@ -88,12 +88,26 @@ def read_about(path: Path) -> Saved:
         about = json.loads(metadata["molex"])
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
-        return Saved(
-            schema.from_data(about["method_class"], about["settings"]), about["labels"], about["step"], about["sha256"]
-        )
-    except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
-        reason = " ".join(str(error).split())
+        experiment = schema.from_data(about["method_class"], about["settings"])
+        found = Saved(experiment, about["labels"], about["step"], about["sha256"])
+        if problems := [*unusable(experiment), *_mistyped(found)]:
+            raise ConfigError(problems)
+    except CheckpointError:
+        raise
+    except Exception as error:  # there is no end to what settings of another's, or damaged ones, lead to
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
+    return found
+
+
+def _mistyped(found: Saved) -> Iterator[str]:
+    """Yield what a file says beside the settings and is of another kind than it must be."""
+    if not isinstance(found.labels, list) or not all(isinstance(label, str) for label in found.labels):
+        yield f"labels must be a list of texts, got {found.labels!r}"
+    if type(found.step) is not int or found.step < 0:
+        yield f"step must be a whole number from 0, got {found.step!r}"
+    if not isinstance(found.sha256, str):
+        yield f"sha256 must be a text, got {found.sha256!r}"
 
 
 def load(path: Path) -> tuple[Saved, Adapted]:

@@ -7,6 +7,7 @@ with `parser.Parser`, prints, and returns the exit code. `SUMMARY` is read from 
 inside `main` and costs the other commands nothing. A file without `SUMMARY` is no command: others use it.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except MolexError as error:
         with safe_streams(outlive_readers=True):
-            return _complain(str(error).splitlines())
+            return _complain(str(error).splitlines() or [type(error).__name__])
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _complain([f"a path must have names of at most 255 bytes, got {error.filename}; choose a shorter one"])
     except KeyboardInterrupt:
         return 130
 
