@@ -43,7 +43,7 @@ __all__ = [
     "yaml_loader",
 ]
 
-MOST_INTERPOLATIONS, LONGEST_INTERPOLATION = 2_000, 2**17
+MOST_INTERPOLATIONS, LONGEST_INTERPOLATION = 500, 2**17
 LONGEST_WITH_VARIABLES = 4_000
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"

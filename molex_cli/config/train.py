@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-
 MOST_EPOCHS = 1_000_000
 
 
