@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from molex_cli.config import schema
 from molex_cli.config.bounds import unusable
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import CheckpointError, ConfigError
+from molex_cli.errors import CheckpointError, ConfigError, MethodError
 from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.models.loading import load as load_backbone
 from molex_cli.models.loading import reader as without_weights
@@ -43,8 +43,16 @@ def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
     outputs = head_outputs(experiment.task, experiment.model, labels)
     backbone = load_backbone(experiment.model, outputs, experiment.seed, cache_dir)
-    with random_stream(experiment.seed, "adapters"):
-        return experiment.method.inject(backbone)
+    try:
+        with random_stream(experiment.seed, "adapters"):
+            return experiment.method.inject(backbone)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[-160:]
+        raise MethodError(
+            f"method={experiment.method.name} must fit into memory, got: {reason}; make it smaller"
+        ) from None
 
 
 def reader(experiment: schema.Experiment, labels: Sequence[str]) -> Backbone:
