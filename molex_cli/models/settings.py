@@ -50,7 +50,7 @@ class Model:
             sources.append("random")
         if len(sources) != 1:
             yield f" must have one source of hub, folder, package, random, got {' and '.join(sources) or 'none'}"
-        yield from (f".config.{problem}" for problem in (*size_problems(self.config), *_negative_sizes(self.config)))
+        yield from (f".config.{problem}" for problem in size_problems(self.config))
         if self.learning_rate_scale <= 0:
             yield f".learning_rate_scale must be above 0, got {self.learning_rate_scale}"
         if self.random and "model_type" not in self.config:
@@ -62,18 +62,15 @@ class Model:
 
 
 def size_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield of what an architecture has too many parts to be built."""
+    """Yield which numbers of parts of an architecture are below 0, or too many to be built."""
     for name, value in config.items():
-        if isinstance(value, int) and value > MOST_PARTS and ("layers" in name or "experts" in name or name in LAYERS):
-            yield f"{name} must be at most {MOST_PARTS:,}, got {value:,}"
-
-
-def _negative_sizes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which sizes of an architecture are none; -1 may stand for nothing elsewhere, as in pad_token_id."""
-    for name, value in config.items():
-        is_size = name.startswith(("num_", "n_")) or name.endswith(("_size", "_dim"))
-        if is_size and isinstance(value, int) and value < 0:
+        is_number = name.startswith(("num_", "n_")) or name in LAYERS
+        if not is_number or not isinstance(value, int):
+            continue
+        if value < 0:
             yield f"{name} must be at least 0, got {value}"
+        elif value > MOST_PARTS and ("layer" in name or "experts" in name):
+            yield f"{name} must be at most {MOST_PARTS:,}, got {value:,}"
 
 
 def is_dropout(name: str) -> bool:
