@@ -3,19 +3,19 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from molex_cli.config import schema
+from molex_cli.config.bounds import unusable
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import CheckpointError, ConfigError
+from molex_cli.errors import CheckpointError, ConfigError, MethodError
 from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.models.loading import load as load_backbone
 from molex_cli.models.loading import reader as without_weights
@@ -45,8 +45,16 @@ def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
     outputs = head_outputs(experiment.task, experiment.model, labels)
     backbone = load_backbone(experiment.model, outputs, experiment.seed, cache_dir)
-    with random_stream(experiment.seed, "adapters"):
-        return experiment.method.inject(backbone)
+    try:
+        with random_stream(experiment.seed, "adapters"):
+            return experiment.method.inject(backbone)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[-160:]
+        raise MethodError(
+            f"method={experiment.method.name} must fit into memory, got: {reason}; make it smaller"
+        ) from None
 
 
 def reader(experiment: schema.Experiment, labels: Sequence[str]) -> Backbone:
@@ -87,17 +95,32 @@ def read_about(path: Path) -> Saved:
         raise CheckpointError(f"{path} must be a safetensors file, got a damaged or foreign one ({error})") from None
     if "molex" not in metadata:
         raise CheckpointError(f"{path} must be an adapter that molex saved, got a file without its settings")
-    if metadata.get(TEXT_DIGEST, found := _text_digest(metadata["molex"])) != found:
+    if metadata.get(TEXT_DIGEST, digest := _text_digest(metadata["molex"])) != digest:
         raise CheckpointError(f"{path} must hold the settings that were saved, got others; it is damaged")
     try:
         about = json.loads(metadata["molex"])
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
         experiment = schema.from_data(about["method_class"], about["settings"])
-        return Saved(_written_here(experiment), about["labels"], about["step"], about["sha256"])
-    except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
-        reason = " ".join(str(error).split())
+        found = Saved(_written_here(experiment), about["labels"], about["step"], about["sha256"])
+        if problems := [*unusable(experiment), *_mistyped(found)]:
+            raise ConfigError(problems)
+    except CheckpointError:
+        raise
+    except Exception as error:  # there is no end to what settings of another's, or damaged ones, lead to
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
+    return found
+
+
+def _mistyped(found: Saved) -> Iterator[str]:
+    """Yield what a file says beside the settings and is of another kind than it must be."""
+    if not isinstance(found.labels, list) or not all(isinstance(label, str) for label in found.labels):
+        yield f"labels must be a list of texts, got {found.labels!r}"
+    if type(found.step) is not int or found.step < 0:
+        yield f"step must be a whole number from 0, got {found.step!r}"
+    if not isinstance(found.sha256, str):
+        yield f"sha256 must be a text, got {found.sha256!r}"
 
 
 def _written_here(experiment: schema.Experiment) -> schema.Experiment:

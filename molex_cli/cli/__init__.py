@@ -13,7 +13,7 @@ from importlib import import_module
 
 from molex_cli import __version__
 from molex_cli.cli import registry
-from molex_cli.errors import MolexError, nearest
+from molex_cli.errors import ConfigError, MolexError, nearest
 from molex_cli.records.disk import disk_errors_told
 from molex_cli.records.secrets import hidden
 from molex_cli.runtime.paths import know_user
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except MolexError as error:
         with safe_streams(outlive_readers=True):
-            return _complain(str(error).splitlines())
+            return _complain(error.problems if isinstance(error, ConfigError) else [str(error)])
     except KeyboardInterrupt as error:
         if not getattr(error, "__notes__", None):  # else its record and its last line already say so
             with safe_streams(outlive_readers=True):
@@ -95,5 +95,5 @@ def _ended_by(signal: str, argv: Sequence[str]) -> str:
 
 def _complain(lines: Sequence[str]) -> int:
     for line in lines:
-        say(f"molex: {hidden(line)}", file=sys.stderr)
+        say(f"molex: {hidden(line)}".replace("\n", "\\n"), file=sys.stderr)
     return 2

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
-from molex_cli.config import command_line, environment, overrides, schema
+from molex_cli.config import command_line, environment, overrides, own_files, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError, MolexError
@@ -68,7 +68,8 @@ def application(argv: list[str], config_path: str, name: str = "molex train") ->
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [name, *argv]
     try:
-        hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
+        with own_files.judged():
+            hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
     except HydraException as error:
         raise ConfigError(one_line(error)) from error
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,12 +13,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from molex_cli import methods
 from molex_cli.config import environment
+from molex_cli.config.bounds import unusable
 from molex_cli.config.paths import default_data_dir
 from molex_cli.config.task import Kind, Task
 from molex_cli.config.train import Train
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import METHODS, Method
-from molex_cli.models.settings import Model
+from molex_cli.models.settings import MOST_PARTS, Model
 from molex_cli.records.locks import Resume
 from molex_cli.records.renamed import added_later, settings_of_today
 from molex_cli.records.stored_text import as_stored
@@ -171,11 +171,11 @@ def resolve(config: DictConfig) -> Experiment:
         config = OmegaConf.merge(OmegaConf.structured(Experiment), own)  # type: ignore[assignment]
     experiment = OmegaConf.to_object(config)
     assert isinstance(experiment, Experiment)
+    if found := list(unusable(experiment)) or [*problems(experiment), *_new_problems(experiment)]:
+        raise ConfigError(found)
     for name in ("data_dir", "output_dir", "cache_dir"):
         if path := getattr(experiment, name):
             setattr(experiment, name, str(expanded(path)))
-    if found := list(_unusable(as_data(experiment))) or [*problems(experiment), *_new_problems(experiment)]:
-        raise ConfigError(found)
     return experiment
 
 
@@ -204,10 +204,13 @@ def problems(experiment: Experiment) -> Iterator[str]:
             experiment.stages
         )
     yield from _smoothing_problems(experiment)
+    if experiment.method.learning_rate <= 0:
+        yield f"method.learning_rate must be above 0, got {experiment.method.learning_rate}"
     if experiment.seed < 0:
         yield f"seed must be at least 0, got {experiment.seed}"
     num_layers = experiment.model.num_layers()
-    if num_layers is not None and not list(experiment.method.problems()):
+    is_built = num_layers is not None and 0 < num_layers <= MOST_PARTS
+    if num_layers is not None and is_built and not list(experiment.method.problems()):
         yield from experiment.method.layer_problems(num_layers)
 
 
@@ -216,19 +219,6 @@ def _smoothing_problems(experiment: Experiment) -> Iterator[str]:
     for task in (experiment.task, *experiment.stages.values()):
         if smoothing and task.kind is Kind.regression:
             yield f"train.label_smoothing must be 0 for kind=regression, got {smoothing} with {task.name}; leave it out"
-
-
-def _unusable(value: Any, key: str = "") -> Iterator[str]:
-    """Yield each number that is not finite and each list in a list: no rule on them could be checked."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _unusable(item, f"{key}.{name}" if key else name)
-    elif isinstance(value, list):
-        yield from (problem for i, item in enumerate(value) for problem in _unusable(item, f"{key}[{i}]"))
-        if not key.startswith("model.config.") and any(isinstance(item, list | dict) for item in value):
-            yield f"{key} must be a list of single values, got {value}; take the inner brackets away"
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{key} must be a finite number, got {value}"
 
 
 def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:

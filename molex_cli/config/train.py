@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+MOST_EPOCHS = 1_000_000
+
 
 class LearningRateSchedule(Enum):
     """How the learning rate changes over the optimizer steps after the warm-up."""
@@ -59,6 +61,8 @@ class Train:
         """Yield what is wrong with these settings."""
         if self.epochs <= 0:
             yield f".epochs must be above 0, got {self.epochs}"
+        if self.epochs > MOST_EPOCHS:
+            yield f".epochs must be at most {MOST_EPOCHS:,}, got {self.epochs}; train.max_steps ends a training sooner"
         positive = (
             "max_steps",
             "batch_size",

@@ -1,4 +1,4 @@
-"""What a disk says that is full, read-only or broken, as one line; no torch."""
+"""What a disk says that is full, read-only or broken, or has no room for a name, as one line; no torch."""
 
 import errno
 import os
@@ -10,6 +10,7 @@ from molex_cli.errors import DiskError, MolexError, RecordError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+TOO_LONG = (errno.ENAMETOOLONG,)
 BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO)
 
 
@@ -33,6 +34,8 @@ def disk_error(error: BaseException) -> DiskError | None:
         must, way_out = "have room for what is written", "make room and repeat the command"
     elif number in REFUSED and (where != "the disk" or not isinstance(error, OSError)):  # a process may be refused too
         must, way_out = "let this user read and write it", "change that, or name another place"
+    elif number in TOO_LONG:
+        must, way_out = "have names of at most 255 bytes", "choose a shorter one"
     elif number in BROKEN:
         must, way_out = "be on a disk that works", "mend that and repeat the command"
     else:
