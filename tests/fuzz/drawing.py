@@ -49,18 +49,15 @@ def _damaged(draw: st.DrawFn, space: Workspace) -> Try:
     command = draw(st.sampled_from([each for each in space.commands.values() if each.reads]))
     file = draw(st.sampled_from(space.files(command)))
     kind = draw(st.sampled_from(kinds(space.template.work / file)))
-    value = draw(_VALUES) if kind in FAMILIES else ""
+    texts = [f"text {name}" for name in HOSTILE]
+    values = st.sampled_from((*RAW, *texts)) if draw(st.integers(0, 4)) else st.text().map(json.dumps)
+    value = draw(values) if kind in FAMILIES else ""
     return Try(command.name, (), file, kind, draw(st.integers(0, 2**31)), value)
-
-
-_VALUES = st.one_of(
-    st.sampled_from(sorted(RAW)), st.sampled_from([f"text {name}" for name in HOSTILE]), st.text().map(json.dumps)
-)
 
 
 @st.composite
 def _settings(draw: st.DrawFn, space: Workspace) -> Try:
-    value = draw(st.one_of(st.sampled_from(SETTINGS), st.text(_PRINTED, max_size=20)))
+    value = draw(st.sampled_from(SETTINGS) if draw(st.integers(0, 4)) else st.text(_PRINTED, max_size=20))
     kind = draw(st.sampled_from(("train", "train", "sweep", "plan", "saved", "import")))
     if kind == "saved":
         return Try("", (*_saved(draw, space), f"{draw(st.sampled_from(_OWN))}={value}"))

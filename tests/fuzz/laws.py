@@ -19,6 +19,13 @@ KEPT = (".lock", ".begun.json", ".index")  # that begin with a dot and may stay
 ARMS = {"mola": "MoLA", "lora": "LoRA", "bitfit": "BitFit"}
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 WARNING = re.compile(r"^\S+\.py:\d+: \w*Warning", re.MULTILINE)
+MARKUP = {
+    "html": re.compile(r"<script>document|<img src=x|href=.?javascript:"),
+    "md": re.compile(r"<script>document|<img src=x"),
+    "csv": re.compile(r"(^|[,\"])=cmd", re.MULTILINE),
+    "latex": re.compile(r"^[^%\n]*\\(input\{/etc|write18)", re.MULTILINE),
+}
+"""What the hostile texts would do in each format, by the name of the format."""
 OPEN = "Traceback (most recent call last)"
 
 
@@ -145,8 +152,20 @@ def _compare_shows_the_other_runs(after: After) -> Iterator[str]:
     damaged = folder_of(after.each.file)
     work = after.reference.work
     expected = [arm for method, arm in ARMS.items() if method == "lora" or run_of(work, method, 0) != damaged]
-    if missing := [arm for arm in expected if arm not in after.ended.out]:
+    if missing := [arm for arm in expected if arm not in _shown(after)]:
         yield f"{', '.join(missing)} not shown, exit code {after.ended.code}: {_tail(after.ended)}"
+
+
+def _no_text_is_markup(after: After) -> Iterator[str]:
+    form = after.command.name.removeprefix("compare ")
+    if form in MARKUP and (found := MARKUP[form].search(_shown(after))):
+        yield f"{found[0]!r} is live in {form}"
+
+
+def _shown(after: After) -> str:
+    """Return what a command showed, or wrote as a page."""
+    page = after.place.work / "page.html"
+    return page.read_text(errors="replace") if page.is_file() else after.ended.out
 
 
 def _a_resumed_run_ends_as_an_undisturbed_one(after: After) -> Iterator[str]:
@@ -216,5 +235,6 @@ LAWS: tuple[Callable[[After], Iterator[str]], ...] = (
     _no_secret_is_kept_or_shown,
     _nothing_half_written_stays,
     _compare_shows_the_other_runs,
+    _no_text_is_markup,
     _a_resumed_run_ends_as_an_undisturbed_one,
 )

@@ -44,12 +44,12 @@ def test_the_server_stops_a_command_that_waits_for_ever(molex: Molex, place: Pla
     assert time.monotonic() - begun < 30
 
 
-def judged(place: Place, act=lambda place: None, **ended) -> list[str]:
+def judged(place: Place, act=lambda place: None, name="compare", **ended) -> list[str]:
     """Return the laws that a command breaks which does this, shows this and ends so."""
     before = snapshot(place)
     act(place)
     usual = {"code": 0, "seconds": 1.0, "busy": 1.0, "stopped": [], "out": "", "err": ""}
-    command = Command("compare", (), (), ("page.html",))
+    command = Command(name, (), (), ("page.html",))
     return [law.law for law in broken(After(place, Try("compare"), command, Ended(**usual | ended), before, place))]
 
 
@@ -93,6 +93,20 @@ def test_a_command_that_ends_or_speaks_badly_is_caught(place: Place, law: str, e
 )
 def test_a_command_that_writes_what_it_must_not_is_caught(place: Place, law: str, name: str, text: str) -> None:
     assert law in judged(place, lambda place: (place.folder / name).write_text(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        ("html", "<td><img src=x onerror=alert(1)></td>"),
+        ("md", "| <script>document.title |"),
+        ("csv", "a,b\n=cmd|x,1\n"),
+        ("csv", 'a,"=cmd|x"\n'),
+        ("latex", "% a\n\\input{/etc/passwd}\n"),
+    ],
+)
+def test_text_that_is_live_in_a_format_is_caught(place: Place, name: str, out: str) -> None:
+    assert "no text is markup" in judged(place, name=f"compare {name}", out=out)
 
 
 def test_a_command_that_does_its_work_breaks_no_law(place: Place) -> None:

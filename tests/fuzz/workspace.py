@@ -143,9 +143,10 @@ def _tables(work: Path) -> Iterator[Command]:
     mola, lora, bitfit = (run_of(work, method, 0) for method in ("mola", "lora", "bitfit"))
     every = ("outputs/*", "outputs/*", "outputs/*record.json", "outputs/index*")  # a record is the likelier to be hit
     index = ("outputs/index*", "outputs/.index*")
+    html = (*index, "page.html")
     for name in ("table", "md", "csv", "json", "latex"):
         yield Command(f"compare {name}", ("compare", "outputs", "--format", name), every, index, compares=True)
-    yield Command("compare html", ("compare", "outputs", "--html", "page.html"), every, (*index, "page.html"))
+    yield Command("compare html", ("compare", "outputs", "--html", "page.html"), every, html, compares=True)
     yield Command("compare claims", ("compare", "outputs", "--claims", "claims.yaml"), ("claims.yaml", *every), index)
     by = ("--rows", "method,train.learning_rate,seed", "--cols", "task", "--which", "best", "--against", "lora")
     yield Command("compare by", ("compare", "outputs", *by), every, index)
