@@ -75,6 +75,11 @@ def broken(after: After) -> list[Broken]:
     return [Broken(law.__name__.strip("_").replace("_", " "), detail) for law in LAWS for detail in law(after)]
 
 
+def _whole_files_are_worked_on(after: After) -> Iterator[str]:
+    if after.each == Try(after.command.name) and after.ended.code:
+        yield f"exit code {after.ended.code}: {_tail(after.ended)}"
+
+
 def _it_ends_in_time(after: After) -> Iterator[str]:
     if after.ended.stopped and not _trains(after):
         yield f"took more than {SECONDS:.0f} s ({', '.join(after.ended.stopped)})"
@@ -147,7 +152,7 @@ def _nothing_half_written_stays(after: After) -> Iterator[str]:
 
 
 def _compare_shows_the_other_runs(after: After) -> Iterator[str]:
-    if not after.command.compares:
+    if not after.command.compares or OPEN in after.ended.err or after.ended.stopped:
         return
     damaged = folder_of(after.each.file)
     work = after.reference.work
@@ -224,6 +229,7 @@ def _tail(ended: Ended) -> str:
 
 
 LAWS: tuple[Callable[[After], Iterator[str]], ...] = (
+    _whole_files_are_worked_on,
     _it_ends_in_time,
     _its_exit_code_is_0_1_or_2,
     _it_shows_no_traceback,

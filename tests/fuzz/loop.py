@@ -18,6 +18,7 @@ from fuzz.runner import Molex, Place, copied
 from fuzz.tries import Try, Workspace, arguments, command_of, do_damage, workspace
 
 BUSY_SECONDS = 3.0  # a command that computed for less was waiting for something
+LONG_SECONDS = 600.0
 CHUNK = 100  # tries that one seed gives
 
 
@@ -81,6 +82,8 @@ def _kind(law: Broken, name: str, each: Try) -> str:
     if "traceback" in law.law:
         frame, _, error = law.detail.partition(": ")
         return f"{law.law}: {frame} {error.split(':')[0][:60]}"
+    if "control character" in law.law:
+        return f"{law.law}: {name}"
     odd = each.arguments[-1].partition("=")[0] if each.arguments else each.kind
     return f"{law.law}: {name} {re.sub(r'[0-9]+', '#', odd)[:60]} {' '.join(each.environment)}".strip()
 
@@ -134,6 +137,8 @@ def fuzz(fuzzer: Fuzzer, seconds: float, start: int, step: int, tell: Callable[[
         if tell:
             tell(report)
 
+    for name in fuzzer.space.commands if seconds >= LONG_SECONDS else ():
+        one(Try(name))  # on whole files, or what follows would prove little
     while time.monotonic() - begun < seconds:
         _chunk(fuzzer.space, number, one)
         number += step

@@ -50,7 +50,10 @@ def judged(place: Place, act=lambda place: None, name="compare", **ended) -> lis
     act(place)
     usual = {"code": 0, "seconds": 1.0, "busy": 1.0, "stopped": [], "out": "", "err": ""}
     command = Command(name, (), (), ("page.html",))
-    return [law.law for law in broken(After(place, Try("compare"), command, Ended(**usual | ended), before, place))]
+    return [
+        law.law
+        for law in broken(After(place, Try("", ("compare", "outputs")), command, Ended(**usual | ended), before, place))
+    ]
 
 
 TRACEBACK = 'Traceback (most recent call last)\n  File "/x/molex_cli/run.py", line 1, in run\nValueError: x\n'

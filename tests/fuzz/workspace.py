@@ -39,7 +39,7 @@ train: {max_steps: 2, batch_size: 4, max_length: 32, learning_rate: 1.0e-3}
 method: {rank: 4, targets: [query, value]}
 log: {wandb: disabled, tags: [one, two]}
 """,
-    "claims.yaml": "- mola > lora on files tiny_bert\n- {claim: lora > bitfit on files, seeds: [0, 1], alpha: 0.05}\n",
+    "claims.yaml": "- mola > lora on files tiny_bert\n- {claim: lora > bitfit on files tiny_bert, seeds: [0, 1], alpha: 0.05}\n",
     "rows.jsonl": '{"a": "x1", "b": "y 2"}\n{"a": "x é", "b": ""}\n',
     "rows.tsv": "a\tb\nx1\ty1\nx2\ty 2\n",
 }
@@ -148,8 +148,9 @@ def _tables(work: Path) -> Iterator[Command]:
         yield Command(f"compare {name}", ("compare", "outputs", "--format", name), every, index, compares=True)
     yield Command("compare html", ("compare", "outputs", "--html", "page.html"), every, html, compares=True)
     yield Command("compare claims", ("compare", "outputs", "--claims", "claims.yaml"), ("claims.yaml", *every), index)
-    by = ("--rows", "method,train.learning_rate,seed", "--cols", "task", "--which", "best", "--against", "lora")
+    by = ("--rows", "method,train.learning_rate,seed", "--cols", "task", "--which", "best", "--adjust", "bh")
     yield Command("compare by", ("compare", "outputs", *by), every, index)
+    yield Command("compare against", ("compare", "outputs", "--against", "lora"), every, index)
     runs = tuple(f"{run}/*" for run in (mola, lora, bitfit))
     yield Command("compare runs", ("compare", mola, f"{lora}/record.json", bitfit), runs)
     yield Command("diff", ("diff", mola, lora), (f"{mola}/record.json", f"{lora}/record.json"))
