@@ -220,7 +220,7 @@ def _consoles(after: After) -> Iterator[str]:
 def _last_frame(text: str) -> str:
     """Return what ended a traceback and the last function of molex in it."""
     frames = re.findall(r'File "\S*/molex_cli/(\S+)", line \d+, in (\S+)', text)
-    errors = re.findall(r"^[\w.]+(?:Error|Exception|Exit|Interrupt|Expired)\b.*", text.split(OPEN)[-1], re.MULTILINE)
+    errors = re.findall(r"^[\w.]*(?:Error|Exception|Exit|Interrupt|Expired)\b.*", text.split(OPEN)[-1], re.MULTILINE)
     return f"{':'.join(frames[-1]) if frames else '?'}: {errors[-1][:300] if errors else text[-300:]}"
 
 

@@ -39,7 +39,10 @@ train: {max_steps: 2, batch_size: 4, max_length: 32, learning_rate: 1.0e-3}
 method: {rank: 4, targets: [query, value]}
 log: {wandb: disabled, tags: [one, two]}
 """,
-    "claims.yaml": "- mola > lora on files tiny_bert\n- {claim: lora > bitfit on files tiny_bert, seeds: [0, 1], alpha: 0.05}\n",
+    "claims.yaml": """\
+- mola > lora on files tiny_bert
+- {claim: lora > bitfit on files tiny_bert, seeds: [0, 1], alpha: 0.05}
+""",
     "rows.jsonl": '{"a": "x1", "b": "y 2"}\n{"a": "x é", "b": ""}\n',
     "rows.tsv": "a\tb\nx1\ty1\nx2\ty 2\n",
 }
