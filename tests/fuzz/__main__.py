@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fuzz.loop import Report, opened, part
+from fuzz.loop import Part, Report, opened, part
 from fuzz.runner import Molex
 from fuzz.tries import of_json
 
@@ -17,13 +17,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3600.0, help="how long (default: an hour)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of the first tries")
+    parser.add_argument("--only", default="", metavar="REGEX", help="commands that are tried, such as 'compare|diff'")
     parser.add_argument("--again", metavar="JSON", help="repeat one try of a report, and show what the command showed")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write what was found so far, again and again")
     options = parser.parse_args()
     if options.again:
         return _again(options.again)
+    wanted = {name: getattr(options, name) for name in ("seconds", "workers", "seed", "only", "report")}
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        parts = [(options.seconds, options.seed + i, options.workers, options.report) for i in range(options.workers)]
+        parts = [Part(number, **wanted) for number in range(options.workers)]
         report = Report()
         for each in pool.imap_unordered(part, parts):
             report.merge(each)

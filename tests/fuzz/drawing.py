@@ -46,8 +46,8 @@ def tries(draw: st.DrawFn, space: Workspace) -> Try:
 
 @st.composite
 def _damaged(draw: st.DrawFn, space: Workspace) -> Try:
-    command = draw(st.sampled_from([each for each in space.commands.values() if each.reads]))
-    file = draw(st.sampled_from(space.files(command)))
+    command = draw(st.sampled_from([each for each in space.commands.values() if space.files[each.name]]))
+    file = draw(st.sampled_from(space.files[command.name]))
     kind = draw(st.sampled_from(kinds(space.template.work / file)))
     texts = [f"text {name}" for name in HOSTILE]
     values = st.sampled_from((*RAW, *texts)) if draw(st.integers(0, 4)) else st.text().map(json.dumps)

@@ -120,41 +120,53 @@ def opened(molex: Molex, folder: Path) -> Fuzzer:
     return Fuzzer(molex, folder, workspace(template), Place(folder / "resumed"))
 
 
-def fuzz(fuzzer: Fuzzer, seconds: float, start: int, step: int, tell: Callable[[Report], None] | None = None) -> Report:
-    """Try for some seconds; `start`, `start + step`, ... are the seeds, so that several processes share them."""
-    report, begun, number = Report(), time.monotonic(), start
+@dataclass(frozen=True)
+class Part:
+    """What one of several processes tries: seeds `seed + number`, and on in steps of `workers`."""
+
+    number: int = 0
+    seconds: float = 0.0
+    workers: int = 1
+    seed: int = 0
+    only: str = ""
+    """A regular expression of the commands; empty takes all."""
+    report: Path | None = None
+    """Where the report is written again and again."""
+
+
+def part(wanted: Part) -> Report:
+    """Be one of several processes that fuzz."""
+    with tempfile.TemporaryDirectory(prefix="molex-fuzz-") as folder, Molex(Path(folder)) as molex:
+        return fuzz(opened(molex, Path(folder)), wanted)
+
+
+def fuzz(fuzzer: Fuzzer, wanted: Part) -> Report:
+    """Try for some seconds; a long part begins with every command on whole files, or the rest would prove little."""
+    report, begun, number = Report(), time.monotonic(), wanted.seed + wanted.number
 
     def one(each: Try) -> None:
-        if time.monotonic() - begun > seconds:
-            return
         name = each.command or f"{each.arguments[0]} ..."
-        try:
-            laws = fuzzer.run(each)
-        except Exception as error:  # an hour is not to end for one file that the laws cannot read
-            laws = [Broken("the fuzzer can judge", f"{type(error).__name__}: {error}")]
-        report.add(name, each, laws)
+        if time.monotonic() - begun > wanted.seconds or not re.search(wanted.only, name):
+            return
+        report.add(name, each, _laws(fuzzer, each))
         report.seconds = time.monotonic() - begun
-        if tell:
-            tell(report)
+        if wanted.report:
+            path = wanted.report.with_name(f"{wanted.report.name}-{wanted.number}")
+            path.write_text(f"{report}\n", errors="backslashreplace")
 
-    for name in fuzzer.space.commands if seconds >= LONG_SECONDS else ():
-        one(Try(name))  # on whole files, or what follows would prove little
-    while time.monotonic() - begun < seconds:
+    for name in fuzzer.space.commands if wanted.seconds >= LONG_SECONDS else ():
+        one(Try(name))
+    while time.monotonic() - begun < wanted.seconds:
         _chunk(fuzzer.space, number, one)
-        number += step
+        number += wanted.workers
     return report
 
 
-def part(wanted: tuple[float, int, int, Path | None]) -> Report:
-    """Be one of several processes that fuzz: seconds, its number, how many there are, where to write."""
-    seconds, start, step, path = wanted
-
-    def tell(report: Report) -> None:
-        if path:
-            path.with_name(f"{path.name}-{start}").write_text(f"{report}\n", errors="backslashreplace")
-
-    with tempfile.TemporaryDirectory(prefix="molex-fuzz-") as folder, Molex(Path(folder)) as molex:
-        return fuzz(opened(molex, Path(folder)), seconds, start, step, tell)
+def _laws(fuzzer: Fuzzer, each: Try) -> list[Broken]:
+    try:
+        return fuzzer.run(each)
+    except Exception as error:  # an hour is not to end for one file that the laws cannot read
+        return [Broken("the fuzzer can judge", f"{type(error).__name__}: {error}")]
 
 
 def _chunk(space: Workspace, number: int, one: Callable[[Try], None]) -> None:

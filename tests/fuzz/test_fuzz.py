@@ -10,7 +10,7 @@ import pytest
 
 from fuzz.damages import BYTES, FAMILIES, NODES, damage, kinds
 from fuzz.laws import After, broken, snapshot
-from fuzz.loop import fuzz, opened
+from fuzz.loop import Part, fuzz, opened
 from fuzz.runner import MARK, Ended, Molex, Place
 from fuzz.tries import Try, of_json
 from fuzz.workspace import Command
@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_no_try_breaks_a_law(molex: Molex, tmp_path: Path) -> None:
-    report = fuzz(opened(molex, tmp_path), SECONDS, start=0, step=1)
+    report = fuzz(opened(molex, tmp_path), Part(seconds=SECONDS))
     assert report.tried["all"]
     assert not report.found, f"\n{report}\nrepeat one: PYTHONPATH=tests python -m fuzz --again JSON"
 

@@ -37,11 +37,13 @@ class Try:
 
     @property
     def family(self) -> str:
-        """Return what is odd: a file, a setting, a flag or the environment."""
+        """Return what is odd: a file, a setting, a flag, the environment or nothing."""
         if self.file:
             return f"file {'value' if self.kind in FAMILIES else self.kind}"
         if self.environment:
             return "environment"
+        if not self.arguments:
+            return "nothing"
         return "setting" if any("=" in text for text in self.arguments) else "flag"
 
 
@@ -58,23 +60,16 @@ def do_damage(place: Place, each: Try) -> None:
         damage(path, each.kind, each.at, filled(spelt(path, each.value), place))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Workspace:
-    """The commands, and the files of each, in the template."""
+    """What there is to try in a template."""
 
     template: Place
     commands: dict[str, Command]
     settings: dict[str, tuple[str, ...]]
     """The keys of the settings of a run with each method."""
-
-    def files(self, command: Command) -> list[str]:
-        """Return the files that a command reads, a file once for every pattern that finds it."""
-        return [name for pattern in command.reads for name in self._names() if fnmatch(name, pattern)]
-
-    def _names(self) -> list[str]:
-        folders = (self.template.work, self.template.folder / "cache")
-        files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-        return [os.path.relpath(path, self.template.work) for path in files]
+    files: dict[str, list[str]]
+    """The files that each command reads, from the working directory, a file once for every pattern that finds it."""
 
 
 def workspace(template: Place) -> Workspace:
@@ -84,7 +79,17 @@ def workspace(template: Place) -> Workspace:
     for path in sorted(template.work.glob("outputs/*/record.json")):
         kept = json.loads(path.read_text())["settings"]
         settings[kept["method"]["name"]] = tuple(_keys(kept))
-    return Workspace(template, found, settings)
+    names = _files(template)
+    files = {
+        each.name: [name for glob in each.reads for name in names if fnmatch(name, glob)] for each in found.values()
+    }
+    return Workspace(template, found, settings, files)
+
+
+def _files(template: Place) -> list[str]:
+    """Return the files of the working directory and the cache; links of W&B's lead out of the template."""
+    found = (path for name in ("work", "cache") for path in (template.folder / name).rglob("*"))
+    return sorted(os.path.relpath(path, template.work) for path in found if path.is_file() and not path.is_symlink())
 
 
 def _keys(tree: object, above: str = "") -> list[str]:
