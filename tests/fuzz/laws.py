@@ -81,7 +81,7 @@ def _whole_files_are_worked_on(after: After) -> Iterator[str]:
 
 
 def _it_ends_in_time(after: After) -> Iterator[str]:
-    if after.ended.stopped and not _trains(after):
+    if (after.ended.stopped or after.ended.busy > SECONDS) and not _trains(after):
         yield f"took more than {SECONDS:.0f} s ({', '.join(after.ended.stopped)})"
 
 

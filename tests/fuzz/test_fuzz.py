@@ -15,7 +15,7 @@ from fuzz.runner import MARK, Ended, Molex, Place
 from fuzz.tries import Try, of_json
 from fuzz.workspace import Command
 
-SECONDS = float(os.environ.get("MOLEX_FUZZ_SECONDS", "30"))  # of tries; before them the files are made
+SECONDS = float(os.environ.get("MOLEX_FUZZ_SECONDS", "20"))  # of tries; before them the files are made
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,7 @@ TRACEBACK = 'Traceback (most recent call last)\n  File "/x/molex_cli/run.py", li
     ("law", "ended"),
     [
         ("it ends in time", {"stopped": ["SIGTERM"], "code": 130}),
+        ("it ends in time", {"busy": 30.0}),
         ("it ends in time", {"stopped": ["SIGTERM", "SIGKILL"], "code": -9}),
         ("its exit code is 0 1 or 2", {"code": -11}),
         ("its exit code is 0 1 or 2", {"code": 130}),
@@ -166,4 +167,5 @@ def test_a_try_is_repeated_from_its_line() -> None:
         "eval lora", ("seed=\udcff",), "outputs/x/record.json", "value", 7, '"\ud800"', {"HOME": None, "USER": ""}
     )
     assert of_json(str(one)) == one
-    assert of_json(str(Try("list"))) == Try("list")
+    for one in (Try("list"), Try("", ("diff", "a", "\x1b"))):
+        assert of_json(str(one)) == one

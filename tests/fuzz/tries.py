@@ -22,7 +22,7 @@ WRITES = {
 class Try:
     """One try; as JSON it is what repeats it."""
 
-    command: str
+    command: str = ""
     """The name of a command of the workspace; empty where `arguments` are all there is."""
     arguments: tuple[str, ...] = ()
     file: str = ""
