@@ -1,5 +1,6 @@
 """Tries until the time is over, and what came of them."""
 
+import json
 import re
 import shutil
 import tempfile
@@ -86,7 +87,8 @@ def _kind(law: Broken, name: str, each: Try) -> str:
     if "control character" in law.law:
         return f"{law.law}: {name}"
     odd = each.arguments[-1].partition("=")[0] if each.arguments else each.kind
-    return f"{law.law}: {name} {re.sub(r'[0-9]+', '#', odd)[:60]} {' '.join(each.environment)}".strip()
+    shown = re.sub(r"[0-9]+", "#", json.dumps(odd)[1:-1])[:60]  # it may hold what a terminal acts on
+    return f"{law.law}: {name} {shown} {' '.join(each.environment)}".strip()
 
 
 @dataclass

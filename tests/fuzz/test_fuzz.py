@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fuzz.damages import BYTES, FAMILIES, NODES, damage, kinds
-from fuzz.laws import After, broken, snapshot
-from fuzz.loop import Part, fuzz, opened
+from fuzz.laws import After, Broken, broken, snapshot
+from fuzz.loop import Part, Report, fuzz, opened
 from fuzz.runner import MARK, Ended, Molex, Place
 from fuzz.tries import Try, of_json
 from fuzz.workspace import Command
@@ -169,3 +169,13 @@ def test_a_try_is_repeated_from_its_line() -> None:
     assert of_json(str(one)) == one
     for one in (Try("list"), Try("", ("diff", "a", "\x1b"))):
         assert of_json(str(one)) == one
+
+
+def test_a_report_is_printed_whatever_was_tried() -> None:
+    report = Report()
+    report.add("diff ...", Try("", ("diff", "\udcff\x1b")), [Broken("a failure is told", "exit code 2: '\\x1b'")])
+    report.add("list", Try("list"), [])
+    report.merge(Report(report.tried.copy(), report.held.copy(), dict(report.found)))
+    assert str(report).isascii()
+    assert "\x1b" not in str(report)
+    assert "tried 4, held 2" in str(report)
