@@ -25,7 +25,7 @@ from molex_cli.records.partial import renamed_when_whole
 from molex_cli.runtime.hardware import random_stream
 
 FORMAT = 1
-TEXT_DIGEST = "sha256"  # of the settings; adapters of before have none
+ABOUT_DIGEST = "about_sha256"  # over all beside the tensors; adapters of before have none
 BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to check that it reloads
 
 
@@ -74,8 +74,8 @@ def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: li
         "labels": labels,
         "step": step,
     }
-    text = json.dumps(about)
-    write_tensors(path, tensors, {"molex": text, TEXT_DIGEST: _text_digest(text)})
+    about[ABOUT_DIGEST] = _about_digest(about)  # among the rest: safetensors writes several texts in any order
+    write_tensors(path, tensors, {"molex": json.dumps(about)})
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -95,10 +95,10 @@ def read_about(path: Path) -> Saved:
         raise CheckpointError(f"{path} must be a safetensors file, got a damaged or foreign one ({error})") from None
     if "molex" not in metadata:
         raise CheckpointError(f"{path} must be an adapter that molex saved, got a file without its settings")
-    if metadata.get(TEXT_DIGEST, digest := _text_digest(metadata["molex"])) != digest:
-        raise CheckpointError(f"{path} must hold the settings that were saved, got others; it is damaged")
     try:
         about = json.loads(metadata["molex"])
+        if about.pop(ABOUT_DIGEST, None) not in (None, _about_digest(about)):
+            raise CheckpointError(f"{path} must hold the settings that were saved, got others; it is damaged")
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
         experiment = schema.from_data(about["method_class"], about["settings"])
@@ -203,8 +203,8 @@ def _require_saved(path: Path, tensors: dict[str, torch.Tensor], sha256: str) ->
         raise CheckpointError(f"{path} must hold the tensors that were saved, got other bytes; it is damaged")
 
 
-def _text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _about_digest(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:
