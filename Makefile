@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-slurm test-browser golden check style bench house mutants new-method clean
+.PHONY: help install demo test test-slow test-slurm test-browser test-latex fuzz golden check style bench house mutants new-method clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ test-slurm: install ## Run the tests that start a Slurm of one node (Debian pack
 
 test-browser: install ## Run the tests that open pages in a browser (Debian package chromium)
 	$(BIN)/python -m pytest -m browser
+
+test-latex: install ## Run the tests that compile tables (Debian packages texlive-latex-recommended and poppler-utils)
+	$(BIN)/python -m pytest -m latex
+
+fuzz: install ## Damage files and settings for an hour and list what breaks a law (MOLEX_FUZZ_SECONDS=600 for less)
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(MOLEX_FUZZ_SECONDS),3600)
 
 golden: install ## Write the golden files of the tests anew; read what changed before you commit it
 	MOLEX_RENEW_GOLDEN=1 $(BIN)/python -m pytest tests/compare -k golden

@@ -44,6 +44,10 @@ class RecordError(MolexError):
     """A run's folder or record that cannot be written or read."""
 
 
+class DiskError(RecordError):
+    """A disk that is full, read-only or broken: no fault of what was running, which goes on when that is mended."""
+
+
 class TrainingError(MolexError):
     """A training that cannot continue, such as a loss that is not finite."""
 

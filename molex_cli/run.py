@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 from molex_cli import records
 from molex_cli.config import schema
 from molex_cli.data import reading, same_run
-from molex_cli.errors import RecordError
-from molex_cli.records import index
+from molex_cli.errors import DiskError, RecordError
+from molex_cli.records import locks, tidying
 from molex_cli.records.locks import BEGUN, RunLock, State
+from molex_cli.records.parts import Attempt
 from molex_cli.runtime import distributed, hardware
-from molex_cli.runtime.signals import terminated_as_interrupt
+from molex_cli.runtime.signals import require_running, terminated_as_interrupt
 from molex_cli.tracking.console import Console
 from molex_cli.tracking.events import Finished, Noted
 from molex_cli.tracking.jsonl import Jsonl
@@ -41,14 +43,18 @@ def run(
         rows = reading.read_all(experiment)
         stages = learner.prepared(experiment, rows)  # what is wrong with the rows leaves no folder
         data = reading.about_all(rows)
+        require_running()
         own = lock or _acquired(experiment, data)
         if own.state is State.elsewhere:
-            raise RecordError(f"{own.folder} must be this process's to work on, got another process at work there")
+            raise RecordError(
+                f"{own.folder} must be this process's to work on, got {locks.holder(own.record)} at work there; wait "
+                "for it, or let resume=never start over beside it"
+            )
         if own.state is not State.ours:
             assert own.record is not None
             return own.record
         try:
-            with records.told_without_room():  # not even for the record
+            with records.disk_errors_told():  # also of the record
                 return _run(experiment, learner.train, stages, data, own, extra_sinks)
         finally:
             own.release()
@@ -74,35 +80,46 @@ def _run(
 ) -> records.Record:
     """Train in the run's folder and record how that ended."""
     folder = lock.folder
-    earlier = state.load(folder)
+    earlier = state.load(folder, sum(stage.schedule.total_steps for stage in stages))
     if earlier is not None:
         state.require_same(folder, earlier.about, state.conditions(experiment, records.environment()))
     record = _new_record(experiment, data, _attempts(lock.record, earlier))
     _write(folder, record)
-    sinks = Sinks([])
+    journal, watchers, sinks = Sinks([]), Sinks([]), Sinks([])
     try:
-        sinks = _sinks(experiment, folder, record, extra_sinks, earlier.step if earlier else None)
+        journal = _journal(experiment, folder, earlier.step if earlier else None)
+        watchers = _watchers(experiment, folder, record, journal, extra_sinks)
+        sinks = Sinks([journal, watchers])
         for line in same_run.others(experiment, folder, data):
             sinks.write(Noted(message=line))
-        with terminated_as_interrupt(), records.told_without_room():
+        with terminated_as_interrupt(), records.disk_errors_told():
             train(experiment, stages, folder, record, sinks, earlier)
         record.status = "finished"
     except BaseException as error:
-        record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        record.status = "interrupted" if isinstance(error, KeyboardInterrupt | DiskError) else "failed"
         record.error = records.error_of(error)
         error.add_note(f"recorded in {folder}/record.json")
         raise
     finally:
         record.finished = _now()
-        _write(folder, record)
-        if record.status == "finished":
-            _tidy(folder, experiment.keep)
-        sinks.write(_finished(folder, record))
-        sinks.close()
+        with closing(sinks):
+            _end(folder, record, journal, watchers)
     return record
 
 
-def _new_record(experiment: schema.Experiment, data: dict[str, Any], attempts: list[dict[str, Any]]) -> records.Record:
+def _end(folder: Path, record: records.Record, journal: Sinks, watchers: Sinks) -> None:
+    """End the journal, then write the record, then do what follows from it: killed at any point, the next start does.
+
+    Before its record says so a run has not ended, and its journal is cut back where it resumes.
+    """
+    journal.write(_finished(folder, record))
+    _write(folder, record)
+    if distributed.rank() == 0:
+        tidying.tidy(folder, record)
+    watchers.write(_finished(folder, record))
+
+
+def _new_record(experiment: schema.Experiment, data: dict[str, Any], attempts: list[Attempt]) -> records.Record:
     settings = schema.as_data(experiment)
     return records.Record(
         name=experiment.name,
@@ -131,48 +148,49 @@ def _finished(folder: Path, record: records.Record) -> Finished:
     )
 
 
-def _attempts(before: records.Record | None, earlier: TrainingState | None) -> list[dict[str, Any]]:
+def _attempts(before: records.Record | None, earlier: TrainingState | None) -> list[Attempt]:
     """Return what the record keeps of earlier tries of the run."""
     if before is None:
         return []
     # A process that was killed could not write that it ended.
     status = "interrupted" if before.status == "running" else before.status
-    last = {"started": before.started, "finished": before.finished, "status": status, "error": before.error}
-    return [*before.attempts, {**last, "resumed_from_step": earlier.step if earlier else 0}]
+    last: Attempt = {
+        "started": before.started,
+        "finished": before.finished,
+        "status": status,
+        "error": before.error,
+        "resumed_from_step": earlier.step if earlier else 0,
+    }
+    return [*before.attempts, last]
 
 
-def _sinks(
-    experiment: schema.Experiment, folder: Path, record: records.Record, extra: tuple[Sink, ...], keep_until: int | None
+def _journal(experiment: schema.Experiment, folder: Path, keep_until: int | None) -> Sinks:
+    """Return the run's own file of its events; of the processes of a run only the first one writes."""
+    if distributed.rank() > 0:
+        return Sinks([])
+    return Sinks([Jsonl(folder / "events.jsonl", experiment.log.every, keep_until)])
+
+
+def _watchers(
+    experiment: schema.Experiment, folder: Path, record: records.Record, journal: Sinks, extra: tuple[Sink, ...]
 ) -> Sinks:
-    """Return where the run's events go; of the processes of a run only the first one writes."""
+    """Return who else sees the run's events."""
     if distributed.rank() > 0:
         return Sinks(extra)
-    local: list[Sink] = [Console(), Jsonl(folder / "events.jsonl", experiment.log.every, keep_until), *extra]
+    local: list[Sink] = [Console(), *extra]
     if chosen_mode(experiment.log.wandb) == "disabled":
         return Sinks(local)
     first_try = record.attempts[0]["started"] if record.attempts else record.started
     wandb_id = hashlib.sha256(f"{folder.resolve()} {first_try}".encode()).hexdigest()[:12]
-    notes = Sinks(local)
+    notes = Sinks([journal, *local])
     log = WandbSink(experiment.log, folder, wandb_id, lambda message: notes.write(Noted(message=message)))
     return Sinks([*local, log])
 
 
 def _write(folder: Path, record: records.Record) -> None:
     if distributed.rank() == 0:
-        records.write_record(folder, record)
+        locks.write(folder, record)
         (folder / BEGUN).unlink(missing_ok=True)
-        index.add(folder, record)
-
-
-def _tidy(folder: Path, keep: schema.Keep) -> None:
-    """Remove what a finished run no longer needs."""
-    if distributed.rank() > 0:
-        return
-    (folder / state.NAME).unlink(missing_ok=True)
-    has_best = (folder / "adapter-best.safetensors").exists()  # after stages the last is the best
-    for which in ("last", "best"):
-        if keep.name not in ("both", which) and (has_best or keep is not schema.Keep.best):
-            (folder / f"adapter-{which}.safetensors").unlink(missing_ok=True)
 
 
 def _now() -> str:

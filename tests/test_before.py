@@ -157,6 +157,7 @@ def write_as_before(path: Path) -> None:
     assert "protocol" in about["settings"]["task"]
     assert "objective" not in about["settings"]["task"]
     assert '"freedom"' in text
+    text = json.dumps(about | {"format": state.WITHOUT_DIGEST})
     save_file(load_file(path), path, {"molex": text})
     record = path.parent / "record.json"
     record.write_text(in_words_of_before(record.read_text()))

@@ -174,6 +174,19 @@ def test_a_signal_ends_the_process_with_its_record_written(tmp_path, number):
     assert record["status"] == "interrupted"
 
 
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_signal_before_the_run_begins_is_one_line_and_leaves_nothing(number, word, monkeypatch, capsys):
+    def interrupted(*_):
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr("molex_cli.data.reading.read_all", interrupted)  # rows are read before there is a folder
+    assert main(["train", *SMOKE]) == 130
+    shown = capsys.readouterr()
+    assert shown.err == f"molex: {word} ended train; the same command starts or resumes it\n"
+    assert not list(Path("outputs").iterdir())
+
+
 class DropInterrupt:
     """A sink that asks its process to end where Python drops what a handler raises."""
 

@@ -56,7 +56,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self._answer({})
+        if not self._refused():
+            self._answer({})
 
     def handle_one_request(self) -> None:
         if self.server.home.alive:
@@ -75,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
             threading.Event().wait(600)
         if not self.server.home.alive:
             self.close_connection = True
+            return
+        if self._refused():
             return
         if self.path == "/graphql":
             self._answer(answer(self.server.home, json.loads(body), self.headers["Host"]))
@@ -96,9 +99,17 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return chunk
 
+    def _refused(self) -> bool:
+        status = self.server.home.refusal
+        if status is not None:
+            self._send(status, b"<html>this is no W&B server</html>")
+        return status is not None
+
     def _answer(self, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(200)
+        self._send(200, json.dumps(content).encode())
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -119,10 +130,15 @@ class Quiet(ThreadingHTTPServer):
 
 
 class Server:
-    """Predictions while `running()`; `silent` takes requests without ever answering them."""
+    """Predictions while `running()`.
 
-    def __init__(self, *, silent: bool = False, runs: dict[str, Logged] | None = None) -> None:
-        self.silent, self.alive = silent, True
+    `silent` takes requests without ever answering them; `refusal` answers all with a status and a page.
+    """
+
+    def __init__(
+        self, *, silent: bool = False, refusal: int | None = None, runs: dict[str, Logged] | None = None
+    ) -> None:
+        self.silent, self.refusal, self.alive = silent, refusal, True
         self.runs: dict[str, Logged] = {} if runs is None else runs
         self.views: list[dict[str, Any]] = []
         self.asked: list[str] = []

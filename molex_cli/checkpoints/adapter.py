@@ -1,29 +1,31 @@
 """Save and load what a method trained: a safetensors file that carries its own settings."""
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from molex_cli.config import schema
+from molex_cli.config.bounds import unusable
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import CheckpointError, ConfigError
+from molex_cli.errors import CheckpointError, ConfigError, MethodError
 from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.models.loading import load as load_backbone
 from molex_cli.models.loading import reader as without_weights
 from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Objective, head_outputs
-from molex_cli.records.files import renamed_when_whole
+from molex_cli.records.partial import renamed_when_whole
 from molex_cli.runtime.hardware import random_stream
 
 FORMAT = 1
+ABOUT_DIGEST = "about_sha256"  # over all beside the tensors; adapters of before have none
 BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to check that it reloads
 
 
@@ -43,8 +45,16 @@ def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
     outputs = head_outputs(experiment.task, experiment.model, labels)
     backbone = load_backbone(experiment.model, outputs, experiment.seed, cache_dir)
-    with random_stream(experiment.seed, "adapters"):
-        return experiment.method.inject(backbone)
+    try:
+        with random_stream(experiment.seed, "adapters"):
+            return experiment.method.inject(backbone)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[-160:]
+        raise MethodError(
+            f"method={experiment.method.name} must fit into memory, got: {reason}; make it smaller"
+        ) from None
 
 
 def reader(experiment: schema.Experiment, labels: Sequence[str]) -> Backbone:
@@ -64,6 +74,7 @@ def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: li
         "labels": labels,
         "step": step,
     }
+    about[ABOUT_DIGEST] = _about_digest(about)  # among the rest: safetensors writes several texts in any order
     write_tensors(path, tensors, {"molex": json.dumps(about)})
 
 
@@ -86,22 +97,53 @@ def read_about(path: Path) -> Saved:
         raise CheckpointError(f"{path} must be an adapter that molex saved, got a file without its settings")
     try:
         about = json.loads(metadata["molex"])
+        if about.pop(ABOUT_DIGEST, None) not in (None, _about_digest(about)):
+            raise CheckpointError(f"{path} must hold the settings that were saved, got others; it is damaged")
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
-        return Saved(
-            schema.from_data(about["method_class"], about["settings"]), about["labels"], about["step"], about["sha256"]
-        )
-    except (json.JSONDecodeError, KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
-        reason = " ".join(str(error).split())
+        experiment = schema.from_data(about["method_class"], about["settings"])
+        found = Saved(_written_here(experiment), about["labels"], about["step"], about["sha256"])
+        if problems := [*unusable(experiment), *_mistyped(found)]:
+            raise ConfigError(problems)
+    except CheckpointError:
+        raise
+    except Exception as error:  # there is no end to what settings of another's, or damaged ones, lead to
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
+    return found
 
 
-def load(path: Path) -> tuple[Saved, Adapted]:
+def _mistyped(found: Saved) -> Iterator[str]:
+    """Yield what a file says beside the settings and is of another kind than it must be."""
+    if not isinstance(found.labels, list) or not all(isinstance(label, str) for label in found.labels):
+        yield f"labels must be a list of texts, got {found.labels!r}"
+    if type(found.step) is not int or found.step < 0:
+        yield f"step must be a whole number from 0, got {found.step!r}"
+    if not isinstance(found.sha256, str):
+        yield f"sha256 must be a text, got {found.sha256!r}"
+
+
+def _written_here(experiment: schema.Experiment) -> schema.Experiment:
+    """Return the experiment without the folders of whoever saved it: what opens a file writes where it says itself."""
+    return dataclasses.replace(experiment, cache_dir=None, output_dir=schema.Experiment.output_dir)
+
+
+def load(path: Path, cache_dir: str | None = None) -> tuple[Saved, Adapted]:
     """Rebuild the adapted model that a file was saved from; nothing needs to be retyped."""
     saved = read_about(path)
+    saved.experiment.cache_dir = cache_dir
     adapted = adapt(saved.experiment, saved.labels)
     load_tensors(path, adapted, saved.sha256)
     return saved, adapted
+
+
+def intact(path: Path) -> Saved:
+    """Return what a file holds beside the tensors; raise CheckpointError if anything in it is damaged."""
+    saved = read_about(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _require_saved(path, tensors, saved.sha256)
+    return saved
 
 
 def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
@@ -116,8 +158,7 @@ def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
                 f"{', '.join((missing + extra)[:3])}"
             )
         tensors = {name: file.get_tensor(name) for name in parameters}
-        if _digest(tensors) != sha256:
-            raise CheckpointError(f"{path} must hold the tensors that were saved, got other bytes; it is damaged")
+        _require_saved(path, tensors, sha256)
         with torch.no_grad():
             for name, parameter in parameters.items():
                 tensor = tensors[name]
@@ -133,6 +174,7 @@ def reload_check(
     encoded: Encoded,
     batch_size: int,
     place: Callable[[Adapted], None],
+    cache_dir: str | None = None,
 ) -> dict[str, Any]:
     """Return whether the adapter on disk gives the logits (or likelihoods) that the trained model gives.
 
@@ -150,10 +192,19 @@ def reload_check(
         load_tensors(path, adapted, read_about(path).sha256)
         fresh = adapted
     else:
-        _, fresh = load(path)
+        _, fresh = load(path, cache_dir)
         place(fresh)
     difference = float((objective.values(fresh, few, batch_size, device) - expected).abs().max())
     return {"passed": difference <= 1e-5, "max_difference": difference, "rows": len(few.ids), "in_place": in_place}
+
+
+def _require_saved(path: Path, tensors: dict[str, torch.Tensor], sha256: str) -> None:
+    if _digest(tensors) != sha256:
+        raise CheckpointError(f"{path} must hold the tensors that were saved, got other bytes; it is damaged")
+
+
+def _about_digest(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:

@@ -5,7 +5,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from molex_cli.errors import RecordError
-from molex_cli.records.files import folder_renamed_when_whole
+from molex_cli.records import no_room
+from molex_cli.records.partial import folder_renamed_when_whole
 
 
 def require_new(path: Path) -> None:
@@ -23,5 +24,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = stack.enter_context(folder_renamed_when_whole(path))
         except OSError as error:
-            raise RecordError(f"--output must be a folder that can be written, got {path} ({error.strerror})") from None
+            raise no_room(error) or RecordError(
+                f"--output must be a folder that can be written, got {path} ({error.strerror})"
+            ) from None
         yield temporary

@@ -20,6 +20,7 @@ from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.folders import new_folder, require_new
 from molex_cli.checkpoints.peft_export import CONFIG, FILE
 from molex_cli.config import schema
+from molex_cli.config.bounds import unusable
 from molex_cli.data import reading
 from molex_cli.errors import CheckpointError
 from molex_cli.methods.base import Adapted
@@ -59,7 +60,7 @@ def read(folder: Path) -> Adapter:
         tensors = load_file(folder / FILE)
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} must hold {CONFIG} and {FILE}, got no {Path(error.filename).name}") from None
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{folder} must be an adapter folder of PEFT, got one that cannot be read ({reason})"
@@ -73,12 +74,14 @@ def read(folder: Path) -> Adapter:
     try:
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
         dropout = float(config.get("lora_dropout", 0))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{folder} must give r, lora_alpha and lora_dropout as numbers, got: {error}") from None
+    if ranks := {len(tensors[n]) if tensors[n].dim() else 0 for n in tensors if n.endswith(ending)} - {rank}:
+        raise CheckpointError(f"{folder} must give the r of its tensors, {min(ranks)}, got {rank}")
     if config.get("use_rslora"):
         alpha *= math.sqrt(abs(rank))  # rsLoRA divides by the root of r, ours by r
     settings = LoRA(rank=rank, alpha=alpha, dropout=dropout, targets=sorted(names))
-    if problems := list(settings.problems()):
+    if problems := [*unusable(settings), *settings.problems()]:
         raise CheckpointError(f"{folder} must hold settings of LoRA, got a config in which {problems[0]}")
     return Adapter(folder, settings, tensors, config.get("base_model_name_or_path"))
 

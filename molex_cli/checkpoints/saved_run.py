@@ -32,6 +32,7 @@ from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
 from molex_cli.records import file_part
+from molex_cli.records.partial import remove_stale
 from molex_cli.runtime import hardware
 
 
@@ -82,11 +83,14 @@ def about(path: Path, which: str) -> Saved:
     return adapter.read_about(adapter_file(path, which))
 
 
-def opened(path: Path, which: str, settings: hardware.Hardware) -> SavedRun:
-    """Load a run from its folder or an adapter file; no setting needs to be given again."""
+def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str | None = None) -> SavedRun:
+    """Load a run from its folder or an adapter file; no setting needs to be given again.
+
+    `cache_dir` is ours, MOLEX_CACHE if None: that of the run may be another machine's.
+    """
     file = adapter_file(path, which)
     accelerator = hardware.accelerator(settings)
-    saved, adapted = adapter.load(file)
+    saved, adapted = adapter.load(file, cache_dir)
     place(adapted, settings, accelerator)
     return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
 
@@ -178,12 +182,13 @@ def digest(content: Any) -> str:
 
 
 def subfolder(folder: Path, name: str) -> Path:
-    """Return a folder inside the run's, made if need be."""
+    """Return a folder inside the run's, made if need be and without what killed processes left there."""
     path = folder / name
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
         raise records.unwritable(str(path), error) from None
+    remove_stale(path)
     return path
 
 

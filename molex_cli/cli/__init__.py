@@ -13,10 +13,12 @@ from importlib import import_module
 
 from molex_cli import __version__
 from molex_cli.cli import registry
-from molex_cli.errors import MolexError, nearest
-from molex_cli.records.files import told_without_room
+from molex_cli.errors import ConfigError, MolexError, nearest
+from molex_cli.records.disk import disk_errors_told
+from molex_cli.records.secrets import hidden
 from molex_cli.runtime.paths import know_user
-from molex_cli.runtime.streams import safe_streams
+from molex_cli.runtime.signals import terminated_as_interrupt
+from molex_cli.runtime.streams import safe_streams, say
 
 HELP = """\
 molex - trustworthy comparisons of parameter-efficient fine-tuning methods
@@ -37,18 +39,21 @@ tab completion for bash: eval "$(molex -sc install=bash)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C."""
+    """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C and SIGTERM."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # A run is worth more than its console. What is printed meets a full disk when it is flushed, at the end.
-        with told_without_room(), safe_streams(outlive_readers=argv[:1] == ["train"]):
+        with terminated_as_interrupt(), disk_errors_told(), safe_streams(outlive_readers=argv[:1] == ["train"]):
             return _answer(argv)
     except BrokenPipeError:  # who read our output has left
         return 141
     except MolexError as error:
         with safe_streams(outlive_readers=True):
-            return _complain(str(error).splitlines())
-    except KeyboardInterrupt:
+            return _complain(error.problems if isinstance(error, ConfigError) else [str(error)])
+    except KeyboardInterrupt as error:
+        if not getattr(error, "__notes__", None):  # else its record and its last line already say so
+            with safe_streams(outlive_readers=True):
+                _complain([_ended_by(str(error) or "Ctrl-C", argv)])
         return 130
 
 
@@ -58,10 +63,10 @@ def _answer(argv: list[str]) -> int:
 
         return completion.main(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(help_text(), end="")
+        say(help_text().rstrip())
         return 0
     if argv[0] in ("-V", "--version", "version"):
-        print(f"molex {__version__}")
+        say(f"molex {__version__}")
         return 0
     module = registry.module_of(argv[0])
     if module is None:
@@ -83,7 +88,12 @@ def _no_command(name: str) -> str:
     return f"command must be one of {', '.join(known)}, got {name}; {nearest(name, known)}"
 
 
+def _ended_by(signal: str, argv: Sequence[str]) -> str:
+    way_out = "; the same command starts or resumes it" if argv[:1] == ["train"] else ""
+    return f"{signal} ended {' '.join(argv[:1]) or 'molex'}{way_out}"
+
+
 def _complain(lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"molex: {line}", file=sys.stderr)
+        say(f"molex: {hidden(line)}".replace("\n", "\\n"), file=sys.stderr)
     return 2

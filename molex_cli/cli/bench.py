@@ -13,6 +13,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.records import as_json
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
     work = training_step.Load(rows=options.rows, tokens=options.tokens, rounds=options.rounds)
     if options.memory_of:
         dropout = (options.dropout or [None])[0]
-        print(training_step.peak_memory(options.memory_of, _with_dropout(experiments, dropout), work))
+        say(training_step.peak_memory(options.memory_of, _with_dropout(experiments, dropout), work))
         return 0
     report = []
     for dropout in options.dropout or [None]:
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
         if not options.json:
             _print(arms, experiments[0], dropout, work.rows, work.tokens)
     if options.json:
-        print(as_json(report))
+        say(as_json(report))
     return 0
 
 

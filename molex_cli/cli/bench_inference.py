@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from molex_cli.errors import ConfigError
 from molex_cli.records import as_json
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -74,7 +75,7 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
     if options.json:
         conditions = {"model": first.model.name, "rank": update.rank, "lora_rank": rank}
         table = conditions | dataclasses.asdict(work) | {"measures": list(arms[0].measures)}
-        print(as_json([table | {"arms": [dataclasses.asdict(arm) for arm in arms]}]))
+        say(as_json([table | {"arms": [dataclasses.asdict(arm) for arm in arms]}]))
     else:
         _print(arms, title, first.model.name, work)
     if options.plot:

@@ -1,6 +1,5 @@
 """`molex compare`: which arm is better, by how much, and whether that is more than noise."""
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
 from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.compare.table import Comparison
@@ -20,16 +20,16 @@ FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
     options = _parser().parse(argv)
-    if options.detect is not None and not 0 < options.detect < math.inf:
+    if options.detect is not None and options.detect <= 0:
         raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
     from molex_cli.compare.confounds import confounds
     from molex_cli.compare.layout import Report
     from molex_cli.compare.loading import load
     from molex_cli.compare.table import compare
 
-    found = load(options.paths)
+    found = load(options.paths, options.which)
     for line in found.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+        say(f"left out: {line}", file=sys.stderr)
     if not found.runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
     rows, cols, adjust = _keys(options.rows), _keys(options.cols), FAMILIES[options.adjust]
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     name, path = ("html", options.html) if options.html else (options.format, options.output)
     _write(path, formats.text(name, Report(table, notes, path and path.parent)))
     if options.html:
-        print(f"written: {options.html}")
+        say(f"written: {options.html}")
     return 0
 
 
@@ -87,11 +87,13 @@ def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
 
 def _write(path: Path | None, text: str) -> None:
     if path is None:
-        print(text, end="")
+        print(text, end="")  # noqa: T201, every format escapes what it writes
         return
     from molex_cli.records import unwritable, write_text
+    from molex_cli.records.partial import remove_stale
 
     try:
+        remove_stale(path.parent, path.name)
         write_text(path, text)
     except OSError as error:
         raise unwritable(str(path), error) from None

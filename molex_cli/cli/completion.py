@@ -5,6 +5,7 @@ import os
 
 from molex_cli.cli.registry import commands
 from molex_cli.errors import MolexError
+from molex_cli.runtime.streams import say
 
 
 def main(argv: list[str]) -> int:
@@ -17,11 +18,11 @@ def main(argv: list[str]) -> int:
 def _query(argv: list[str]) -> int:
     words = os.environ.get("COMP_LINE", "").split(" ")
     if len(words) <= 2:
-        print(" ".join(name for name in commands() if name.startswith(words[-1] if len(words) == 2 else "")))
+        say(" ".join(name for name in commands() if name.startswith(words[-1] if len(words) == 2 else "")))
         return 0
     group, equals, start = words[-1].partition("=")
     if equals and (choices := _choices(group.lstrip("+"), start, words[2:-1])):
-        print(" ".join(f"{group}={choice}" for choice in choices))
+        say(" ".join(f"{group}={choice}" for choice in choices))
         return 0
     os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
     return _hydra(argv)

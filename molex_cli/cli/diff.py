@@ -6,6 +6,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.records import HOW_ONLY
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
 
@@ -16,7 +17,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("runs", nargs=2, type=expanded, metavar="RUN", help="a run's folder or its record")
     paths = parser.parse(argv).runs
     from rich.table import Table
-    from rich.text import Text
 
     from molex_cli.compare.arms import differing
     from molex_cli.records import flat, read_record
@@ -25,13 +25,13 @@ def main(argv: list[str]) -> int:
     facts = [flat(_facts(read_record(path))) for path in paths]
     keys = differing(facts)
     if not keys:
-        print("no differences")
+        say("no differences")
         return 0
     shown = Table(box=None, pad_edge=False)
     for name in ("", *(str(path) for path in paths)):
-        shown.add_column(Text(name), no_wrap=True)
+        shown.add_column(name, no_wrap=True)
     for key in keys:
-        shown.add_row(key, *(Text("–" if key not in each else str(each[key])) for each in facts))
+        shown.add_row(key, *("–" if key not in each else str(each[key]) for each in facts))
     show(shown)
     return 0
 
@@ -40,7 +40,7 @@ def _facts(record: Any) -> dict[str, Any]:
     """Return in what two runs may differ: settings, data, versions, cost, scores."""
     if record.status == "running":
         raise ConfigError(f"a run must have ended to be compared, got {record.name} (seed {record.seed}) still running")
-    scores = {which: record.scores[which]["scores"] for which in ("last", "best") if which in record.scores}
+    scores = {which: each["scores"] for which in ("last", "best") if (each := record.evaluated(which))}
     environment = record.environment
     return {
         **{key: value for key, value in record.settings.items() if key not in HOW_ONLY},

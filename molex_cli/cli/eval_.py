@@ -9,6 +9,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import scored_class
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import EvaluationRequest
@@ -25,10 +26,10 @@ settings of molex eval alone
   characters=[0,0.1]  shares of letters with a mistake
   words=[0,0.1]       shares of words dropped, doubled or swapped
   seed=0              of noise and mistakes
-and task=..., data_dir=..., train.max_rows=..., train.max_length=..., train.eval_batch_size=..., hardware=... as for
-molex train
+and task=..., data_dir=..., cache_dir=..., train.max_rows=..., train.max_length=..., train.eval_batch_size=...,
+hardware=... as for molex train
 """
-READ = ("task", "data_dir", "train.max_rows", "train.max_length", "train.eval_batch_size", "hardware")
+READ = ("task", "data_dir", "cache_dir", "train.max_rows", "train.max_length", "train.eval_batch_size", "hardware")
 
 
 @dataclass(kw_only=True)
@@ -75,10 +76,10 @@ def main(argv: list[str]) -> int:
     about = saved_run.about(path, settings.which)
     requests = _requests(settings, about.experiment, experiment, given)
     prepared = [(request, *saved_run.prepared(about, request)) for request in requests]  # what does not fit fails early
-    run = saved_run.opened(path, settings.which, experiment.hardware)
+    run = saved_run.opened(path, settings.which, experiment.hardware, experiment.cache_dir)
     results = [saved_run.scored(run, *each, change) for each in prepared for change in settings.perturbations()]
     if options.json:
-        print(as_json(results))
+        say(as_json(results))
     else:
         _print(results, run)
     return 0

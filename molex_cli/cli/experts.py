@@ -4,12 +4,13 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from molex_cli.cli import experts_output
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError
-from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.paths import distinct, expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import SavedRun
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
         from molex_cli.records import as_json
 
         plain = [{key: value for key, value in analysis.items() if key != "experts"} for analysis in analyses]
-        print(as_json(plain, indent=2))
+        say(as_json(plain, indent=2))
         return 0
     for analysis in analyses:
         experts_output.print_run(analysis, options)
@@ -59,13 +60,13 @@ def _parser() -> Parser:
 def _analyses(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the analysis of each run; of several, those that cannot be analysed are left out with a line."""
     analyses = []
-    for path in options.runs:
+    for path in distinct(options.runs):
         try:
             analyses.append(_analysed(path, options))
         except MolexError as error:
             if len(options.runs) == 1:
                 raise
-            print(f"left out: {error}", file=sys.stderr)
+            say(f"left out: {error}", file=sys.stderr)
     if not analyses:
         raise ConfigError(f"runs must have experts, got none in {', '.join(map(str, options.runs))}")
     return analyses
@@ -105,19 +106,19 @@ def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def _routing(record: "Record", folder: Path, which: str) -> dict[str, Any]:
     """Return the statistics of use that the record has of this adapter: those of the last evaluation."""
-    scores = record.scores
-    if which == "best" and "best" in scores and scores["best"]["step"] != scores["last"]["step"]:
-        print(
+    best, last = record.evaluated("best"), record.evaluated("last")
+    if which == "best" and best and last and best.get("step") != last.get("step"):
+        say(
             f"{folder.name}: the record has the routing of the last evaluation only: no statistics of use",
             file=sys.stderr,
         )
         return {}
-    return record.routing
+    return cast(dict[str, Any], record.routing)
 
 
 def _name(record: "Record") -> str:
     """Return a name by which controls of the same method differ."""
-    router = record.settings["method"].get("router", "learned")
+    router = record.settings.get("method", {}).get("router", "learned")
     return f"{record.name}{'' if router == 'learned' else f' router={router}'} s{record.seed}"
 
 

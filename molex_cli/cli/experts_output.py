@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.runtime.streams import say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -63,15 +65,19 @@ def _layers(analysis: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a line for each layer that has experts or a choice of guests."""
     means = analysis["layers"]
     layers = sorted({*map(int, analysis["routing"]), *means["distance"]})
-    count = analysis["experts_per_layer"] or {}
+    count = analysis["experts_per_layer"] or []
     return [
         {
             "layer": layer,
-            "experts": count[layer] if count else len(analysis["routing"][str(layer)]["usage"]),
+            "experts": count[layer] if layer < len(count) else len(_usage(analysis["routing"].get(str(layer), {}))),
             **{name: means[name].get(layer) for name in MEASURES},
         }
         for layer in layers
     ]
+
+
+def _usage(statistics: dict[str, Any]) -> list[float]:
+    return [math.nan if share is None else share for share in statistics.get("usage", [])]
 
 
 def _print_losses(ablation: dict[str, Any]) -> None:
@@ -127,7 +133,7 @@ def draw(analysis: dict[str, Any], folder: Path) -> None:
             drawn[name] = heat_map(title, rows, values.tolist(), columns="linear", names=columns)
     if analysis["routing"]:
         rows = [f"layer {layer}" for layer in analysis["routing"]]
-        usage = [statistics["usage"] for statistics in analysis["routing"].values()]
+        usage = [_usage(statistics) for statistics in analysis["routing"].values()]
         drawn["usage"] = heat_map(f"{analysis['name']}: share of the routing", rows, usage)
     for name, figure in drawn.items():
         for ending in ("png", "svg"):
@@ -137,7 +143,7 @@ def draw(analysis: dict[str, Any], folder: Path) -> None:
                 figure.savefig(path, dpi=150)
             except OSError as error:
                 raise unwritable(str(path), error) from None
-            print(f"written: {path}")
+            say(f"written: {path}")
 
 
 def _number(value: "float | int | None") -> str:

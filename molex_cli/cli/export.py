@@ -2,6 +2,7 @@
 
 from molex_cli.cli.parser import Parser
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 SUMMARY = "a LoRA run as an adapter folder that PEFT opens"
 
@@ -18,7 +19,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints.peft_export import export
 
     saved = export(options.run, options.which, options.output)
-    print(f"written to {options.output}, for PeftModel.from_pretrained on {saved.experiment.model.name}")
+    say(f"written to {options.output}, for PeftModel.from_pretrained on {saved.experiment.model.name}")
     if saved.labels:
-        print(f"its labels, in their order: {', '.join(saved.labels)}")
+        say(f"its labels, in their order: {', '.join(saved.labels)}")
     return 0

@@ -5,6 +5,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 SUMMARY = "a LoRA adapter that PEFT wrote, as a saved run"
 READ = ("model", "task", "data_dir", "cache_dir", "seed", "train.max_length", "train.eval_batch_size")
@@ -34,6 +35,6 @@ def main(argv: list[str]) -> int:
     adapter = read(options.folder)
     method = import_adapter(adapter, experiment, options.output).method
     if adapter.base and adapter.base not in (experiment.model.name, experiment.model.hub):
-        print(f"note: PEFT names its base as {adapter.base}; the run takes model={experiment.model.name}")
-    print(f"written to {options.output}: {method.display_name} of rank {adapter.settings.rank}; molex eval run=...")
+        say(f"note: PEFT names its base as {adapter.base}; the run takes model={experiment.model.name}")
+    say(f"written to {options.output}: {method.display_name} of rank {adapter.settings.rank}; molex eval run=...")
     return 0

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.cli.parser import Parser
-from molex_cli.config import command_line, overrides
+from molex_cli.config import choices, command_line
 from molex_cli.errors import ConfigError, MolexError, nearest
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             f"molex list must be given {', '.join(GROUPS)}, got {options.what}; {nearest(options.what, GROUPS)}"
         )
-    overrides.checked(command_line.CommandLine(overrides=options.overrides))
     _print(options.what, options.overrides)
     return 0
 
@@ -46,12 +45,12 @@ def _print(what: str, given: list[str]) -> None:
     }
     table = Table(*heads[what], box=None, pad_edge=False)
     group = GROUPS[what]
-    for name in command_line.options(group):
-        if (group, name) == ("task", "files"):
-            continue
-        line = command_line.CommandLine(overrides=[*given, f"{group}={name}"])
+    names = [name for name in command_line.options(group) if (group, name) != ("task", "files")]
+    for name, found in choices.experiments(group, names, given):
         try:
-            table.add_row(name, *rows[what](overrides.checked(line)))
+            if isinstance(found, MolexError):
+                raise found
+            table.add_row(name, *rows[what](found))
         except MolexError as error:
             table.add_row(name, f"cannot be composed: {error}")
     show(table)

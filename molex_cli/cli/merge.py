@@ -2,6 +2,7 @@
 
 from molex_cli.cli.parser import Parser
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 SUMMARY = "a run as one Hugging Face model, its updates added to the weights"
 
@@ -17,7 +18,5 @@ def main(argv: list[str]) -> int:
     from molex_cli.checkpoints.merge import merge
 
     saved = merge(options.run, options.which, options.output)
-    print(
-        f"written to {options.output}: {saved.experiment.model.name} with {saved.experiment.method.display_name} in it"
-    )
+    say(f"written to {options.output}: {saved.experiment.model.name} with {saved.experiment.method.display_name} in it")
     return 0

@@ -1,6 +1,7 @@
 """The argument parser of every command: a mistake is a ConfigError, a flag's old name hints at its new one."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, command: str, description: str | None, **settings: Any) -> None:
         super().__init__(prog=f"molex {command}", description=description, **settings)
+        self.register("type", float, _finite)
 
     def add_overrides(self, help: str | None = "settings, as for molex train") -> None:
         """Take key=value settings, between the flags too."""
@@ -22,12 +24,26 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(flag, action=_Renamed, const=new, help=argparse.SUPPRESS)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return the options; raise ConfigError for arguments that --help does not list."""
-        return self.parse_intermixed_args(arguments)
+        """Return the options; raise ConfigError for arguments that --help does not list.
+
+        Behind `--` all are paths, also those that begin with a dash.
+        """
+        given = list(arguments)
+        end = given.index("--") if "--" in given else len(given)
+        paths = [f"./{each}" if each.startswith("-") else each for each in given[end + 1 :]]
+        return self.parse_intermixed_args([*given[:end], *paths])
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint as a ConfigError."""
         refuse(message)
+
+
+def _finite(text: str) -> float:
+    """Return a number; nan and the infinities are none that a flag could mean."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number, got {text}")
+    return value
 
 
 class _Renamed(argparse.Action):

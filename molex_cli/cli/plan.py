@@ -9,6 +9,7 @@ from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.cost.matching import BUDGETS, SOLVABLE, matched, reference
 from molex_cli.records import as_json
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -39,12 +40,12 @@ def main(argv: list[str]) -> int:
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:
         found = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
-        print(as_json(named | dataclasses.asdict(plan) | found))
+        say(as_json(named | dataclasses.asdict(plan) | found))
         return 0
     _print(plan, experiment)
     if options.match:
         over = match.reached - match.target
-        print(
+        say(
             f"{match.setting} comes nearest to {options.match}: {match.reached:,.0f} {options.by} for "
             f"{match.target:,.0f}, left over {over:+,.0f} ({match.left_over:+.3%})"
         )

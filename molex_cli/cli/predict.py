@@ -10,6 +10,7 @@ from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import DataError
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.data.unlabelled import NewRow
@@ -31,10 +32,10 @@ def main(argv: list[str]) -> int:
         "training, or lines: the task's columns separated by tabs, or JSON objects with them.",
         epilog="example: printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
     )
-    parser.add_overrides("run=PATH, which=last|best, hardware=...")
+    parser.add_overrides("run=PATH, which=last|best, hardware=..., cache_dir=...")
     parser.add_argument("--file", default="-", help="a table or a file of lines; - is standard input (default)")
     options = parser.parse(argv)
-    settings, experiment, _ = saved.read(Settings, options.overrides, ("hardware",))
+    settings, experiment, _ = saved.read(Settings, options.overrides, ("hardware", "cache_dir"))
 
     from molex_cli.checkpoints import saved_run
     from molex_cli.data import unlabelled
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
     about = saved_run.about(path, settings.which)
     task, size = about.experiment.task, about.experiment.train.eval_batch_size
     rows = None if options.file == "-" else unlabelled.of_file(task, about.labels, expanded(options.file))
-    run = saved_run.opened(path, settings.which, experiment.hardware)
+    run = saved_run.opened(path, settings.which, experiment.hardware, experiment.cache_dir)
     if rows is None:
         lines = enumerate(_typed_lines(), start=1)
         parts: Iterable[Sequence[NewRow]] = ([unlabelled.of_line(task, about.labels, *line)] for line in lines)
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
     unreadable = False
     for part in parts:
         for answer in saved_run.predict(run, part):
-            print(as_json(answer), flush=True)
+            say(as_json(answer), flush=True)
         unreadable = unreadable or any(row.error not in ("", unlabelled.EMPTY) for row in part)
     return 2 if unreadable else 0
 

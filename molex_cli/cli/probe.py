@@ -10,6 +10,7 @@ from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.metrics.base import scored_class
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
@@ -22,9 +23,9 @@ settings of molex probe alone
   which=last|best       which of its adapters
   token=mean|first|last what of a layer's output is read (auto: first for encoders, last for decoders)
   plot=FILE             draw the first metric against the layer (png, svg, pdf)
-and task=..., data_dir=..., train.max_rows=..., hardware=... as for molex train
+and task=..., data_dir=..., cache_dir=..., train.max_rows=..., hardware=... as for molex train
 """
-READ = ("task", "data_dir", "train.max_rows", "hardware")
+READ = ("task", "data_dir", "cache_dir", "train.max_rows", "hardware")
 
 
 @dataclass(kw_only=True)
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> int:
     own = saved_run.about(path, settings.which).experiment
     task, max_rows = experiment.task if "task" in given else own.task, experiment.train.max_rows
     splits, labels = read(task, saved.data_dir(own, experiment, given), max_rows)
-    run = saved_run.opened(path, settings.which, experiment.hardware)
+    run = saved_run.opened(path, settings.which, experiment.hardware, experiment.cache_dir)
     scored = probe.probed(run, task, splits, labels, settings.token)
     about = {"task": task.name, "adapter": run.file.name, "step": run.step, "max_rows": max_rows}
     about |= dataclasses.asdict(scored)
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
     if settings.plot:
         probe.drawn(scored, task.metrics[0], title, expanded(settings.plot))
     if options.json:
-        print(as_json(about))
+        say(as_json(about))
     else:
         _print(scored, f"{title} ({scored.token} token)", str(path))
     return 0

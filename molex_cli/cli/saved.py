@@ -76,8 +76,11 @@ def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str
         typed = text.partition("=")[2]
         if node is not None and (problem := override_problem(key, value, typed, declared(node)[0])):
             raise ConfigError(problem)
-    if not own.run:
-        raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
-    settings = OmegaConf.to_object(own)
+    try:
+        settings = OmegaConf.to_object(own)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"settings of this command must have a value each, got: {one_line(error)}") from None
     assert isinstance(settings, kind)
+    if not settings.run:
+        raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
     return settings, left

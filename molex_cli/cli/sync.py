@@ -3,27 +3,27 @@
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 from molex_cli.cli.parser import Parser
+from molex_cli.config.schema import DAY_SECONDS
 from molex_cli.errors import ConfigError
-from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.paths import distinct, expanded
+from molex_cli.runtime.streams import say
 
 SUMMARY = "send to W&B the runs that were logged offline"
-REACHABLE_SECONDS = 10.0
+MOST_SECONDS = 20 * DAY_SECONDS  # more overflow what an operating system waits
 OUTPUTS = [Path("outputs")]
 
 
 def main(argv: list[str]) -> int:
     """Send the runs of some folders; exit code 1 if one could not be sent whole."""
     options = _parser().parse(argv)
-    if options.timeout <= 0:
-        raise ConfigError(f"--timeout must be above 0, got {options.timeout}")
+    if not 0 < options.timeout <= DAY_SECONDS:
+        raise ConfigError(f"--timeout must be above 0 and at most {DAY_SECONDS}, a day, got {options.timeout}")
     from molex_cli.records import locks
-    from molex_cli.tracking.wandb import has_key, server
+    from molex_cli.tracking.wandb import require_server
 
     logs, running = [], 0
     for log in _waiting(options.paths):
@@ -32,21 +32,19 @@ def main(argv: list[str]) -> int:
         else:
             logs.append(log)
     if running:
-        print(f"left alone: {running} still running")
+        say(f"left alone: {running} still running")
     if not logs:
-        print("nothing to send")
+        say("nothing to send")
         return 0
     if options.dry_run:
-        print(*logs, sep="\n")
+        say(*logs)
         return 0
-    if not has_key():
-        raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither")
-    _require_reachable(server())
-    printed = _sync(logs, options.timeout * len(logs))
+    require_server()
+    printed = _sync(logs, min(options.timeout * len(logs), MOST_SECONDS))
     left = [log for log in logs if not _sent(log)]
     if left:
-        print(printed.strip(), file=sys.stderr)
-    print(*(f"not sent: {log}" for log in left), f"{len(logs) - len(left)} of {len(logs)} sent", sep="\n")
+        say(printed.strip(), file=sys.stderr)
+    say(*(f"not sent: {log}" for log in left), f"{len(logs) - len(left)} of {len(logs)} sent")
     return 1 if left else 0
 
 
@@ -65,7 +63,7 @@ def _waiting(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise ConfigError(f"paths must be folders of runs, got {path}")
-    found = {marker.parent for path in paths for marker in path.rglob(f"wandb/*run-*/{NOT_SENT}")}
+    found = distinct(marker.parent for path in paths for marker in path.rglob(f"wandb/*run-*/{NOT_SENT}"))
     return sorted((log for log in found if not _sent(log)), key=lambda log: log.name.removeprefix("offline-"))
 
 
@@ -79,19 +77,10 @@ def _sent(log: Path) -> bool:
     return done
 
 
-def _require_reachable(url: str) -> None:
-    try:
-        urllib.request.urlopen(url, timeout=REACHABLE_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # it answers
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise ConfigError(f"W&B's server must answer within {REACHABLE_SECONDS:.0f} s, got {url}: {reason}") from None
-
-
 def _sync(logs: Sequence[Path], seconds: float) -> str:
     """Let W&B's own command send the logs; return what it printed. It tries for ever where a server goes away."""
-    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, logs)]
+    # From the root on, for a name that begins with a dash would be taken for a flag.
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *(str(log.absolute()) for log in logs)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=_environment())
     except subprocess.TimeoutExpired:
@@ -100,5 +89,6 @@ def _sync(logs: Sequence[Path], seconds: float) -> str:
 
 
 def _environment() -> dict[str, str]:
-    left_out = ("WANDB_MODE", "WANDB_SILENT")  # offline it would send nothing, silent it would not say why
-    return {name: value for name, value in os.environ.items() if name not in left_out}
+    from molex_cli.tracking.wandb import LEFT_OUT
+
+    return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}

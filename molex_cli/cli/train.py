@@ -13,12 +13,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
-from molex_cli.config import command_line, overrides, schema
+from molex_cli.config import command_line, environment, overrides, own_files, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
+from molex_cli.runtime.streams import say
+from molex_cli.tracking.wandb import require_usable
 
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
 
@@ -36,6 +38,7 @@ def main(argv: list[str]) -> int:
     jobs, line = overrides.jobs(line)
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
+    require_usable({job.experiment.log.wandb for job in jobs})
     _require_writable(jobs[0].experiment.output_dir)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
@@ -58,13 +61,15 @@ def register_resolvers(line: command_line.CommandLine | None = None) -> None:
     OmegaConf.register_new_resolver("molex_slots", _slots, replace=True)
 
 
+@environment.guarded()
 def application(argv: list[str], config_path: str, name: str = "molex train") -> int:
     """Let Hydra do the rest: its displays, and sweepers that choose the next job by what the last one scored."""
     # With this set Hydra leaves errors to the caller, who prints one line for a user's mistake.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [name, *argv]
     try:
-        hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
+        with own_files.judged():
+            hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
     except HydraException as error:
         raise ConfigError(one_line(error)) from error
     except ValueError as error:
@@ -88,7 +93,7 @@ def job(config: DictConfig) -> float:
         experiment.resume = Resume.failed  # a trial that failed before has no score to return
     record = run_here(experiment)
     last = record.scores["last"]
-    score = last.get("selection", last["scores"])[record.scores["metric"]]
+    score = (last.get("selection") or last["scores"])[record.scores["metric"]]
     return math.nan if score is None else float(score)
 
 
@@ -120,10 +125,10 @@ def _run_one(experiment: schema.Experiment) -> int:
     done = same_run.ended(experiment)
     if done is not None and done.record is not None and done.record.status == "finished":
         positive = done.record.evaluation.get("positive")
-        for name, value in done.record.scores["last"]["scores"].items():
-            print(f"{scored_class(name, positive)} {float('nan') if value is None else value:.4f}", end="  ")
-        print()
-        print(f"finished before  {done.folder}/record.json  (resume=never runs it again beside it)")
+        scores = done.record.scores["last"]["scores"]
+        named = {scored_class(name, positive): math.nan if value is None else value for name, value in scores.items()}
+        say("  ".join(f"{name} {value:.4f}" for name, value in named.items()))
+        say(f"finished before  {done.folder}/record.json  (resume=never runs it again beside it)")
         return 0
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed

@@ -1,13 +1,15 @@
 """`molex wandb-view`: save a W&B workspace that shows runs as arms: grouped by variant, scores, cost, routing."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli.parser import Parser
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import METRICS
 from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.records import Record
@@ -23,29 +25,33 @@ def main(argv: list[str]) -> int:
     options = _parser().parse(argv)
     from molex_cli.compare.loading import load
     from molex_cli.records import read_record
-    from molex_cli.tracking.wandb import has_key
+    from molex_cli.tracking.wandb import in_one_line, require_server
 
-    runs = load(options.paths).runs
+    found = load(options.paths)
+    for line in found.left_out:
+        say(f"left out: {line}", file=sys.stderr)
+    runs = found.runs
     if not runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
-    logs = [run.record.settings["log"] for run in runs]
-    project = _only_value("project", options.project, [log["project"] for log in logs]) or "molex"
-    entity = _only_value("entity", options.entity, [log["entity"] for log in logs])
-    if not options.json and not has_key():
-        raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither; --json prints the workspace")
-    view = _workspace(
-        entity or (_default_entity() if not options.json else ""),
-        project,
-        [read_record(run.folder) for run in runs],
-    )
+    logs = [run.record.settings.get("log", {}) for run in runs]
+    project = _only_value("project", options.project, [log.get("project") for log in logs]) or "molex"
+    entity = _only_value("entity", options.entity, [log.get("entity") for log in logs])
+    records = [read_record(run.folder) for run in runs]
     if options.json:
-        print(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
+        view = _workspace(entity or "", project, records)
+        say(view._to_model().model_dump_json(by_alias=True, indent=2, exclude_none=True))
         return 0
+    require_server()
     try:
+        view = _workspace(entity or _default_entity(), project, records)
         view.save()
+    except MolexError:
+        raise
     except Exception as error:  # the client raises whatever its transport does
-        raise ConfigError(f"W&B's server must take the workspace, got {type(error).__name__}: {error}") from None
-    print(view.url)
+        raise ConfigError(
+            f"W&B's server must take the workspace, got {type(error).__name__}: {in_one_line(error)}"
+        ) from None
+    say(view.url)
     return 0
 
 
@@ -87,7 +93,7 @@ def _workspace(entity: str, project: str, runs: "Sequence[Record]") -> Any:
         import wandb_workspaces.workspaces as ws
     except ImportError:
         raise ConfigError(EXTRA) from None
-    metrics = sorted({name for run in runs for name in run.scores.get("last", {}).get("scores", {})})
+    metrics = sorted({name for run in runs if (last := run.evaluated("last")) for name in last["scores"]})
     layers = sorted({layer for run in runs for layer in run.routing}, key=int)
     sections = [
         ws.Section(name="Scores", panels=_score_panels(runs, metrics), is_open=True),

@@ -1,6 +1,7 @@
 """Which runs are one arm: those that differ in nothing but the seed."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from molex_cli.compare.loading import Run
@@ -41,6 +42,7 @@ def distinguishing_settings(runs: Sequence[Run], rows: Sequence[str], cols: Sequ
     return {row: sorted(keys) for row, keys in found.items()}
 
 
+@cache
 def defining(run: Run) -> dict[str, Any]:
     """Return what the runs of an arm share, by full key: settings, number formats, rows, labels and base model."""
     return {**of_record(run.record), VARIANT: run.record.variant}

@@ -57,7 +57,7 @@ def _published(run: Run) -> bool:
 
 
 def _selection(run: Run) -> str:
-    return str(run.record.scores["selection"])
+    return run.record.scores.get("selection", "an unknown rule")
 
 
 def _settings(table: Comparison, arms: dict[str, list[Run]]) -> list[str]:

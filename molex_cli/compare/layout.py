@@ -163,7 +163,9 @@ def _variances(table: Comparison) -> list[str]:
 
 
 def _selection(table: Comparison) -> str:
-    rules = {run.record.scores["selection"] for cell in table.cells.values() for run in cell.runs}
+    rules = {
+        run.record.scores.get("selection", "an unknown rule") for cell in table.cells.values() for run in cell.runs
+    }
     return "the best evaluation: " + " / ".join(sorted(rules))
 
 

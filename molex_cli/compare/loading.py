@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.errors import RecordError
-from molex_cli.metrics.base import ByExample, metric_named
+from molex_cli.metrics.base import METRICS, ByExample, metric_named
 from molex_cli.records import Record, correctness, identity_of, index, read_record, read_rows
 from molex_cli.records.made_from import differences, of_record
+from molex_cli.records.parts import Correctness
 from molex_cli.records.renamed import is_later, value_before
+from molex_cli.runtime.paths import place_of
 from molex_cli.statistics.pseudo_values import of_rows
 
 WHICH = ("last", "best")
@@ -50,18 +52,16 @@ class Run:
 
     def score(self, which: str, metric: str | None = None) -> float | None:
         """Return a score of the last or best evaluation, by default of the metric that comes first."""
-        scores: dict[str, float | None] = self.record.scores[which]["scores"]
-        return scores.get(metric or self.record.scores["metric"])
+        evaluated = self.record.evaluated(which)
+        assert evaluated is not None
+        return evaluated["scores"].get(metric or self.record.scores["metric"])
 
 
 @cache
 def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None:
-    kept = run.record.scores.get(which, {}).get("correctness")
     if "stages" in run.record.scores:  # predictions are those of all stages, the score a mean over stages
         return None
-    if kept is None:
-        path = run.folder / f"predictions-{which}.jsonl"
-        kept = correctness(read_rows(path)) if path.exists() else None
+    kept = _kept(run, which) or correctness(_rows(run, which))
     if kept is None:
         return None
     bits = np.frombuffer(base64.b64decode(kept["right"]), dtype=np.uint8)
@@ -71,14 +71,25 @@ def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None
 @cache
 def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
     """Return what identifies the examples of the kept predictions and a value of each."""
-    path = run.folder / f"predictions-{which}.jsonl"
-    if metric_named(metric).by_example is ByExample.no or "stages" in run.record.scores or not path.exists():
+    if metric_named(metric).by_example is ByExample.no or "stages" in run.record.scores:
         return None
-    rows = read_rows(path)
-    scored = run.record.evaluation
+    rows, scored = _rows(run, which), run.record.evaluation
     labels = scored.get("labels") or run.record.settings["task"].get("labels")
     values = of_rows(rows, metric, labels, scored.get("positive"))
     return None if values is None else (_examples(run, identity_of(rows)), values)
+
+
+def _kept(run: Run, which: str) -> Correctness | None:
+    """Return which predictions were right as the record has it."""
+    evaluated = run.record.evaluated(which)
+    return evaluated.get("correctness") if evaluated else None
+
+
+@cache
+def _rows(run: Run, which: str) -> list[dict[str, Any]]:
+    """Return the kept predictions; none where there are none."""
+    path = run.folder / f"predictions-{which}.jsonl"
+    return read_rows(path) if path.exists() else []
 
 
 def _examples(run: Run, ids: str) -> str:
@@ -96,20 +107,23 @@ class LoadedRuns:
     """A line for each record that is not used, with the reason."""
 
 
-def load(paths: Sequence[Path]) -> LoadedRuns:
-    """Return the finished runs of folders of runs, of run folders and of records; of one run's tries the latest."""
+def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
+    """Return the finished runs of folders of runs, of run folders and of records; of one run's tries the latest.
+
+    A run whose predictions are damaged is left out, too, where those of the `which` evaluation are to be compared.
+    """
     loaded = LoadedRuns()
     latest: dict[tuple[str, int], list[Run]] = {}
-    for each in _runs(paths):
-        run = each if isinstance(each, str) else _unusable(each) or each
-        if isinstance(run, str):
-            loaded.left_out.append(run)
+    for run in _runs(paths):
+        if why := run if isinstance(run, str) else _unusable(run) or _unreadable(run, which):
+            loaded.left_out.append(" ".join(why.splitlines()))  # a record may hold any text
             continue
+        assert isinstance(run, Run)
         tries = latest.setdefault((run.record.variant, run.record.seed), [])
         again = next((each for each in tries if not _differ(each, run)), None)
         if again is None:
             tries.append(run)
-        elif again.folder != run.folder:
+        else:
             older, newer = sorted((again, run), key=lambda each: each.record.finished or "")
             loaded.left_out.append(f"{older.folder} was run again as {newer.folder}")
             tries[tries.index(again)] = newer
@@ -121,20 +135,34 @@ def _unusable(run: Run) -> str:
     """Return why a run cannot be compared; nothing if it can."""
     record = run.record
     if record.status != "finished":
-        why = f": {record.error['message'].splitlines()[0]}" if record.error and record.error["message"] else ""
-        return f"{run.folder} is {record.status}{why}"
-    missing = _missing(record)
-    return f"{run.folder} is incomplete: its record has no {missing}" if missing else ""
+        message = " ".join(record.error["message"].splitlines()[:1]) if record.error else ""
+        return f"{run.folder} is {record.status}{message and f': {message}'}"
+    if missing := _missing(record):
+        return f"{run.folder} is incomplete: its record has no {missing}"
+    metric = record.scores["metric"]
+    return "" if metric in METRICS else f"{run.folder} has a metric that molex does not know: {metric}"
 
 
 def _missing(record: Record) -> str:
     """Return what a comparison needs of a record and does not find."""
     for group in ("method", "task", "model", "hardware"):
-        if not isinstance(record.settings.get(group), dict):
+        if group not in record.settings:
             return f"settings.{group}"
     if "metric" not in record.scores:
         return "scores.metric"
-    return next((f"scores.{which}" for which in WHICH if "scores" not in record.scores.get(which, {})), "")
+    return next((f"scores.{which}" for which in WHICH if record.evaluated(which) is None), "")
+
+
+def _unreadable(run: Run, which: str) -> str:
+    """Return why a run's predictions cannot be read, if a comparison reads them; nothing if they can."""
+    packed = METRICS[run.record.scores["metric"]].by_example is ByExample.right_or_wrong and _kept(run, which)
+    if not which or packed or "stages" in run.record.scores:
+        return ""
+    try:
+        _rows(run, which)
+    except RecordError as error:
+        return str(error)
+    return ""
 
 
 def _differ(one: Run, other: Run) -> bool:
@@ -143,16 +171,27 @@ def _differ(one: Run, other: Run) -> bool:
 
 
 def _runs(paths: Iterable[Path]) -> Iterator[Run | str]:
-    """Yield the run of each record under the paths, or a line on a record or folder that cannot be used."""
+    """Yield the run of each record under the paths once, or a line on a record or folder that cannot be used."""
+    seen: set[tuple[int, int]] = set()
+    for folder, run in _found(paths):
+        if (place := place_of(folder)) not in seen:
+            seen.add(place)
+            yield run
+
+
+def _found(paths: Iterable[Path]) -> Iterator[tuple[Path, Run | str]]:
     for path in paths:
         if not path.exists():
             raise RecordError(f"a path must be a folder of runs, a run's folder or a record, got no such path: {path}")
         if path.is_dir() and not (path / "record.json").exists():
             records, broken = index.read(path)
-            yield from broken if records or broken else [f"{path} holds no runs"]
-            yield from (Run(folder, record) for folder, record in records.items())
+            yield from broken.items()
+            yield from ((folder, Run(folder, record)) for folder, record in records.items())
+            if not records and not broken:
+                yield path, f"{path} holds no runs"
             continue
+        folder = path if path.is_dir() else path.parent
         try:
-            yield Run(path if path.is_dir() else path.parent, read_record(path))
+            yield folder, Run(folder, read_record(path))
         except RecordError as error:
-            yield str(error)
+            yield folder, str(error)

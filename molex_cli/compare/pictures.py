@@ -1,9 +1,9 @@
 """The pictures of a comparison: scores during training, scores against costs, and what the experts did."""
 
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from molex_cli.compare import plots
@@ -14,6 +14,8 @@ from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric
 from molex_cli.records import lines_of, read_record
+from molex_cli.records.parts import EvaluatedLine
+from molex_cli.records.reading import Misfit, parsed
 from molex_cli.statistics import expert_similarity
 
 if TYPE_CHECKING:
@@ -32,27 +34,52 @@ class Picture:
     names: Sequence[str] = ()
 
 
+MOST_MAPS = 12  # arms whose experts are drawn: each heat map takes a third of a second and up to 30 kB
+
+
 def look(number: int) -> tuple[int, int]:
     """Return the colour and the style of a series: when the colours are used up, the next style begins."""
     return number % len(plots.COLOURS), number // len(plots.COLOURS)
 
 
 def curves(table: Comparison) -> Iterator[Picture]:
-    """Yield for each column the scores of its arms during training."""
+    """Yield for each column the scores of its arms during training, of many arms those of the best.
+
+    A run whose events are damaged is named.
+    """
     for col in table.cols:
-        lines = [line for row, cell in table.column(col).items() if (line := _curve(table.display.get(row, row), cell))]
+        column, damaged = table.column(col), list[str]()
+        best = set(_ranked(column)[: plots.LOOKS])
+        shown = [row for row in column if row in best]
+        lines = [line for row in shown if (line := _curve(table.display.get(row, row), column[row], damaged))]
         if lines:
-            caption = f"{col}: mean, and from the worst to the best seed"
+            only = f"; the {len(best)} best of {len(column)} arms" if len(column) > len(best) else ""
             styled = [_styled(line, number) for number, line in enumerate(lines)]
             figure = plots.line_chart("", styled, x="step", y=metric_name(table, col), legend=False)
-            yield Picture(caption, figure, [line.name for line in lines])
+            caption = f"{col}: mean, and from the worst to the best seed{only}"
+            yield Picture("; ".join([caption, *damaged]), figure, [line.name for line in lines])
 
 
-def _curve(name: str, cell: Cell) -> plots.Line | None:
+def _ranked(column: Mapping[str, Cell]) -> list[str]:
+    """Return the rows of a column, the best first."""
+
+    def rank(row: str) -> float:
+        mean = column[row].mean
+        return math.inf if math.isnan(mean) else -mean if column[row].metric.higher_is_better else mean
+
+    return sorted(column, key=rank)
+
+
+def _curve(name: str, cell: Cell, damaged: list[str]) -> plots.Line | None:
     """Return the mean over seeds at each step, between the worst and the best; None without evaluations."""
     by_step: dict[int, list[float]] = {}
     for run in cell.runs:
-        for step, value in evaluations(run, cell.metric.name):
+        try:
+            found = evaluations(run, cell.metric.name)
+        except RecordError as error:
+            damaged.append(f"left out: {error}")
+            continue
+        for step, value in found:
             by_step.setdefault(step, []).append(value * cell.metric.scale)
     if not by_step:
         return None
@@ -71,19 +98,23 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
     """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean.
 
     Of a run that set rows apart to choose the best, the scores on these: validation is scored for a few alone.
+    Raises RecordError for events that are damaged; a last line that was cut off is none.
     """
     has_selection = bool(run.setting("train.selection"))
     path = run.folder / "events.jsonl"
+    lines = lines_of(path) if path.exists() else []
     found: dict[int, list[float]] = {}
-    for line in lines_of(path) if path.exists() else ():
-        if '"evaluated"' not in line:
+    for number, line in enumerate(lines, start=1):
+        if b'"evaluated"' not in line:
             continue
         try:
-            event = json.loads(line)
-            value = event["scores"].get(metric) if (event.get("split") == SELECTION) is has_selection else None
-        except (json.JSONDecodeError, KeyError, AttributeError):  # a line that was cut off
-            continue
-        if isinstance(value, int | float) and math.isfinite(value):
+            event = parsed(line, EvaluatedLine)
+        except Misfit as error:
+            if number == len(lines):
+                continue
+            raise RecordError(f"{path} must hold events, got a broken line {number}: {error}") from None
+        value = event["scores"].get(metric) if (event.get("split") == SELECTION) is has_selection else None
+        if value is not None:
             found.setdefault(event["step"], []).append(float(value))
     return [(step, sum(values) / len(values)) for step, values in found.items()]
 
@@ -93,22 +124,33 @@ def costs(table: Comparison) -> Iterator[Picture]:
     known = (("trainable parameters", _trainable, True), ("seconds of training", _seconds, False))
     for col in table.cols:
         for cost, value, logarithmic in known:
-            points = _points(table, col, value)
+            better = _metric(table, col).higher_is_better
+            points, others = _told_apart(_points(table, col, value), better)
             if points:
                 figure = plots.scatter(
                     "",
                     points,
+                    others,
                     x=cost,
                     y=metric_name(table, col),
                     logarithmic=logarithmic,
-                    higher_is_better=_metric(table, col).higher_is_better,
+                    higher_is_better=better,
                 )
-                caption = f"{col}: score against {cost}, ± standard deviation over seeds"
+                only = f"; {len(others)} other arms in grey" if others else ""
+                caption = f"{col}: score against {cost}, ± standard deviation over seeds{only}"
                 yield Picture(caption, figure, [point.name for point in points])
 
 
+def _told_apart(points: list[plots.Point], higher_is_better: bool) -> tuple[list[plots.Point], list[plots.Point]]:
+    """Return as many points as can be told apart, of many those of the front and the best, and the others."""
+    front = plots.front(points, higher_is_better=higher_is_better) if len(points) > plots.LOOKS else []
+    sign = -1 if higher_is_better else 1
+    named = sorted(points, key=lambda point: (point not in front, sign * point.y))[: plots.LOOKS]
+    return [point for point in points if point in named], [point for point in points if point not in named]
+
+
 def _trainable(run: Run) -> float | None:
-    return run.record.parameters.get("trainable")
+    return run.record.parameters.get("trainable") or None
 
 
 def _seconds(run: Run) -> float | None:
@@ -133,18 +175,34 @@ def _metric(table: Comparison, col: str) -> Metric:
 
 def experts(table: Comparison) -> Iterator[Picture]:
     """Yield how much each expert of each layer was used in an arm's first run, and how far apart the experts are."""
-    for row in table.rows:
-        run = table.runs_of(row)[0]
-        arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
-        try:
-            routing = read_record(run.folder).routing
-        except RecordError:
-            continue
-        if routing:
-            layers = [f"layer {layer}" for layer in routing]
-            usage = [statistics["usage"] for statistics in routing.values()]
-            yield Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
-            yield from _expert_distances(run, table.which, arm)
+    arms = (_experts(table, row) for row in _best_first(table))
+    for pictures in islice((found for each in arms if (found := list(each))), MOST_MAPS):
+        yield from pictures
+
+
+def _best_first(table: Comparison) -> list[str]:
+    """Return all rows, in their order or, if they are many, by the best place that each has in a column."""
+    if len(table.rows) <= MOST_MAPS:
+        return table.rows
+    places: dict[str, int] = {}
+    for col in table.cols:
+        for place, row in enumerate(_ranked(table.column(col))):
+            places[row] = min(place, places.get(row, place))
+    return sorted(table.rows, key=lambda row: places[row])
+
+
+def _experts(table: Comparison, row: str) -> Iterator[Picture]:
+    run = table.runs_of(row)[0]
+    arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
+    try:
+        routing = read_record(run.folder).routing
+    except RecordError:
+        return
+    if routing:
+        layers = [f"layer {layer}" for layer in routing]
+        usage = [[math.nan if x is None else x for x in use.get("usage", [])] for use in routing.values()]
+        yield Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
+        yield from _expert_distances(run, table.which, arm)
 
 
 def _expert_distances(run: Run, which: str, arm: str) -> Iterator[Picture]:

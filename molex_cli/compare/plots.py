@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.runtime.streams import visible
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -19,6 +21,8 @@ COLOURS = ("#0b61a4", "#b8480a", "#23733a", "#8a2be2", "#b3124a", "#6b5900", "#0
 STYLES = (("-", "o"), ("--", "s"), (":", "D"))
 GRID = "#b0b0b0"
 DARK, LIGHT = "#1c2024", "#ffffff"  # numbers on a bright or a dark cell
+LOOKS = len(COLOURS) * len(STYLES)  # so many series can be told apart
+LONGEST_LABEL = 40  # letters: a longer one would leave no room for what it names
 MOST_MARKERS = 30  # a longer curve is drawn without
 
 
@@ -65,10 +69,13 @@ def heat_map(
     names: Sequence[str] = (),
 ) -> "Figure":
     """Return cells coloured by value, columns numbered or named; rows may differ in length, NaN leaves a cell empty."""
+    rows, names = list(map(_label, rows)), list(map(_label, names))
     width, height = max([1, *map(len, values)]), max(1, len(rows))
-    wide = max(1.2 + CELL_INCHES * width, LETTER_INCHES * len(title))
-    figure, axes = _figure(wide, 1.2 + CELL_INCHES * height, title)
-    labels = list(names) or [f"{columns} {i}" for i in range(width)]
+    title = _label(title, 3 * LONGEST_LABEL)
+    left, below = (max(1.2, LETTER_INCHES * max(map(len, each), default=0)) for each in (rows, names))
+    wide = max(left + CELL_INCHES * width, LETTER_INCHES * len(title))
+    figure, axes = _figure(wide, below + CELL_INCHES * height, title)
+    labels = names or [f"{columns} {i}" for i in range(width)]
     _draw_cells(axes, rows, labels, values)
     axes.set(aspect="equal", xlabel=columns, xlim=(0, width), ylim=(height, 0))
     middles = [i + 0.5 for i in range(width)]
@@ -76,7 +83,7 @@ def heat_map(
         axes.set_xticks(middles, labels=labels, rotation=45, ha="right", fontsize=7)
     else:
         axes.set_xticks(middles, labels=list(map(str, range(width))))
-    axes.set_yticks([i + 0.5 for i in range(len(rows))], labels=list(rows))
+    axes.set_yticks([i + 0.5 for i in range(len(rows))], labels=rows)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=8)
     return figure
@@ -114,11 +121,22 @@ def line_chart(
         if line.low:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
         shown = marker if len(line.x) <= MOST_MARKERS else None
-        axes.plot(line.x, line.y, dash, marker=shown, markersize=4, color=colour, label=line.name, gid=line.name)
+        axes.plot(
+            line.x,
+            line.y,
+            dash,
+            marker=shown,
+            markersize=4,
+            color=colour,
+            label=_label(line.name),
+            gid=visible(line.name),
+        )
     for level in levels:
         colour = COLOURS[level.colour % len(COLOURS)]
-        axes.axhline(level.y, linestyle=":", linewidth=1.2, color=colour, label=level.name, gid=level.name)
-    axes.set(xlabel=x, ylabel=y)
+        axes.axhline(
+            level.y, linestyle=":", linewidth=1.2, color=colour, label=_label(level.name), gid=visible(level.name)
+        )
+    axes.set(xlabel=_label(x), ylabel=_label(y))
     _rule(axes)
     if legend:
         axes.legend(frameon=False, fontsize=8)
@@ -126,9 +144,16 @@ def line_chart(
 
 
 def scatter(
-    title: str, points: Sequence[Point], *, x: str, y: str, logarithmic: bool = False, higher_is_better: bool = True
+    title: str,
+    points: Sequence[Point],
+    others: Sequence[Point] = (),
+    *,
+    x: str,
+    y: str,
+    logarithmic: bool = False,
+    higher_is_better: bool = True,
 ) -> "Figure":
-    """Return points with intervals, and the front of those that no other beats in both cost and score."""
+    """Return points with intervals, others in grey, and the front of those that none beats in both cost and score."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
     figure, axes = _figure(*CHART_INCHES, title)
@@ -137,15 +162,17 @@ def scatter(
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    best = front(points, higher_is_better=higher_is_better)
+    if others:
+        axes.plot([p.x for p in others], [p.y for p in others], "o", markersize=3, color=GRID)
+    best = front([*points, *others], higher_is_better=higher_is_better)
     axes.plot(
         [p.x for p in best], [p.y for p in best], "--", color="black", linewidth=1, gid="no arm is better and cheaper"
     )
     for i, p in enumerate(points):
         style = {"color": COLOURS[i % len(COLOURS)], "marker": STYLES[i // len(COLOURS) % len(STYLES)][1]}
         axes.plot([p.x, p.x], [p.low, p.high], color=style["color"])
-        axes.plot([p.x], [p.y], **style, linestyle="", markersize=8, gid=p.name)
-    axes.set(xlabel=x, ylabel=y)
+        axes.plot([p.x], [p.y], **style, linestyle="", markersize=8, gid=visible(p.name))
+    axes.set(xlabel=_label(x), ylabel=_label(y))
     _rule(axes)
     return figure
 
@@ -153,11 +180,11 @@ def scatter(
 def front(points: Sequence[Point], *, higher_is_better: bool) -> list[Point]:
     """Return the points for which no other is at least as cheap and at least as good, cheapest first."""
     sign = 1 if higher_is_better else -1
-
-    def beats(one: Point, other: Point) -> bool:
-        return one.x <= other.x and sign * one.y >= sign * other.y and (one.x, one.y) != (other.x, other.y)
-
-    return sorted((p for p in points if not any(beats(other, p) for other in points)), key=lambda p: p.x)
+    found: list[Point] = []
+    for p in sorted(points, key=lambda p: (p.x, -sign * p.y)):  # whatever beats a point comes before it
+        if not found or sign * p.y > sign * found[-1].y or (p.x, p.y) == (found[-1].x, found[-1].y):
+            found.append(p)
+    return found
 
 
 def png(figure: "Figure") -> BytesIO:
@@ -185,6 +212,12 @@ def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
     if title:
         figure.suptitle(title, fontsize=9)
     return figure, figure.add_subplot()
+
+
+def _label(text: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a text as a picture shows it."""
+    text = visible(text).replace("\n", " ")
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _rule(axes: Any) -> None:

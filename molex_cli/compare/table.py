@@ -114,7 +114,14 @@ class Comparison:
 
     def runs_of(self, row: str) -> list[Run]:
         """Return all runs of an arm."""
-        return [run for (each, _), cell in self.cells.items() if each == row for run in cell.runs]
+        return self._by_row[row]
+
+    @cached_property
+    def _by_row(self) -> dict[str, list[Run]]:
+        found: dict[str, list[Run]] = {row: [] for row in self.rows}
+        for (row, _), cell in self.cells.items():
+            found[row] += cell.runs
+        return found
 
 
 def compare(

@@ -84,6 +84,7 @@ def options(group: str, folders: Sequence[Path] | None = None) -> list[str]:
         str(path.relative_to(folder / group).with_suffix(""))
         for folder in (folders or [conf_dir()])
         for path in (folder / group).rglob("*.yaml")
+        if path.is_file()
     }
     return sorted(found)
 

@@ -41,6 +41,8 @@ def override_problems(override: Override) -> Iterator[str]:
         yield f"{key} cannot be deleted; choose or set another"
     elif not works(key):
         yield _refusal(key.replace("/", "."), value, key)
+    elif "/" in key and override.value() is None:
+        yield f"{key} must be one of Hydra's files, got null; leave it out"
     elif override.is_sweep_override():
         yield f"{key} must be one value, got {value}; all jobs of a sweep share it"
 
@@ -56,6 +58,16 @@ def file_problems(files: Iterable[tuple[Path, str]], shipped: Path) -> Iterator[
         for key, value in [] if path.is_relative_to(shipped) else _set_by(path, package):
             if not (works(key) or (key, value) in known or _is_below(key, ("hydra.sweeper.params",))):
                 yield f"{_refusal(key, str(value), key)} (in {path})"
+
+
+def plugin_problems(own: Mapping[tuple[str, ...], DictConfig]) -> Iterator[str]:
+    """Yield where the launcher or sweeper is none of Hydra's."""
+    for name in SHARED:
+        found = [part[name] for part in own.values() if not OmegaConf.is_missing(part, name)]
+        targets = [each.get("_target_") if isinstance(each, DictConfig) else each for each in found]
+        for target in sorted({str(target) for target in targets}):
+            if not target.startswith(("hydra.", "hydra_plugins.")):
+                yield f"hydra/{name} must be one of Hydra's plugins, got {target}; leave hydra.{name}._target_ out"
 
 
 def sharing_problems(own: Mapping[tuple[str, ...], DictConfig]) -> Iterator[str]:

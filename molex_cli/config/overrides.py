@@ -7,27 +7,41 @@ checked on the typed result, and sweeps are expanded into jobs. Every step retur
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from molex_cli.config import environment, own_files, schema, texts
 from molex_cli.config import hydra_settings as hydras
-from molex_cli.config import schema, texts
 from molex_cli.config.command_line import CommandLine, conf_dir
-from molex_cli.config.hydra_internals import BASIC_SWEEPER, composed, files, values_made_text
+from molex_cli.config.hydra_internals import (
+    BASIC_SWEEPER,
+    bounded_interpolations,
+    composed,
+    files,
+    values_made_text,
+)
 from molex_cli.config.parsing import is_hydra, key_of, one_line, parsed
 from molex_cli.config.problems import form_problems, group_problems, is_free_form, value_problems
 from molex_cli.config.run_id import Job
-from molex_cli.config.sweeps import as_text, choices_of, listed, needs_optimiser, sweep_problems, values_of
+from molex_cli.config.search_path import SEARCH_PATH, with_home
+from molex_cli.config.sweeps import (
+    as_text,
+    choices_of,
+    listed,
+    needs_optimiser,
+    size_problems,
+    sweep_problems,
+    values_of,
+)
 from molex_cli.errors import ConfigError
-from molex_cli.runtime.paths import expanded
 
-SEARCH_PATH = "hydra.searchpath"
 Configs = Mapping[tuple[str, ...], DictConfig]
 """The composed settings of each combination of the groups' files."""
 
@@ -38,6 +52,7 @@ def checked(line: CommandLine) -> schema.Experiment:
     return found[0].experiment
 
 
+@environment.guarded()
 def jobs(line: CommandLine) -> tuple[list[Job], CommandLine]:
     """Return every job of the command line, the last sweep going fastest, and the line as Hydra takes it.
 
@@ -47,6 +62,8 @@ def jobs(line: CommandLine) -> tuple[list[Job], CommandLine]:
     _require_config(line)
     line = _with_search_path(line)
     given, unreadable = _parse(line)
+    if too_many := list(size_problems(given)):
+        raise ConfigError([*unreadable, *too_many])
     groups, settings, unknown = _split(given, line)
     configs, own, uncomposed = _compose(line, groups)
     fitting, misfits = _check(settings, configs)
@@ -59,6 +76,7 @@ def jobs(line: CommandLine) -> tuple[list[Job], CommandLine]:
     return found, dataclasses.replace(line, overrides=[_for_hydra(o, first) for o in given])
 
 
+@environment.guarded()
 def hydra_settings(line: CommandLine, *, is_checked: bool = True) -> DictConfig:
     """Return Hydra's own part of the settings, with its launcher and sweeper, as the (first) job's groups make it."""
     given, _ = parsed(line.overrides)
@@ -70,7 +88,10 @@ def hydra_settings(line: CommandLine, *, is_checked: bool = True) -> DictConfig:
         for o in fixed
         if hydras.works(o.key_or_group) or (is_checked and not is_hydra(o.key_or_group))
     ]
-    return _composed(line, groups, [choices_of(group)[0] for group in groups], own)
+    config = _composed(line, groups, [choices_of(group)[0] for group in groups], own)
+    if problems := list(hydras.plugin_problems({(): config.hydra})):
+        raise ConfigError(problems)
+    return config
 
 
 def _require_config(line: CommandLine) -> None:
@@ -89,24 +110,15 @@ def _with_search_path(line: CommandLine) -> CommandLine:
     paths = [text for text in line.overrides if key_of(text) == SEARCH_PATH]
     if line.config_path == conf_dir() and not paths:
         return line
-    line = _with_home(line)
-    found = hydras.search_folders(_composed(line, [], []).hydra)
+    line = with_home(line)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Hydra's, of what is said below
+            found = hydras.search_folders(_composed(line, [], []).hydra)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"hydra.searchpath must have folders and pkg://NAME, got: {one_line(error)}") from None
+    if missing := [folder for folder in found if not folder.is_dir()]:
+        raise ConfigError(f"hydra.searchpath must have folders that are there, got {missing[0]}")
     return dataclasses.replace(line, searched=[folder for folder in found if folder not in line.folders])
-
-
-def _with_home(line: CommandLine) -> CommandLine:
-    """Return the line with the home folder in place of `~` in the search path, which Hydra takes as it is written."""
-    given = [o.value() for o in parsed(line.overrides)[0] if o.key_or_group == SEARCH_PATH]
-    if not given:
-        first = next(file for folder in line.folders if (file := folder / f"{line.config_name}.yaml").is_file())
-        given = [hydras.own_search_path(first)]
-    if not isinstance(given[-1], list) or not any(str(each).startswith("~") for each in given[-1]):
-        return line
-    # As a path an address, pkg://..., would lose one of its slashes.
-    found = [str(expanded(each)) if str(each).startswith("~") else str(each) for each in given[-1]]
-    paths = [QuotedString(each, Quote.double).with_quotes() for each in found]
-    others = [text for text in line.overrides if key_of(text) != SEARCH_PATH]
-    return dataclasses.replace(line, overrides=[*others, f"{SEARCH_PATH}=[{','.join(paths)}]"])
 
 
 def _parse(line: CommandLine) -> tuple[list[Override], list[str]]:
@@ -183,10 +195,11 @@ def _hydra_problems(
     given: Sequence[Override], groups: Sequence[Override], own: Configs, line: CommandLine
 ) -> list[str]:
     """Return what is wrong with Hydra's own settings as the files make them, and which sweep needs another sweeper."""
-    read = (
-        {} if line.folders == [conf_dir()] else {each: None for choice in own for each in _files(line, groups, choice)}
-    )
+    choices = [] if line.folders == [conf_dir()] else list(own)
+    read = dict.fromkeys(each for choice in choices for each in _files(line, groups, choice))
     problems = list(hydras.file_problems(read, conf_dir()))
+    if strange := list(hydras.plugin_problems(own)):
+        return [*problems, *strange]
     problems += hydras.sharing_problems(own)
     chosen = [o.value() for o in given if o.key_or_group == "hydra/sweeper"]
     if chosen == ["basic"] or (not chosen and any(o.sweeper.get("_target_") == BASIC_SWEEPER for o in own.values())):
@@ -209,12 +222,13 @@ def _expand(given: Sequence[Override], configs: Configs) -> tuple[list[Job], lis
         if combination not in configs:
             continue
         trial = copy.deepcopy(configs[combination])
-        for override, value in chosen:
-            if override.key_or_group not in schema.GROUPS:
-                OmegaConf.update(trial, override.key_or_group, value, force_add=True)
         differs = tuple(f"{o.key_or_group}={as_text(value)}" for o, value in chosen if o.is_sweep_override())
         try:
-            found.append(Job(differs, schema.resolve(trial)))
+            for override, value in chosen:
+                if override.key_or_group not in schema.GROUPS:
+                    OmegaConf.update(trial, override.key_or_group, value, force_add=True)
+            with bounded_interpolations():
+                found.append(Job(differs, schema.resolve(trial)))
         except ConfigError as error:
             problems += error.problems
         except OmegaConfBaseException as error:
@@ -228,11 +242,15 @@ def _composed(
     """Return the settings of a choice of groups with Hydra's own, these changed as given."""
     overrides = [*_chosen(line, groups, choice), *(text for text in own if key_of(text) != SEARCH_PATH)]
     try:
-        with values_made_text() as made:
+        with own_files.judged() as read, values_made_text() as made:
             config = composed(line.config_path, line.config_name, line.extra_dirs, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(texts.composing_problem(error, line.folders) or one_line(error)) from error
-    if found := list(texts.yaml_problems(made, line.folders)):
+        where = own_files.place(getattr(error.__context__, "full_key", None) or "", read)
+        raise ConfigError(texts.composing_problem(error, read) or f"{one_line(error)}{where}") from error
+    except RecursionError:
+        chosen = " ".join(overrides) or line.config_name
+        raise ConfigError(f"the defaults of {chosen} must come to an end, got files that name each other") from None
+    if found := list(texts.yaml_problems(made, read)):
         raise ConfigError(found)
     return config
 

@@ -21,10 +21,11 @@ def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
                 problems.append(f"an argument must be key=value, got {text}")
             else:
                 found += parser.parse_overrides([home_quoted(text)])
-        except HydraException as error:
-            reason = str(error).splitlines()[0]
+        except (HydraException, ValueError, RecursionError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            shown = text if text.isprintable() else ascii(text)
             problems.append(
-                f"an argument must be key=value with quotes around special characters, got {text} ({reason})"
+                f"an argument must be key=value with quotes around special characters, got {shown} ({reason})"
             )
     return found, problems
 
@@ -46,6 +47,9 @@ def is_hydra(key: str) -> bool:
 
 def one_line(error: Exception) -> str:
     """Return the message of a Hydra or OmegaConf error in one line, with its reason where it gives none itself."""
+    if not str(error).strip():
+        cause = error.__cause__ or error.__context__
+        return one_line(cause) if isinstance(cause, Exception) else type(error).__name__
     key = getattr(error, "full_key", None)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]

@@ -11,9 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from molex_cli.config import other_names
 from molex_cli.config.command_line import CommandLine, options
-from molex_cli.config.hydra_internals import child, declared, is_section
+from molex_cli.config.hydra_internals import child, declared, interpolation_problem, is_section
 from molex_cli.config.sweeps import choices_of, values_of
-from molex_cli.config.texts import override_problem
+from molex_cli.config.texts import leaves, override_problem
 from molex_cli.errors import nearest
 
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -22,6 +22,9 @@ PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
 
 def form_problems(override: Override) -> Iterator[str]:
     """Yield what no override may have."""
+    for text in (each for value in values_of(override) for each in leaves(value)):
+        if isinstance(text, str) and (problem := interpolation_problem(text)):
+            yield f"{override.key_or_group} must have a whole ${{KEY}} or none, got {text!r} ({problem})"
     if override.package is not None:
         key = override.key_or_group
         yield f"{key} must stay where it is, got {key}@{override.package}; leave @{override.package} out"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,17 +12,23 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from molex_cli import methods
+from molex_cli.config import environment
+from molex_cli.config.bounds import unusable
 from molex_cli.config.paths import default_data_dir
 from molex_cli.config.task import Kind, Task
 from molex_cli.config.train import Train
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import METHODS, Method
-from molex_cli.models.settings import Model
+from molex_cli.models.settings import MOST_PARTS, Model
 from molex_cli.records.locks import Resume
 from molex_cli.records.renamed import added_later, settings_of_today
+from molex_cli.records.stored_text import as_stored
 from molex_cli.runtime.hardware import Hardware
 from molex_cli.runtime.paths import expanded
 
+WANDB_NAME, WANDB_TAG = 128, 64  # characters of W&B's names and tags
+WANDB_FORBIDDEN = "/\\#?%:"
+DAY_SECONDS = 86_400
 GROUPS = ("model", "method", "task", "hardware", "experiment")
 
 
@@ -66,6 +71,18 @@ class Log:
             yield f".timeout must be above 0, got {self.timeout}"
         if self.every < 1:
             yield f".every must be at least 1, got {self.every}"
+
+    def wandb_problems(self) -> Iterator[str]:
+        """Yield what W&B or its server would refuse when the run begins; files of before may have it all the same."""
+        for name, value in (("project", self.project), ("entity", self.entity)):
+            if value is not None and (len(value) > WANDB_NAME or set(value) & set(WANDB_FORBIDDEN)):
+                rule = f"at most {WANDB_NAME} characters, none of them of {WANDB_FORBIDDEN}"
+                yield f".{name} must be {rule}, got {value}; W&B takes no other"
+        for tag in self.tags:
+            if not 1 <= len(tag) <= WANDB_TAG:
+                yield f".tags must have 1 to {WANDB_TAG} characters each, got {tag!r} of {len(tag)}; W&B takes no other"
+        if self.timeout > DAY_SECONDS:
+            yield f".timeout must be at most {DAY_SECONDS}, a day, got {self.timeout}"
 
 
 class Alarm(Enum):
@@ -146,6 +163,7 @@ def register() -> None:
     assert methods  # importing it registered /schema/method/*
 
 
+@environment.guarded()
 def resolve(config: DictConfig) -> Experiment:
     """Return the experiment that the composed settings describe; raise ConfigError with every problem."""
     if "hydra" in config or OmegaConf.get_type(config) is not Experiment:
@@ -153,16 +171,17 @@ def resolve(config: DictConfig) -> Experiment:
         config = OmegaConf.merge(OmegaConf.structured(Experiment), own)  # type: ignore[assignment]
     experiment = OmegaConf.to_object(config)
     assert isinstance(experiment, Experiment)
+    if found := list(unusable(experiment)) or [*problems(experiment), *_new_problems(experiment)]:
+        raise ConfigError(found)
     for name in ("data_dir", "output_dir", "cache_dir"):
         if path := getattr(experiment, name):
             setattr(experiment, name, str(expanded(path)))
-    if found := list(_unusable(as_data(experiment))) or [*problems(experiment), *_label_problems(experiment)]:
-        raise ConfigError(found)
     return experiment
 
 
-def _label_problems(experiment: Experiment) -> Iterator[str]:
-    """Yield what does not fit labels that are set; files of before open all the same."""
+def _new_problems(experiment: Experiment) -> Iterator[str]:
+    """Yield what a new run must not have; files of before open all the same."""
+    yield from (f"log{problem}" for problem in experiment.log.wandb_problems())
     tasks = {"task": experiment.task, **{f"stages.{name}": stage for name, stage in experiment.stages.items()}}
     for key, task in tasks.items():
         yield from (f"{key}{problem}" for problem in task.label_problems(task.labels or ()))
@@ -174,24 +193,34 @@ def problems(experiment: Experiment) -> Iterator[str]:
         yield from (f"{section}{problem}" for problem in getattr(experiment, section).problems())
     for name, stage in experiment.stages.items():
         yield from (f"stages.{name}{problem}" for problem in stage.problems())
-    if experiment.stages and (experiment.train.evaluate_every or experiment.train.evaluate_at_start):
-        yield "train.evaluate_every and train.evaluate_at_start must be left out with stages, got one of them"
-    if experiment.stages and experiment.train.selection:
-        yield f"train.selection must be 0 with stages, which keep their last model, got {experiment.train.selection}"
-    if len(experiment.stages) == 1:
-        yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
+    yield from _stage_problems(experiment)
     if experiment.checkpoint_every is not None and experiment.checkpoint_every < 1:
         yield f"checkpoint_every must be at least 1, got {experiment.checkpoint_every}"
-    if experiment.checkpoint_every is not None and experiment.stages:
-        yield "checkpoint_every must be left out with stages, between which the states lie, got it with " + ", ".join(
-            experiment.stages
-        )
     yield from _smoothing_problems(experiment)
+    if experiment.method.learning_rate <= 0:
+        yield f"method.learning_rate must be above 0, got {experiment.method.learning_rate}"
     if experiment.seed < 0:
         yield f"seed must be at least 0, got {experiment.seed}"
     num_layers = experiment.model.num_layers()
-    if num_layers is not None and not list(experiment.method.problems()):
+    is_built = num_layers is not None and 0 < num_layers <= MOST_PARTS
+    if num_layers is not None and is_built and not list(experiment.method.problems()):
         yield from experiment.method.layer_problems(num_layers)
+
+
+def _stage_problems(experiment: Experiment) -> Iterator[str]:
+    """Yield what does not go with tasks that are learned one after the other."""
+    if not experiment.stages:
+        return
+    if experiment.train.evaluate_every or experiment.train.evaluate_at_start:
+        yield "train.evaluate_every and train.evaluate_at_start must be left out with stages, got one of them"
+    if experiment.train.selection:
+        yield f"train.selection must be 0 with stages, which keep their last model, got {experiment.train.selection}"
+    if len(experiment.stages) == 1:
+        yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
+    if experiment.checkpoint_every is not None:
+        yield "checkpoint_every must be left out with stages, between which the states lie, got it with " + ", ".join(
+            experiment.stages
+        )
 
 
 def _smoothing_problems(experiment: Experiment) -> Iterator[str]:
@@ -201,19 +230,6 @@ def _smoothing_problems(experiment: Experiment) -> Iterator[str]:
             yield f"train.label_smoothing must be 0 for kind=regression, got {smoothing} with {task.name}; leave it out"
 
 
-def _unusable(value: Any, key: str = "") -> Iterator[str]:
-    """Yield each number that is not finite and each list in a list: no rule on them could be checked."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _unusable(item, f"{key}.{name}" if key else name)
-    elif isinstance(value, list):
-        yield from (problem for i, item in enumerate(value) for problem in _unusable(item, f"{key}[{i}]"))
-        if not key.startswith("model.config.") and any(isinstance(item, list | dict) for item in value):
-            yield f"{key} must be a list of single values, got {value}; take the inner brackets away"
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{key} must be a finite number, got {value}"
-
-
 def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:
     """Return the experiment that `as_data` described; `kind` is the registered name of its method's settings."""
     if kind not in METHODS:
@@ -221,7 +237,7 @@ def from_data(kind: str, settings: Mapping[str, Any]) -> Experiment:
     typed = OmegaConf.structured(Experiment)
     typed.method = OmegaConf.structured(METHODS[kind])
     today = settings_of_today(settings)
-    merged = OmegaConf.merge(typed, today)
+    merged = OmegaConf.merge(typed, as_stored(today))
     for key, before in added_later(today):
         section, _, name = key.rpartition(".")
         parent = OmegaConf.select(merged, section) if section else merged

@@ -1,8 +1,9 @@
 """The values that an override of a sweep stands for, and what makes no sweep of it."""
 
 import dataclasses
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from hydra.core.override_parser.types import (
 from molex_cli.config.command_line import options
 
 OPTIMISE = "add hydra/sweeper=optuna, which draws from it"
+MOST_JOBS = 5_000
+"""Jobs of one sweep: each is checked and written down before the first begins."""
 
 
 def listed(override: Override, folders: Sequence[Path]) -> Override:
@@ -50,8 +53,12 @@ def sweep_problems(override: Override, folders: Sequence[Path]) -> Iterator[str]
         if not (given.start or 0) < (given.end or 0):
             yield f"{key} must be an interval from a lower to a higher number, got {text}; write interval(low,high)"
         return
-    if isinstance(given, RangeSweep) and given.step == 0:
-        yield f"{key} must be a range with a step other than 0, got {text}"
+    if isinstance(given, RangeSweep) and not _has_end(given):
+        rule = "between finite numbers" if given.step else "with a step other than 0"
+        yield f"{key} must be a range {rule}, got {text}"
+        return
+    if (count := _count(override)) > MOST_JOBS:
+        yield f"{key} must have at most {MOST_JOBS:,} values, got {_many(count)}; make several sweeps of them"
         return
     values = values_of(override)
     if not values:
@@ -63,6 +70,14 @@ def sweep_problems(override: Override, folders: Sequence[Path]) -> Iterator[str]
         yield f"{key} must have each value once, got {as_text(twice[0])} twice in {text}"
 
 
+def size_problems(given: Iterable[Override]) -> Iterator[str]:
+    """Yield why a sweep has too many jobs."""
+    counts = {o.key_or_group: _count(o) for o in given if o.is_sweep_override() and not o.is_interval_sweep()}
+    if (jobs := math.prod(counts.values())) > MOST_JOBS:
+        product = " x ".join(f"{count:,} of {key}" for key, count in counts.items())
+        yield f"a sweep must have at most {MOST_JOBS:,} jobs, got {_many(jobs)} ({product}); make several sweeps of it"
+
+
 def needs_optimiser(override: Override) -> list[str]:
     """Return why an override is no part of a sweep without an optimiser."""
     if not isinstance(override.value(), IntervalSweep):
@@ -72,12 +87,15 @@ def needs_optimiser(override: Override) -> list[str]:
 
 
 def values_of(override: Override) -> list[Any]:
-    """Return every value that an override stands for; of an interval, from which an optimiser draws, both ends."""
+    """Return every value that an override stands for; of an interval, from which an optimiser draws, both ends.
+
+    A range with too many, which is refused, has none.
+    """
     given = override.value()
     if isinstance(given, IntervalSweep):
         return [given.start, given.end]
-    if isinstance(given, RangeSweep) and not isinstance(given.range(), range):
-        values = list(_decimal_range(given))
+    if isinstance(given, RangeSweep):
+        values = list(_range(given)) if _has_end(given) and _count(override) <= MOST_JOBS else []
         return random.sample(values, len(values)) if given.shuffle else values
     if override.is_sweep_override():
         return [_plain(value) for value in override.sweep_iterator()]
@@ -94,13 +112,39 @@ def as_text(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _decimal_range(given: RangeSweep) -> Iterator[float]:
+def _has_end(given: RangeSweep) -> bool:
+    return given.step != 0 and all(math.isfinite(each or 0) for each in (given.start, given.stop, given.step))
+
+
+def _count(override: Override) -> int:
+    """Return how many values an override stands for, without making them."""
+    if not isinstance(given := override.value(), RangeSweep):
+        return len(values_of(override))
+    if isinstance(whole := given.range(), range):
+        return max(0, -((whole.start - whole.stop) // whole.step))
+    start, stop, step = _decimals(given)
+    return max(0, math.ceil((stop - start) / step))
+
+
+def _range(given: RangeSweep) -> Iterator[int | float]:
     """Yield the numbers as one would type them: sums of binary fractions drift, and 0.30000000000000004 is no 0.3."""
-    start, stop, step = (Decimal(repr(each)) for each in (given.start, given.stop, given.step))
+    if isinstance(whole := given.range(), range):
+        yield from whole
+        return
+    start, stop, step = _decimals(given)
     count = 0
     while (value := start + count * step) != stop and (value < stop) == (step > 0):
         yield float(value)
         count += 1
+
+
+def _decimals(given: RangeSweep) -> tuple[Decimal, Decimal, Decimal]:
+    start, stop, step = (Decimal(repr(each)) for each in (given.start, given.stop, given.step))
+    return start, stop, step
+
+
+def _many(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else "more than a million billions"
 
 
 def _same_in(value: Any, others: Sequence[Any]) -> bool:

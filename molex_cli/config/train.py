@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+MOST_EPOCHS = 1_000_000
+
 
 class LearningRateSchedule(Enum):
     """How the learning rate changes over the optimizer steps after the warm-up."""
@@ -63,6 +65,8 @@ class Train:
         """Yield what is wrong with these settings."""
         if self.epochs <= 0:
             yield f".epochs must be above 0, got {self.epochs}"
+        if self.epochs > MOST_EPOCHS:
+            yield f".epochs must be at most {MOST_EPOCHS:,}, got {self.epochs}; train.max_steps ends a training sooner"
         positive = (
             "max_steps",
             "batch_size",
@@ -76,6 +80,7 @@ class Train:
             if value is not None and value <= 0:
                 yield f".{name} must be {'at least 1' if name in positive else 'above 0'}, got {value}"
         yield from self._warmup_problems()
+        yield from self._selection_problems()
         if self.weight_decay < 0:
             yield f".weight_decay must be at least 0, got {self.weight_decay}"
         for name in ("adam_beta1", "adam_beta2", "label_smoothing"):
@@ -83,8 +88,6 @@ class Train:
                 yield f".{name} must be at least 0 and below 1, got {getattr(self, name)}"
         if self.adam_epsilon <= 0:
             yield f".adam_epsilon must be above 0, got {self.adam_epsilon}"
-        if self.selection < 0 or (self.selection >= 1 and self.selection != int(self.selection)):
-            yield f".selection must be a share of the training rows below 1, or their number, got {self.selection}"
         if self.max_length < 8:
             yield f".max_length must be at least 8, got {self.max_length}"
 
@@ -97,6 +100,11 @@ class Train:
             yield f".warmup_ratio must be at least 0 and below 1, got {self.warmup_ratio}"
         if self.warmup_steps is not None and self.warmup_steps < 0:
             yield f".warmup_steps must be at least 0, got {self.warmup_steps}"
+
+    def _selection_problems(self) -> Iterator[str]:
+        is_number = self.selection >= 1
+        if self.selection < 0 or (is_number and self.selection != int(self.selection)):
+            yield f".selection must be a share of the training rows below 1, or their number, got {self.selection}"
 
     def warmup(self, total_steps: int) -> int:
         """Return the steps of a training of so many in which the learning rate rises."""

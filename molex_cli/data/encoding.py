@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from molex_cli.data.reading import Split
-from molex_cli.records.files import renamed_when_whole
+from molex_cli.records.partial import remove_stale, renamed_when_whole
 
 FORMAT = 2  # of what is cached
 
@@ -149,6 +149,7 @@ def _cached(path: Path) -> dict[str, np.ndarray] | None:
 def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path.parent, path.name)
         # numpy appends .npz to a name that lacks it, so it gets an open file.
         with renamed_when_whole(path) as temporary, temporary.open("wb") as file:
             np.savez(file, tokens=arrays["tokens"], types=arrays["types"], offsets=arrays["offsets"])

@@ -215,6 +215,8 @@ def _choices(value: Any, column: str, where: str) -> tuple[list[str], tuple[str,
         ) from None
     if not 2 <= len(texts) <= 26 or len(set(names)) < len(names):
         raise DataError(f"{where} must have 2 to 26 choices of different names in {column}, got {', '.join(names)}")
+    for each in (*names, *texts):
+        _whole(each, column, where)
     return names, tuple(texts)
 
 
@@ -262,4 +264,14 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
         raise DataError(f"{where} must have a value in {column}, got {'nothing' if value is None else 'NaN'}")
     if isinstance(value, Mapping | list | bytes):
         raise DataError(f"{where} must have a text in {column}, got {str(value)[:60]!r}")
-    return str(value)
+    return _whole(str(value), column, where)
+
+
+def _whole(text: str, column: str, where: str) -> str:
+    """Return a text; raise DataError for one that UTF-8 cannot hold, as JSON's \\ud800 makes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise DataError(f"{where} must have a text in {column}, got half of a character, {half}; mend it") from None
+    return text

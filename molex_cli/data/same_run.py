@@ -13,6 +13,7 @@ from molex_cli.models import sources
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock
 from molex_cli.records.made_from import differences, made_from, of_record
+from molex_cli.records.parts import Base
 
 
 def acquired(experiment: schema.Experiment, data: Mapping[str, Any] | None = None) -> RunLock:
@@ -42,7 +43,7 @@ def others(experiment: schema.Experiment, folder: Path, data: Mapping[str, Any])
     return lines
 
 
-def base_of(experiment: schema.Experiment) -> dict[str, Any]:
+def base_of(experiment: schema.Experiment) -> Base:
     """Return what a record keeps of the base model's files."""
     found = sources.fingerprint(experiment.model)
     return {"fingerprint": found} if found else {}

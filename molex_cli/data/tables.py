@@ -165,6 +165,8 @@ def _object(line: str, number: int) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a deep nest
+        raise ValueError(f"line {number}: {error}") from None
     if not isinstance(row, dict):
         raise ValueError(f"line {number}, which is no object: {line.strip()[:40]}")
     return row

@@ -75,7 +75,7 @@ def _object(task: Task, line: str, where: str) -> dict[str, Any] | None:
     """Return the JSON object in a line, which must have the task's columns; None where its braces are text."""
     try:
         content = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict):
         return None

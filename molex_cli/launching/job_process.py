@@ -8,12 +8,15 @@ import traceback
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TextIO
 
 from molex_cli.config import run_id, schema
 from molex_cli.launching.status import failure, write_status
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock, State
+from molex_cli.records.secrets import WithoutSecrets
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
+from molex_cli.runtime.streams import safe_streams
 
 TAIL_CHARACTERS = 4000
 
@@ -61,11 +64,21 @@ def _run_alone(job: Path, folder: Path, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with open(folder / locks.CONSOLE, "a", buffering=1, encoding="utf-8") as console:
+    with _console(folder) as console:
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
         sys.stdout = sys.stderr = console
-        sys.exit(_exit_code(job, folder))
+        with safe_streams(outlive_readers=True):
+            code = _exit_code(job, folder)
+        sys.exit(code)
+
+
+def _console(folder: Path) -> TextIO:
+    """Open the file that takes the job's output; without room for it the output goes nowhere."""
+    try:
+        return WithoutSecrets(open(folder / locks.CONSOLE, "ab"), encoding="utf-8", line_buffering=True)
+    except OSError:
+        return open(os.devnull, "a", buffering=1, encoding="utf-8")
 
 
 def _exit_code(job: Path, folder: Path) -> int:

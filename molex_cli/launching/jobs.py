@@ -3,10 +3,12 @@
 `status.py` has the table of the states.
 """
 
+import contextlib
 import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from molex_cli.config import run_id, schema
 from molex_cli.data import same_run
@@ -23,10 +25,11 @@ from molex_cli.launching.status import (
     status_of_record,
     write_status,
 )
-from molex_cli.records import locks
+from molex_cli.records import disk_error, locks
 from molex_cli.records.locks import RunLock, State
 
 STOPPED = "the sweep was stopped, by a failure with fail_fast or by Ctrl-C"
+WITHOUT_ROOM = "the run's record must have room for its end, got none; make room and repeat the command"
 STOP = "stop"  # a file of this name in the sweep's folder lets no further job start
 
 
@@ -48,10 +51,17 @@ def run_frozen(job: Path) -> Status:
     try:
         status = _run_on_device(job, run_id.load_settings(job))
     except Exception as error:
-        traceback.print_exception(error)
         status = failure(error)
+        if not (isinstance(error, MolexError) or disk_error(error)):
+            traceback.print_exception(error)
     write_status(job, status)
     return status
+
+
+def take_status(job: Path, returned: Any) -> None:
+    """Take the end of a job that its process on another machine, or a worker, returned and could not write."""
+    if isinstance(returned, dict) and returned and not read_status(job).state.is_end:
+        write_status(job, Status(**returned))
 
 
 def settle_abandoned(job: Path) -> None:
@@ -73,7 +83,8 @@ def is_running(job: Path) -> bool:
 
 def stop(sweep: Path) -> None:
     """Let no further job of a sweep start."""
-    (sweep / STOP).touch()
+    with contextlib.suppress(OSError):  # without room for it, the jobs that wait end for the same reason
+        (sweep / STOP).touch()
 
 
 def _run_on_device(job: Path, experiment: schema.Experiment) -> Status:
@@ -123,4 +134,6 @@ def _end(job: Path, folder: Path) -> Status:
     """Return how a run ended: as its record says, unless its process wrote an error into the status file."""
     status = status_of_folder(folder, JobState.failed, "the run's process ended before the run began")
     reported = read_status(job)
-    return replace(status, state=reported.state, error=reported.error) if reported.state is JobState.failed else status
+    if reported.state in (JobState.failed, JobState.interrupted):
+        return replace(status, state=reported.state, error=reported.error)
+    return status if status.state.is_end else replace(status, state=JobState.interrupted, error=WITHOUT_ROOM)

@@ -12,6 +12,7 @@ from molex_cli.config.parsing import key_of, parsed
 from molex_cli.config.sweeps import values_of
 from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import METRICS
+from molex_cli.runtime.streams import say
 
 DIRECTION, TRIALS, STORAGE = "hydra.sweeper.direction", "hydra.sweeper.n_trials", "hydra.sweeper.storage"
 
@@ -25,7 +26,7 @@ def with_search(line: CommandLine, metric: str, sweeper: DictConfig) -> CommandL
     _require_counts(sweeper)
     left = sweeper.n_trials - _finished_trials(sweeper) if sweeper.get("storage") else sweeper.n_trials
     if left < 1:
-        print(f"the study {sweeper.study_name} has {sweeper.n_trials - left} trials; raise {TRIALS} for more")
+        say(f"the study {sweeper.study_name} has {sweeper.n_trials - left} trials; raise {TRIALS} for more")
         return None
     is_grid = str(sweeper.get("sampler", {}).get("_target_")).endswith("GridSampler")
     own = parsed([text for text in line.overrides if key_of(text) not in (DIRECTION, TRIALS)])[0]

@@ -3,15 +3,16 @@
 A launcher returns only when all its jobs have ended, so these files are how a sweep follows them.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from molex_cli import records
+from molex_cli.errors import DiskError, RecordError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock
+from molex_cli.records.reading import read_json
 
 
 class JobState(StrEnum):
@@ -23,7 +24,7 @@ class JobState(StrEnum):
     | running     | no  | `run_frozen`, when it has locked the run's folder          | any end             |
     | finished    | yes | `run_frozen`; `write_earlier_end`                          |                     |
     | failed      | yes | `run_frozen`; `write_earlier_end`; the run's own process   | failed (1)          |
-    | interrupted | yes | `run_frozen` at Ctrl-C or SIGTERM; `settle_abandoned`      | running, an end (2) |
+    | interrupted | yes | as failed, by Ctrl-C, SIGTERM or a disk; `settle_abandoned` | running, an end (2) |
     | elsewhere   | yes | `run_frozen`: another process has locked the run's folder  |                     |
     | not started | yes | `run_frozen` in a stopped sweep; `settle_abandoned`        |                     |
 
@@ -72,19 +73,53 @@ def status_path(job: Path) -> Path:
 
 def read_status(job: Path) -> Status:
     """Return what became of a job so far."""
+    if (known := _unwritten(job)) is not None:
+        return known
     path = status_path(job)
-    return Status(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Status()
+    if not path.exists():
+        return Status()
+    try:
+        return Status(**read_json(path, "the status of a job", Status))
+    except (RecordError, TypeError) as error:
+        return Status(JobState.failed, error=str(error))
 
 
 def write_status(job: Path, status: Status) -> None:
-    """Write what became of a job."""
-    records.write_text(status_path(job), records.as_json(asdict(status)))
+    """Write what became of a job; where the disk refuses that, this process at least knows it."""
+    try:
+        records.write_text(status_path(job), records.as_json(asdict(status)))
+        _UNWRITTEN.pop(job.resolve(), None)
+    except OSError as error:
+        if not records.disk_error(error):
+            raise
+        _UNWRITTEN[job.resolve()] = status
+
+
+def version_of(job: Path) -> object:
+    """Return what is another thing after every change of a job's status; None before there is one."""
+    if (known := _unwritten(job)) is not None:
+        return known
+    try:
+        file = status_path(job).stat()
+    except FileNotFoundError:
+        return None
+    return file.st_ino, file.st_mtime_ns  # two files of one moment differ in the first
+
+
+def _unwritten(job: Path) -> Status | None:
+    return _UNWRITTEN.get(job.resolve()) if _UNWRITTEN else None
+
+
+_UNWRITTEN: dict[Path, Status] = {}
+"""By job, what a disk without room did not take."""
 
 
 def failure(error: Exception, folder: Path | None = None) -> Status:
     """Return the status of a job that an error ended, whether or not its run had a record by then."""
+    error = records.disk_error(error) or error
     message = str(error) or type(error).__name__
-    return Status(JobState.failed, str(folder) if folder else None, error=message, ran=True)
+    state = JobState.interrupted if isinstance(error, DiskError) else JobState.failed
+    return Status(state, str(folder) if folder else None, error=message, ran=True)
 
 
 def status_of_lock(lock: RunLock) -> Status:
@@ -104,9 +139,10 @@ def status_of_record(folder: Path, record: records.Record | None, state: JobStat
     """Return a status with score, error and time of the run's record, if there is one."""
     if record is None:
         return Status(state, str(folder))
-    last = record.scores.get("last", {}).get("scores", {})
+    last = record.evaluated("last")
     metric = record.scores.get("metric")
+    score = last["scores"].get(metric) if last and metric else None
     error = (record.error["message"] or record.error["type"]) if record.error else None
     seconds = record.training.get("seconds", 0.0)
     shown = metric and scored_class(metric, record.evaluation.get("positive"))
-    return Status(state, str(folder), last.get(metric), shown, seconds, error, degenerate=record.degenerate)
+    return Status(state, str(folder), score, shown, seconds, error, degenerate=record.degenerate)

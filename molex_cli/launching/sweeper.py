@@ -8,6 +8,7 @@ import contextlib
 import copy
 import itertools
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -21,14 +22,15 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from molex_cli import records
-from molex_cli.config import run_id
+from molex_cli.config import environment, run_id
 from molex_cli.config.hydra_internals import Callbacks
 from molex_cli.config.parsing import one_line
 from molex_cli.config.run_id import Job
 from molex_cli.errors import ConfigError
-from molex_cli.launching.jobs import is_running, run_frozen, settle_abandoned, stop, write_earlier_end
+from molex_cli.launching.jobs import is_running, run_frozen, settle_abandoned, stop, take_status, write_earlier_end
 from molex_cli.launching.status import JobState, Status, read_status
 from molex_cli.launching.view import View
+from molex_cli.records.partial import remove_stale
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
 from molex_cli.runtime.terminal import Terminal, show
 
@@ -42,7 +44,7 @@ def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
     `settings` holds Hydra's own part, with the launcher.
     """
     folder = _new_folder(jobs[0].experiment.output_dir)
-    paths = [_freeze(folder, number, job) for number, job in enumerate(jobs)]
+    paths = _frozen(folder, jobs)
     view = View(paths, [" ".join(job.values) or run_id.run_name(job.experiment) for job in jobs])
     interrupted = _run_missing([path for path in paths if not read_status(path).state.is_end], folder, settings, view)
     view.update()
@@ -50,7 +52,7 @@ def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
     terminal = Terminal(soft_wrap=True)
     if any(status.state is JobState.failed and not status.ran for status in view.statuses):
         terminal.print("resume=failed tries again what failed before")
-    if interrupted:
+    if interrupted or any(status.state is JobState.interrupted for status in view.statuses):
         terminal.print("interrupted; the same command resumes with what is missing")
     return 130 if interrupted else _exit_code(view.statuses)
 
@@ -82,7 +84,8 @@ def _new_folder(output_dir: str) -> Path:
         (folder / "jobs").mkdir()
     except OSError as error:
         raise records.unwritable(output_dir, error) from None
-    records.write_text(folder / "sweep.json", records.as_json({"command": sys.argv[1:]}, indent=2) + "\n")
+    for jobs in folder.parent.glob("*/jobs"):
+        remove_stale(jobs)
     return folder
 
 
@@ -95,6 +98,16 @@ def _first_free(root: Path, name: str) -> Path:
             folder.mkdir()
             break
     return folder
+
+
+def _frozen(folder: Path, jobs: Sequence[Job]) -> list[Path]:
+    """Write all jobs; a sweep that cannot begin leaves no folder."""
+    try:
+        records.write_text(folder / "sweep.json", records.as_json({"command": sys.argv[1:]}, indent=2) + "\n")
+        return [_freeze(folder, number, job) for number, job in enumerate(jobs)]
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _freeze(folder: Path, number: int, job: Job) -> Path:
@@ -115,7 +128,9 @@ def _launch(jobs: Sequence[Path], folder: Path, settings: DictConfig) -> None:
     except HydraException as error:
         raise ConfigError(f"hydra.launcher must fit the launcher, got: {one_line(error)}") from error
     try:
-        launcher.launch([[f"job={path.resolve()}"] for path in jobs], initial_job_idx=0)
+        returned = launcher.launch([[f"job={path.resolve()}"] for path in jobs], initial_job_idx=0)
+        for path, back in zip(jobs, returned, strict=False):
+            take_status(path, back.return_value)
     except Exception as error:
         # A launcher gives up at the first job that it lost; the others may still run.
         Terminal(soft_wrap=True).print(f"the launcher lost a job: {error}")
@@ -148,6 +163,7 @@ def _cancel_queue(folder: Path) -> None:
         time.sleep(0.5)
 
 
+@environment.guarded()
 def _shared_settings(folder: Path, settings: DictConfig) -> DictConfig:
     """Return the settings that the launcher and every job share: Hydra's own, resolved."""
     own = copy.deepcopy(settings)

@@ -1,6 +1,5 @@
 """Start a run as its hardware settings ask: in this process, or in several that torchrun starts."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from molex_cli.data import same_run
 from molex_cli.errors import ConfigError, MolexError, TrainingError
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock, State
+from molex_cli.records.parts import Failure
+from molex_cli.records.reading import read_json
 from molex_cli.run import run
 from molex_cli.runtime import hardware
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
@@ -75,14 +76,20 @@ def _shared(experiment: Experiment, lock: RunLock, count: int) -> records.Record
     return record
 
 
-def _first_error(folder: Path) -> dict[str, str] | None:
+class ProcessFailure(Failure):
+    """The error of a process, and when it came."""
+
+    time: float
+
+
+def _first_error(folder: Path) -> Failure | None:
     """Return the error of the first process that failed, and remove the files with the errors of all."""
     errors = []
     for path in folder.glob(f"{ERROR}*"):
-        errors.append(json.loads(path.read_text(encoding="utf-8")))
+        errors.append(read_json(path, "the error of a process", ProcessFailure))
         path.unlink()
     first = min(errors, key=lambda each: each["time"], default=None)
-    return {name: first[name] for name in ("type", "message", "traceback")} if first else None
+    return {"type": first["type"], "message": first["message"], "traceback": first["traceback"]} if first else None
 
 
 def main(job: Path) -> int:

@@ -10,10 +10,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
-from molex_cli.launching.status import JobState, Status, read_status, status_path
-from molex_cli.runtime.terminal import Terminal
+from molex_cli.launching.status import JobState, Status, read_status, version_of
+from molex_cli.runtime.terminal import Terminal, styled
 
 POLL_SECONDS = 0.3
 STYLES = {
@@ -31,7 +30,7 @@ class View:
         self._jobs, self._labels = list(jobs), list(labels)
         self._terminal = terminal or Terminal(soft_wrap=True)
         self.statuses = [Status() for _ in jobs]
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._seen: dict[int, object] = {}
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._live: Live | None = None
@@ -65,10 +64,10 @@ class View:
         for name in ("job", "status", "score", "time", "where"):
             table.add_column(name, justify="right" if name in ("score", "time") else "left", no_wrap=True)
         for label, status in zip(self._labels, self.statuses, strict=True):
-            state = Text(_words(status), style=STYLES.get(status.state, ""))
+            state = styled(_words(status), STYLES.get(status.state, ""))
             score = "" if status.score is None else f"{status.metric} {status.score:.4f}"
             seconds = f"{status.seconds:,.0f} s" if status.seconds else ""
-            table.add_row(Text(label), state, score, seconds, Text(status.folder or ""))
+            table.add_row(label, state, score, seconds, status.folder or "")
         return table
 
     def _follow(self) -> None:
@@ -76,11 +75,7 @@ class View:
             self.update()
 
     def _update_job(self, number: int, job: Path) -> None:
-        try:
-            file = status_path(job).stat()
-        except FileNotFoundError:
-            return
-        version = (file.st_ino, file.st_mtime_ns)  # two files of one moment differ in the first
+        version = version_of(job)
         if version == self._seen.get(number):
             return
         before = self.statuses[number].state
@@ -102,12 +97,12 @@ class View:
     def _shown(self) -> RenderableType:
         jobs = zip(self._labels, self.statuses, strict=True)
         running = [label for label, status in jobs if status.state is JobState.running]
-        lines = [Text(f"running  {label}", style="cyan") for label in running[:8]]
+        lines = [styled(f"running  {label}", "cyan") for label in running[:8]]
         ended = self._num_ended()
         words = [f"{ended} of {len(self._jobs)} done", *self._counts()]
         left = self._seconds_left()
         words += [] if left is None else [f"about {_duration(left)} left"]
-        return Group(*lines, ProgressBar(total=len(self._jobs), completed=ended, width=40), Text(", ".join(words)))
+        return Group(*lines, ProgressBar(total=len(self._jobs), completed=ended, width=40), ", ".join(words))
 
     def _counts(self) -> list[str]:
         """Return how many jobs ended otherwise than finished, by state."""

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from molex_cli.errors import MethodError, require_own_name
+from molex_cli.records.stored_text import as_stored
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -138,7 +139,7 @@ def low_rank_scale(name: str, settings: Mapping[str, Any]) -> float:
 def restored(name: str, settings: Mapping[str, Any]) -> Method:
     """Return a method from its registered name and a file's settings; raise KeyError or ValueError for strange ones."""
     try:
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(METHODS[name]), dict(settings)))
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(METHODS[name]), as_stored(settings)))
     except OmegaConfBaseException as error:
         raise ValueError(str(error)) from None
     assert isinstance(found, Method)

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from molex_cli.errors import ModelError, nearest
+from molex_cli.errors import ModelError, MolexError, nearest
 from molex_cli.models import hub
 from molex_cli.models.adjusting import adjusted, set_dropout, with_dropout
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
-from molex_cli.models.settings import Model
+from molex_cli.models.settings import Model, size_problems
 from molex_cli.models.sources import local_folder
 from molex_cli.models.structure import Backbone
-from molex_cli.runtime.hardware import random_stream
+from molex_cli.records.disk import no_room
+from molex_cli.runtime.hardware import machine_memory, random_stream
 from molex_cli.runtime.paths import default_cache_dir
 
 POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")  # as transformers names them
@@ -37,6 +37,7 @@ def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None
         return _random(settings, outputs, seed)
     with _source(settings, cache_dir) as source:
         tokenizer = AutoTokenizer.from_pretrained(**source)
+        _require_memory(settings, outputs, _config(source, settings, outputs))
         with random_stream(seed, "head"):
             model, fresh, note = _with_head(source, settings, outputs)
     set_dropout(model, settings)
@@ -54,18 +55,15 @@ def reader(settings: Model, outputs: int | None, cache_dir: Path | None = None) 
         with _source(settings, cache_dir) as source:
             tokenizer = AutoTokenizer.from_pretrained(**source)
             config = _config(source, settings, outputs)
-    with torch.device("meta"), _possible(settings):
-        model = _auto_class(outputs).from_config(config)
+    model = _unfilled(settings, outputs, config)
     return _prepared(Backbone(model, tokenizer, settings.name, is_language_model=outputs is None))
 
 
 def skeleton(settings: Model, outputs: int | None) -> Backbone:
     """Build the model on the meta device: every shape and name, no weights, no tokenizer."""
-    config = _architecture(settings, outputs)
-    with torch.device("meta"), _possible(settings):
-        model = _auto_class(outputs).from_config(config)
-        if outputs is None:
-            model.tie_weights()
+    model = _unfilled(settings, outputs, _architecture(settings, outputs))
+    if outputs is None:
+        model.tie_weights()
     return Backbone(model, None, settings.name, is_language_model=outputs is None)
 
 
@@ -96,7 +94,11 @@ def _source(settings: Model, cache_dir: Path | None) -> Iterator[dict[str, str]]
     online = folder is None and hub.go_offline_if_unreachable()
     try:
         yield {"pretrained_model_name_or_path": str(folder or settings.hub), "revision": settings.revision or "main"}
-    except (OSError, ValueError) as error:
+    except MolexError:
+        raise
+    except Exception as error:  # there is no end to what the libraries raise for damaged files
+        if told := no_room(error):
+            raise told from error
         raise _unloadable(settings, folder, online, error) from error
 
 
@@ -146,6 +148,7 @@ def longest_input(backbone: Backbone) -> int | None:
 
 def _random(settings: Model, outputs: int | None, seed: int) -> Backbone:
     config = _architecture(settings, outputs)
+    _require_memory(settings, outputs, config)
     with random_stream(0, "backbone"), _possible(settings):
         model = base = _auto_class(outputs).from_config(config)
     if outputs is not None:
@@ -162,9 +165,26 @@ def _byte_tokenizer(config: Any) -> Any:
 
 def _shapes(settings: Model, outputs: int | None, config: Any) -> dict[str, Any]:
     """Return the shape of every weight by name."""
+    return {name: tensor.shape for name, tensor in _unfilled(settings, outputs, config).named_parameters()}
+
+
+def _unfilled(settings: Model, outputs: int | None, config: Any) -> Any:
+    """Return the model on the meta device; raise ModelError where it cannot be built."""
+    if found := list(size_problems(config.to_dict())):
+        raise ModelError(f"model.config.{found[0]}")
     with torch.device("meta"), _possible(settings):
-        model = _auto_class(outputs).from_config(config)
-    return {name: tensor.shape for name, tensor in model.named_parameters()}
+        return _auto_class(outputs).from_config(config)
+
+
+def _require_memory(settings: Model, outputs: int | None, config: Any) -> None:
+    """Raise ModelError, before anything is allocated, for a model that this machine has no memory for."""
+    shapes = _shapes(settings, outputs, config).values()
+    needed, there = 4 * sum(shape.numel() for shape in shapes), machine_memory()
+    if needed > there:
+        raise ModelError(
+            f"model={settings.name} must fit into the memory of this machine, {there / 2**30:,.1f} GiB, got "
+            f"{needed / 2**30:,.1f} GiB of weights; choose a smaller one, or molex plan, which loads none"
+        )
 
 
 def _architecture(settings: Model, outputs: int | None) -> Any:
@@ -193,7 +213,9 @@ def _possible(settings: Model) -> Iterator[None]:
     """Turn transformers' complaints about an architecture into one line."""
     try:
         yield
-    except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, StrictDataclassError) as error:
+    except MolexError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"model.config must be an architecture that can be built, got: {reason}") from error
 

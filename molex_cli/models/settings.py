@@ -1,9 +1,11 @@
 """Settings of a backbone; no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+MOST_PARTS = 1_000
+"""Layers of a model, or experts of one: more are a slip, and would take hours to build."""
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # names of one setting in text models' configs
 
 
@@ -48,6 +50,7 @@ class Model:
             sources.append("random")
         if len(sources) != 1:
             yield f" must have one source of hub, folder, package, random, got {' and '.join(sources) or 'none'}"
+        yield from (f".config.{problem}" for problem in size_problems(self.config))
         if self.learning_rate_scale <= 0:
             yield f".learning_rate_scale must be above 0, got {self.learning_rate_scale}"
         if self.random and "model_type" not in self.config:
@@ -56,6 +59,18 @@ class Model:
             yield f".dropout must be at least 0 and below 1, got {self.dropout}"
         for name in filter(is_dropout, self.config if self.dropout is not None else ()):
             yield f".dropout must be null where model.config.{name} is set, got {self.dropout}"
+
+
+def size_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which numbers of parts of an architecture are below 0, or too many to be built."""
+    for name, value in config.items():
+        is_number = name.startswith(("num_", "n_")) or name in LAYERS
+        if not is_number or not isinstance(value, int):
+            continue
+        if value < 0:
+            yield f"{name} must be at least 0, got {value}"
+        elif value > MOST_PARTS and ("layer" in name or "experts" in name):
+            yield f"{name} must be at most {MOST_PARTS:,}, got {value:,}"
 
 
 def is_dropout(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from molex_cli.errors import ModelError
 from molex_cli.models.settings import Model
-from molex_cli.records.files import folder_renamed_when_whole
+from molex_cli.records.partial import folder_renamed_when_whole
 from molex_cli.runtime.paths import expanded
 
 MODEL_FILES = (".json", ".safetensors", ".bin", ".gguf", ".txt", ".model")

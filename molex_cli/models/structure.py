@@ -1,10 +1,11 @@
 """The parts of a transformer that methods work on, found by structure."""
 
-import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import regex
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -15,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from molex_cli.errors import MethodError, ModelError, nearest
 
 ALL_LINEAR = "all-linear"
+SECONDS = 5.0  # for one pattern; some take longer than the universe, and those of an adapter are not one's own
 # Sibling linears that attention and gated MLPs apply to one and the same tensor.
 SHARED_INPUTS = (
     ("query", "key", "value"),
@@ -98,7 +100,8 @@ class Backbone:
         linears = self.linears()
         chosen: dict[str, Linear] = {}
         for pattern in patterns:
-            matches = [linear for linear in linears if _matches(pattern, linear.name, key)]
+            until = time.monotonic() + SECONDS
+            matches = [linear for linear in linears if _matches(pattern, linear.name, key, until)]
             if not matches:
                 names = {linear.last_name for linear in linears}
                 raise MethodError(
@@ -161,10 +164,14 @@ def features(module: nn.Linear | Conv1D) -> tuple[int, int]:
     return num_in, num_out
 
 
-def _matches(pattern: str, name: str, key: str) -> bool:
+def _matches(pattern: str, name: str, key: str, until: float) -> bool:
     if pattern == ALL_LINEAR or name.endswith(f".{pattern}"):
         return True
     try:
-        return re.fullmatch(pattern, name) is not None
-    except re.error as error:
+        return regex.fullmatch(pattern, name, timeout=max(until - time.monotonic(), 1e-3)) is not None
+    except regex.error as error:
         raise MethodError(f"{key} must be names or regular expressions, got {pattern} ({error})") from None
+    except (TimeoutError, MemoryError, RecursionError, OverflowError):
+        raise MethodError(
+            f"{key} must be expressions that are matched within {SECONDS:g} s, got {pattern[:80]}; write it simpler"
+        ) from None

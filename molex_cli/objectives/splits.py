@@ -15,6 +15,7 @@ from molex_cli.metrics.base import implementations, not_computed
 from molex_cli.models.loading import longest_input
 from molex_cli.models.structure import Backbone
 from molex_cli.objectives.base import Objective
+from molex_cli.records.parts import Evaluation
 from molex_cli.runtime.paths import default_cache_dir
 
 
@@ -72,7 +73,7 @@ def notes(data: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def how_scored(
     task: Task, labels: Sequence[str], adapted: Adapted, objective: Objective, batch_size: int
-) -> dict[str, Any]:
+) -> Evaluation:
     """Return the answer mode, what computes each score or why it is not computed, and what the scores depend on."""
     names = task.metrics
     return {

@@ -4,17 +4,10 @@ A run's folder holds record.json (`Record`), events.jsonl, predictions-last.json
 predictions-best.jsonl, and adapter-last.safetensors and adapter-best.safetensors.
 """
 
-from molex_cli.records.files import (
-    as_json,
-    file_part,
-    lines_of,
-    no_room,
-    read_rows,
-    told_without_room,
-    unwritable,
-    write_rows,
-    write_text,
-)
+from molex_cli.records.disk import disk_error, disk_errors_told, no_room, unwritable
+from molex_cli.records.files import as_json, write_rows, write_text
+from molex_cli.records.partial import file_part
+from molex_cli.records.reading import lines_of, read_rows
 from molex_cli.records.record import (
     HOW_ONLY,
     NOT_IN_VARIANT,
@@ -38,6 +31,8 @@ __all__ = [
     "Record",
     "as_json",
     "correctness",
+    "disk_error",
+    "disk_errors_told",
     "environment",
     "error_of",
     "file_part",
@@ -47,7 +42,6 @@ __all__ = [
     "no_room",
     "read_record",
     "read_rows",
-    "told_without_room",
     "unwritable",
     "variant_id",
     "write_record",

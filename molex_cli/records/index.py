@@ -3,18 +3,28 @@
 `index.jsonl` is only a copy: a line that is older than its record, or broken, is passed over for the record itself.
 """
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from molex_cli.errors import RecordError
 from molex_cli.records import RECORD_VERSION, Record, as_json, lines_of, read_record
-from molex_cli.records.renamed import record_of_today
+from molex_cli.records.reading import Misfit, parsed
+from molex_cli.records.record import record_from
 
 NAME = "index.jsonl"
 LEFT_OUT = ("routing", "command", "attempts")  # what is long and stands in no table
+
+
+class Line(msgspec.Struct):
+    """A line of the index."""
+
+    folder: str
+    changed: int
+    record: msgspec.Raw
 
 
 def add(folder: Path, record: Record) -> None:
@@ -28,40 +38,56 @@ def add(folder: Path, record: Record) -> None:
         os.close(descriptor)
 
 
-def read(output_dir: Path) -> tuple[dict[Path, Record], list[str]]:
+def read(output_dir: Path) -> tuple[dict[Path, Record], dict[Path, str]]:
     """Return the records of all runs directly in a folder, and a line on each that cannot be read."""
     lines = _lines(output_dir / NAME)
     records: dict[Path, Record] = {}
-    problems: list[str] = []
-    for folder in sorted(Path(entry.path) for entry in os.scandir(output_dir) if entry.is_dir()):
-        if not (folder / "record.json").exists():
+    problems: dict[Path, str] = {}
+    for folder in _folders(output_dir):
+        try:
+            changed = _changed(folder)
+        except OSError:  # it holds no run
             continue
         try:
-            records[folder] = _copied(lines.get(folder.name), folder) or read_record(folder)
+            records[folder] = _copied(lines.get(folder.name), changed) or read_record(folder)
         except RecordError as error:
-            problems.append(str(error))
+            problems[folder] = str(error)
     return records, problems
 
 
-def _copied(line: Any, folder: Path) -> Record | None:
-    """Return the record that a line copies, if it is of this version and no older than the record."""
+def _folders(output_dir: Path) -> list[Path]:
     try:
-        if line["changed"] == _changed(folder) and line["record"]["version"] == RECORD_VERSION:
-            return Record(**record_of_today(line["record"]))
-    except (KeyError, TypeError, AttributeError):
+        with os.scandir(output_dir) as entries:
+            return [output_dir / name for name in sorted(entry.name for entry in entries if entry.is_dir())]
+    except OSError as error:
+        raise RecordError(f"{output_dir} must be a folder that can be read, got {error.strerror}") from None
+
+
+def _copied(line: Line | None, changed: int) -> Record | None:
+    """Return the record that a line copies, if it is of this version and no older than the record."""
+    if line is None or line.changed != changed:
         return None
-    return None
+    try:
+        content = parsed(bytes(line.record), dict[str, Any])
+        return record_from(content) if content.get("version") == RECORD_VERSION else None
+    except Misfit:
+        return None
 
 
-def _lines(path: Path) -> dict[str, Any]:
-    by_folder: dict[str, Any] = {}
-    if path.exists():
-        for text in lines_of(path):
-            try:
-                line = json.loads(text)
-                by_folder[line["folder"]] = line
-            except (json.JSONDecodeError, TypeError, KeyError):
-                continue
+def _lines(path: Path) -> dict[str, Line]:
+    """Return the last line on each folder, its record still unread; of a damaged index those that are whole."""
+    by_folder: dict[str, Line] = {}
+    decoder = msgspec.json.Decoder(Line)
+    try:
+        lines = lines_of(path)
+    except RecordError:  # there is none, or it is no file: the records themselves are read
+        return {}
+    for text in lines:
+        try:
+            line = decoder.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        by_folder[line.folder] = line
     return by_folder
 
 

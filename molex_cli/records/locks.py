@@ -5,13 +5,12 @@ need no server, hold across launchers and machines that share the disk, and the 
 the process ends, however it ends.
 """
 
-import json
-import os
-import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -21,14 +20,26 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from molex_cli.errors import RecordError
-from molex_cli.records import Record, as_json, index, no_room, read_record, unwritable, write_record, write_text
+from molex_cli.records import (
+    Record,
+    as_json,
+    index,
+    read_record,
+    tidying,
+    unwritable,
+    write_record,
+    write_text,
+)
+from molex_cli.records.folders import by_number, free_folder, new_folder, slug_of
 from molex_cli.records.made_from import differences, of_record
+from molex_cli.records.parts import Failure, Status
+from molex_cli.records.reading import read_json
+from molex_cli.runtime.streams import say
 
 WAIT_SECONDS = 5.0  # a process that was just killed may hold the lock that long
 LOCK = ".lock"
 CONSOLE = "console.log"  # the output of a job of a sweep
 BEGUN = ".begun.json"  # what a run is made from, until its record says it
-MOST_CHARACTERS = 240  # of a folder's name; file systems take 255, and .2, .3, ... come after it
 
 
 class Resume(Enum):
@@ -77,13 +88,13 @@ def acquire(
     `now` is what the run is made from. Of the folders of this name the last one with a run made from the same is its
     folder; if there is none, it gets a new one beside them.
     """
-    slug, now = _slug(name), now or {}
+    slug, now = slug_of(name), now or {}
     try:
         if resume is Resume.never:
-            return _begun(_locked(_new_folder(output_dir, slug), resume, wait), now)
+            return _begun(_locked(new_folder(output_dir, slug), resume, wait), now)
         while True:
-            folder = _same_try(output_dir, slug, now, wait) or _free_folder(output_dir, slug)
-            found = _ended(folder, resume)
+            folder = _same_try(output_dir, slug, now, wait) or free_folder(output_dir, slug)
+            found = _ended_and_tidied(folder, resume)
             if found is None:
                 folder.mkdir(parents=True, exist_ok=True)
                 found = _locked(folder, resume, wait)
@@ -91,18 +102,18 @@ def acquire(
                 return _begun(found, now)
             found.release()  # another run began there meanwhile
     except OSError as error:
-        raise no_room(error) or unwritable(output_dir, error) from None
+        raise unwritable(output_dir, error) from None
 
 
 def ended(output_dir: str, name: str, resume: Resume, now: Mapping[str, Any] | None = None) -> RunLock | None:
     """Return the run of this name if it has ended and is to be left so."""
-    folder = None if resume is Resume.never else _same_try(output_dir, _slug(name), now or {}, 0.0)
-    return None if folder is None else _ended(folder, resume)
+    folder = None if resume is Resume.never else _same_try(output_dir, slug_of(name), now or {}, 0.0)
+    return None if folder is None else _ended_and_tidied(folder, resume)
 
 
 def tries(output_dir: str, name: str) -> list[Path]:
     """Return the folders of all tries of a name, the first one first."""
-    return [folder for _, folder in sorted(_by_number(output_dir, _slug(name)).items())]
+    return [folder for _, folder in sorted(by_number(output_dir, slug_of(name)).items())]
 
 
 def acquire_again(folder: Path, wait: float = WAIT_SECONDS) -> RunLock:
@@ -113,23 +124,25 @@ def acquire_again(folder: Path, wait: float = WAIT_SECONDS) -> RunLock:
 
 def is_locked(folder: Path) -> bool:
     """Return whether a process works on a run's folder."""
-    lock = FileLock(folder / LOCK)
+    if not (folder / LOCK).exists():
+        return False
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / LOCK, timeout=0):
+            return False
     except Timeout:
         return True
-    lock.release()
-    return False
+    except OSError as error:
+        raise RecordError(f"{folder / LOCK} must be a file that can be locked, got {error.strerror}") from None
 
 
 def settle(
     folder: Path,
     exit_code: int | None,
     *,
-    status: str,
+    status: Status,
     unless_record_is: Record | None = None,
     only_if_status_in: tuple[str, ...] = ("running",),
-    error: dict[str, str] | None = None,
+    error: Failure | None = None,
     console_tail: str = "",
 ) -> None:
     """Complete the record of a process that ended without doing so itself.
@@ -148,8 +161,15 @@ def settle(
     record.status, record.finished = status, datetime.now(UTC).isoformat(timespec="seconds")
     message = f"the run's process exited without writing a record ({_how(exit_code)})"
     record.error = error or {"type": "ProcessEnded", "message": message, "traceback": console_tail}
+    with suppress(OSError):  # without room it stays "running", which the next start takes for interrupted
+        write(folder, record)
+
+
+def write(folder: Path, record: Record) -> None:
+    """Write a run's record, and its copy in the index if that can be written."""
     write_record(folder, record)
-    index.add(folder, record)
+    with suppress(OSError):
+        index.add(folder, record)
 
 
 def _one_attempt(one: Record, other: Record) -> bool:
@@ -175,17 +195,45 @@ def _ended(folder: Path, resume: Resume) -> RunLock | None:
     return RunLock(folder, State[record.status], record)
 
 
+def _ended_and_tidied(folder: Path, resume: Resume) -> RunLock | None:
+    """Return the same; what its process was killed before is done now, unless another has the folder."""
+    found = _ended(folder, resume)
+    if found is not None and tidying.left_over(folder, found.record):
+        with suppress(OSError), FileLock(folder / LOCK, timeout=0):
+            tidying.tidy(folder, found.record)
+    return found
+
+
 def _locked(folder: Path, resume: Resume, wait: float) -> RunLock:
     lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=wait)
-    except Timeout:
+    if not _taken(lock, folder, wait):
         return RunLock(folder, State.elsewhere, record_of(folder))
-    finished = _ended(folder, resume)  # another process may have ended it while we waited
-    if finished is not None:
+    found = _ended(folder, resume) or RunLock(folder, State.ours, record_of(folder), lock)
+    tidying.tidy(folder, found.record)
+    if found.lock is None:  # another process ended it while we waited
         lock.release()
-        return finished
-    return RunLock(folder, State.ours, record_of(folder), lock)
+    return found
+
+
+def _taken(lock: FileLock, folder: Path, wait: float) -> bool:
+    """Take the lock; where that needs waiting, say so first."""
+    try:
+        lock.acquire(timeout=0)
+        return True
+    except Timeout:
+        if not wait:
+            return False
+    whose = holder(record_of(folder))
+    say(f"note: {folder} is the work of {whose} now; waiting {wait:g} s for it", file=sys.stderr, flush=True)
+    with suppress(Timeout):
+        lock.acquire(timeout=wait)
+    return lock.is_locked
+
+
+def holder(record: Record | None) -> str:
+    """Return who works on a run, in words: its record says which process, once there is one."""
+    about = record.environment if record is not None and record.status == "running" else {}
+    return f"process {about['pid']} on {about['host']}" if {"pid", "host"} <= about.keys() else "another process"
 
 
 def record_of(folder: Path) -> Record | None:
@@ -199,16 +247,9 @@ def _discard(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _slug(name: str) -> str:
-    """Return the name of a run's folder; of a long one the start goes, not the variant and the seed at its end."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
-    start, *end = slug.rsplit("-", 2)
-    return "-".join([start[: MOST_CHARACTERS - sum(len(part) + 1 for part in end)], *end])
-
-
 def _same_try(output_dir: str, slug: str, now: Mapping[str, Any], wait: float) -> Path | None:
     """Return the last try that was made from the same, or of which nothing is known."""
-    for _, folder in sorted(_by_number(output_dir, slug).items(), reverse=True):
+    for _, folder in sorted(by_number(output_dir, slug).items(), reverse=True):
         deadline = time.monotonic() + wait
         while (before := _made_from(folder)) is None and is_locked(folder) and time.monotonic() < deadline:
             time.sleep(0.05)  # it has just been locked
@@ -223,43 +264,18 @@ def _made_from(folder: Path) -> dict[str, Any] | None:
     if record is not None:
         return of_record(record)
     begun = folder / BEGUN
-    return dict(json.loads(begun.read_text(encoding="utf-8"))) if begun.exists() else None
+    try:
+        return read_json(begun, "what a run is made from", dict[str, Any]) if begun.exists() else None
+    except RecordError:
+        return None  # damaged: no run began there, and whoever takes the folder writes it anew
 
 
 def _begun(lock: RunLock, now: Mapping[str, Any]) -> RunLock:
     """Say what a run of ours is made from before it has a record: jobs of one name may start together."""
     if lock.state is State.ours and lock.record is None:
-        write_text(lock.folder / BEGUN, as_json(now))
-    return lock
-
-
-def _free_folder(output_dir: str, slug: str) -> Path:
-    return _numbered(output_dir, slug, max(_by_number(output_dir, slug), default=0) + 1)
-
-
-def _by_number(output_dir: str, slug: str) -> dict[int, Path]:
-    """Return the folders of a name by their number; one in which no run began may be gone from between them."""
-    pattern = re.compile(re.escape(slug) + r"(?:\.(\d+))?")
-    try:
-        with os.scandir(output_dir) as entries:
-            found = [(pattern.fullmatch(entry.name), entry) for entry in entries]
-            return {int(match[1] or 1): Path(entry.path) for match, entry in found if match and entry.is_dir()}
-    except OSError:  # not there yet, or no folder: whoever writes says so
-        return {}
-
-
-def _numbered(output_dir: str, slug: str, number: int) -> Path:
-    return Path(output_dir) / (slug if number == 1 else f"{slug}.{number}")
-
-
-def _new_folder(output_dir: str, slug: str) -> Path:
-    """Create and return a folder that was not there; a second run of the same name gets .2, .3, ..."""
-    Path(output_dir).mkdir(parents=True, exist_ok=True)
-    for number in range(1, 100_000):
-        folder = _numbered(output_dir, slug, number)
         try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            continue
-    raise RecordError(f"output_dir must have room for a folder named {slug}, got 99,999 of them")
+            write_text(lock.folder / BEGUN, as_json(now))
+        except OSError:
+            lock.release()
+            raise
+    return lock

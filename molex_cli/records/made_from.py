@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from molex_cli.records.parts import Base
 from molex_cli.records.record import NOT_IN_VARIANT, NUMBER_FORMATS, Record, flat
 from molex_cli.records.renamed import without_added
 
@@ -10,7 +11,7 @@ BASE = "files of the base model"
 ROWS, LABELS = "rows of ", "labels of "
 
 
-def made_from(settings: Mapping[str, Any], data: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+def made_from(settings: Mapping[str, Any], data: Mapping[str, Any], base: Base) -> dict[str, Any]:
     """Return the settings, number formats, rows, labels and base model of a run, by name; what is unknown is left out.
 
     `data` and `base` are as in a record.

@@ -4,12 +4,32 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from molex_cli.errors import RecordError
 from molex_cli.records.files import as_json, write_text
+from molex_cli.records.parts import (
+    Attempt,
+    Base,
+    Correctness,
+    Count,
+    Environment,
+    Evaluation,
+    Failure,
+    LayerNumber,
+    LayerUse,
+    Number,
+    Score,
+    Scores,
+    Sections,
+    SplitData,
+    Status,
+    Training,
+)
+from molex_cli.records.reading import Misfit, read_json, require_fitting
 from molex_cli.records.renamed import first_settings, record_of_today
 
 RECORD_VERSION = 1
@@ -37,11 +57,11 @@ class Record:
     version: int = RECORD_VERSION
     name: str
     """`task method model`, for people."""
-    status: str = "running"
-    """running, finished, failed or interrupted; imported where another program trained."""
+    status: Status = "running"
+    """Imported where another program trained."""
     variant: str
     """Hash of the settings that define the arm: no seed, hardware, logging or paths."""
-    seed: int
+    seed: Count
     settings: dict[str, Any]
     display: dict[str, str] = field(default_factory=dict)
     """Names for tables and plots."""
@@ -49,39 +69,36 @@ class Record:
     finished: str | None = None
     """ISO 8601, UTC."""
     command: list[str] = field(default_factory=list)
-    scores: dict[str, Any] = field(default_factory=dict)
-    """`last`, `best`, maybe `first` (untrained) {step, epoch, loss, scores, correctness}; `selection` (rule of best)
-    among so many `evaluations`; `constant`, the best that one answer to every row reaches. `correctness` packs which
-    predictions were right."""
+    scores: Scores = field(default_factory=Scores)
     degenerate: list[str] = field(default_factory=list)
     """Why the score means nothing: a constant prediction, an undefined metric, a failed check."""
-    parameters: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, Count] = field(default_factory=dict)
     """Exact counts by part; `trainable`, `added` (trainable without the head), `total`."""
-    experts_per_layer: list[int] | None = None
-    flops_per_token: dict[str, float] = field(default_factory=dict)
+    experts_per_layer: list[Count] | None = None
+    flops_per_token: dict[str, Number] = field(default_factory=dict)
     """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
-    data: dict[str, Any] = field(default_factory=dict)
-    """By split: rows, rows used, tokens, fingerprint, source; rows of each of the `labels`, where there is a list of
-    them; rows too long, where some were left out."""
-    base: dict[str, Any] = field(default_factory=dict)
-    """`fingerprint` of the base model's files; none of models from the hub and of random weights."""
-    evaluation: dict[str, Any] = field(default_factory=dict)
-    """`labels` in the order of their class index; `positive`: the one that f1 scores; `answer_mode`; what computed the
-    scores, or why they are `not_computed`; `batch_size` and `order` of the rows; `depends_on_batch`: why predictions
-    do, or null."""
-    training: dict[str, Any] = field(default_factory=dict)
-    """Steps, effective batch, tokens, seconds, tokens_per_second, first and last loss; `notes` on fewer steps than
-    were asked for."""
-    memory_bytes: dict[str, int] = field(default_factory=dict)
+    data: dict[str, SplitData] = field(default_factory=dict)
+    """By split."""
+    base: Base = field(default_factory=Base)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    training: Training = field(default_factory=Training)
+    memory_bytes: dict[str, Count] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
     """Self-checks: gradient_flow, reload, finite."""
-    routing: dict[str, Any] = field(default_factory=dict)
-    """By layer, at the last evaluation: `usage`, the share of each expert; MoLEx also `entropy` and `margin`."""
-    environment: dict[str, Any] = field(default_factory=dict)
-    error: dict[str, str] | None = None
-    """`type`, `message`, `traceback` of a run that failed."""
-    attempts: list[dict[str, Any]] = field(default_factory=list)
-    """Earlier tries of a resumed run: `started`, `finished`, `status`, `error`, `resumed_from_step`."""
+    routing: dict[LayerNumber, LayerUse] = field(default_factory=dict)
+    """By layer, at the last evaluation."""
+    environment: Environment = field(default_factory=Environment)
+    error: Failure | None = None
+    """Of a run that failed."""
+    attempts: list[Attempt] = field(default_factory=list)
+    """Earlier tries of a resumed run."""
+
+    def evaluated(self, which: str) -> Score | None:
+        """Return the last or the best evaluation, if there is one."""
+        return self.scores.get("best") if which == "best" else self.scores.get("last")
+
+
+KEYS = frozenset(each.name for each in fields(Record))
 
 
 def write_record(folder: Path, record: Record) -> Path:
@@ -94,15 +111,51 @@ def write_record(folder: Path, record: Record) -> Path:
 def read_record(folder: Path) -> Record:
     """Read a run's record; raise RecordError when it is missing, broken or of another version."""
     path = folder / "record.json" if folder.is_dir() else folder
+    content = read_json(path, "the record of a run", dict[str, Any])
+    if content.get("version") != RECORD_VERSION:
+        raise RecordError(f"{path} must be a record of version {RECORD_VERSION}, got {content.get('version')!r}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("version") != RECORD_VERSION:
-            raise RecordError(f"{path} must be a record of version {RECORD_VERSION}, got {content.get('version')}")
-        return Record(**record_of_today(content))
-    except FileNotFoundError:
-        raise RecordError(f"{path} must be the record of a run, got no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        return record_from(content)
+    except Misfit as error:
         raise RecordError(f"{path} must be the record of a run, got a broken file: {error}") from None
+
+
+def record_from(content: Mapping[str, Any]) -> Record:
+    """Return the record that plain data are, checked whole; raise Misfit where they are none."""
+    try:
+        found = {key: value for key, value in record_of_today(content).items() if key in KEYS}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Misfit(f"{type(error).__name__} {error}") from None
+    require_fitting(found, Record)
+    require_fitting(found["settings"], Sections)
+    record = Record(**found)
+    if problem := _problem(record):
+        raise Misfit(problem)
+    return record
+
+
+def _problem(record: Record) -> str:
+    """Return what is wrong with a record whose types are right."""
+    for started in (record.started, *(attempt["started"] for attempt in record.attempts)):
+        if started and not _is_moment(started):
+            return f"`started` must be a moment with its time zone, got {started!r}"
+    for each in (record.evaluated("last"), record.evaluated("best")):
+        kept = each.get("correctness") if each else None
+        if kept and _bytes_in(kept["right"]) != -(-kept["count"] // 8):
+            return f"`correctness` must have a bit for each of its {kept['count']} examples"
+    return ""
+
+
+def _bytes_in(base64_text: str) -> float:
+    """Return how many bytes a text holds; no whole number of a text that was cut."""
+    return len(base64_text) * 3 / 4 - base64_text.count("=")
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def variant_id(settings: Mapping[str, Any]) -> str:
@@ -111,7 +164,7 @@ def variant_id(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def correctness(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def correctness(rows: Sequence[Mapping[str, Any]]) -> Correctness | None:
     """Return which predictions are right, a bit for each, with a hash of their ids; None where none is right or wrong.
 
     It lets a comparison pair thousands of runs example by example without opening their predictions.
@@ -131,9 +184,14 @@ def identity_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return nested content by full key."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
     by_key: dict[str, Any] = {}
-    for name, item in value.items():
-        by_key |= flat(item, f"{prefix}.{name}" if prefix else str(name))
+    _flatten(value, prefix, by_key)
     return by_key
+
+
+def _flatten(value: Any, prefix: str, by_key: dict[str, Any]) -> None:
+    if not isinstance(value, dict) or not value:
+        by_key[prefix] = value
+        return
+    for name, item in value.items():
+        _flatten(item, f"{prefix}.{name}" if prefix else str(name), by_key)

@@ -58,7 +58,7 @@ def without_added(settings: Mapping[str, Any], prefix: str = "") -> dict[str, An
         key = prefix + name
         if key in ADDED and value == ADDED[key]:
             continue
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             found[name] = value
         elif key == "stages":
             found[name] = {stage: without_added(of_stage, "task.") for stage, of_stage in value.items()}

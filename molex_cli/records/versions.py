@@ -6,7 +6,8 @@ import platform
 import subprocess
 import traceback
 from pathlib import Path
-from typing import Any
+
+from molex_cli.records.parts import Environment, Failure, Git
 
 PACKAGES = (
     "molex",
@@ -21,7 +22,7 @@ PACKAGES = (
 )
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """Return the versions and the commit that this process runs, and where: no secrets, no paths."""
     versions = {}
     for package in PACKAGES:
@@ -29,11 +30,16 @@ def environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    here = {"host": platform.node(), "pid": os.getpid()}
-    return {"python": platform.python_version(), "packages": versions, "git": _git_state(), **here}
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "git": _git_state(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
 
 
-def _git_state() -> dict[str, Any] | None:
+def _git_state() -> Git | None:
     """Return commit and changes of the repository that holds this code; none of one that merely lies around it."""
     try:
         _git("ls-files", "--error-unmatch", Path(__file__).name)
@@ -52,7 +58,7 @@ def _git(*arguments: str, timeout: float = 5) -> str:
     return done.stdout.strip()
 
 
-def error_of(error: BaseException) -> dict[str, str]:
+def error_of(error: BaseException) -> Failure:
     """Return what a record keeps of an error."""
     trace = "".join(traceback.format_exception(error))
     return {"type": type(error).__name__, "message": str(error), "traceback": trace}

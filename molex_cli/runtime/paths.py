@@ -2,15 +2,31 @@
 
 import getpass
 import os
-import sys
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+from molex_cli.runtime.streams import say_once
 
 
 def expanded(path: str | Path) -> Path:
     """Return a path with the home folder in place of `~`, which no shell replaces behind a `=` or in a YAML file."""
     return _with_home(Path(path)) if str(path).startswith("~") else Path(path)
+
+
+def place_of(path: Path) -> tuple[int, int]:
+    """Return what is the same for all names of a file or folder: links, `a/../a`, relative and absolute ones."""
+    about = path.stat()
+    return about.st_dev, about.st_ino
+
+
+def distinct(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths without other names of one that came before."""
+    found: dict[object, Path] = {}
+    for path in paths:
+        found.setdefault(place_of(path) if path.exists() else path, path)
+    return list(found.values())
 
 
 def default_cache_dir() -> Path:
@@ -21,7 +37,7 @@ def default_cache_dir() -> Path:
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     if os.access(nearest, os.W_OK):
         return folder
-    _say(f"{folder} must be writable for the cache, got a folder that is not; it lies in {_own_temporary()} instead")
+    say_once(f"{folder} must be writable for the cache, got one that is not; it lies in {_own_temporary()} instead")
     return _own_temporary() / "cache"
 
 
@@ -39,7 +55,7 @@ def _with_home(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         os.environ["HOME"] = str(_own_temporary())
-        _say(f"HOME must be the home folder, got none; {os.environ['HOME']} is taken, set HOME or MOLEX_CACHE")
+        say_once(f"HOME must be the home folder, got none; {os.environ['HOME']} is taken, set HOME or MOLEX_CACHE")
         return path.expanduser()
 
 
@@ -49,8 +65,3 @@ def _own_temporary() -> Path:
     folder = Path(tempfile.gettempdir()) / f"molex-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder if folder.stat().st_uid == os.getuid() else Path(tempfile.mkdtemp(prefix="molex-"))
-
-
-@cache
-def _say(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr)

@@ -1,10 +1,15 @@
-"""rich's console for texts of users and files: `[/INST]` and `:smile:` are shown as they are."""
+"""rich's console for texts of users and files: `[/INST]` and `:smile:` are shown as they are, controls as escapes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
+
+from molex_cli.runtime.streams import visible
 
 
 class Terminal(Console):
@@ -13,10 +18,25 @@ class Terminal(Console):
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Return a text as it is shown, before anything is as wide as it."""
+        return super().render_str(visible(text), **settings)
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        """Return what is written: no segment of text can move the cursor, whoever made it."""
+        return super()._render_buffer(
+            each if each.control else Segment(visible(each.text), each.style) for each in buffer
+        )
+
     def on_broken_pipe(self) -> None:
         """Raise the error that came: rich would end the process, and a run with it."""
         self.quiet = True
         raise BrokenPipeError
+
+
+def styled(text: str, style: str) -> Text:
+    """Return a text in a style, for a cell of a table."""
+    return Text(visible(text), style)
 
 
 def show(table: Table, least: int = 80) -> None:

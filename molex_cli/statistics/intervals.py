@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from molex_cli.errors import ConfigError
 
@@ -132,8 +132,8 @@ def _student(
     """
     if error < TIE:
         return Interval(mean, -math.inf, math.inf, 1.0 if num_seeds >= LEAST_SEEDS else math.nan)
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom)) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, degrees_of_freedom)) if num_seeds >= LEAST_SEEDS else math.nan
+    half = float(special.stdtrit(degrees_of_freedom, (1 + confidence) / 2)) * error
+    p = 2 * float(special.stdtr(degrees_of_freedom, -abs(mean) / error)) if num_seeds >= LEAST_SEEDS else math.nan
     return Interval(mean, mean - half, mean + half, p, error, degrees_of_freedom, of_seeds)
 
 

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 
-from scipy import stats
-
 
 def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
     """Return the p-values adjusted for their family so that the chance of any false finding is kept (Holm 1979).
@@ -30,6 +28,8 @@ def benjamini_hochberg(p_values: Sequence[float], family: int | None = None) -> 
     """
 
     def adjusted(known: Sequence[float]) -> list[float]:
+        from scipy import stats  # a second of importing, which most tables do not wait for
+
         others = [1.0] * max(0, (family or 0) - len(known))
         return [float(p) for p in stats.false_discovery_control([*known, *others])][: len(known)]
 

@@ -1,8 +1,9 @@
 """What a comparison could have shown, and what it would take; no torch."""
 
 import math
+from functools import cache
 
-from scipy import optimize, stats
+from scipy import special
 
 from molex_cli.statistics.intervals import LEAST_SEEDS, TIE, Interval
 
@@ -11,8 +12,9 @@ def power(effect: float, error: float, degrees_of_freedom: float, alpha: float =
     """Return the chance that a t-test finds a mean difference with this standard error and degrees of freedom."""
     if error < TIE:
         return 1.0 if effect else alpha
-    shift, edge = effect / error, float(stats.t.ppf(1 - alpha / 2, degrees_of_freedom))
-    chance = 1 - stats.nct.cdf(edge, degrees_of_freedom, shift) + stats.nct.cdf(-edge, degrees_of_freedom, shift)
+    shift, edge = effect / error, special.stdtrit(degrees_of_freedom, 1 - alpha / 2)
+    above = 1 - special.nctdtr(degrees_of_freedom, shift, edge)
+    chance = above + special.nctdtr(degrees_of_freedom, shift, -edge)
     return float(chance) if math.isfinite(chance) else 1.0  # scipy gives up where the effect is beyond doubt
 
 
@@ -20,12 +22,18 @@ def detectable_effect(interval: Interval, alpha: float = 0.05, wanted: float = 0
     """Return the smallest difference that a test with this error finds with the wanted power; inf if none is known."""
     if not math.isfinite(interval.error):
         return math.inf
+    return interval.error * _detectable(interval.degrees_of_freedom, alpha, wanted)
+
+
+@cache
+def _detectable(degrees_of_freedom: float, alpha: float, wanted: float) -> float:
+    """Return the same in units of the error, of which two arms with the same seeds have the same degrees of freedom."""
+    from scipy import optimize
+
     top = 1.0
-    while power(top, 1.0, interval.degrees_of_freedom, alpha) < wanted:
+    while power(top, 1.0, degrees_of_freedom, alpha) < wanted:
         top *= 2
-    return interval.error * float(
-        optimize.brentq(lambda effect: power(effect, 1.0, interval.degrees_of_freedom, alpha) - wanted, 0.0, top)
-    )
+    return float(optimize.brentq(lambda effect: power(effect, 1.0, degrees_of_freedom, alpha) - wanted, 0.0, top))
 
 
 def seeds_needed(

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from molex_cli.errors import ConfigError
 
@@ -58,8 +58,8 @@ class Race:
         if seeds < FIRST_FUTILE or seeds >= self.most:
             return False
         done = seeds / self.most
-        now, needed = (float(stats.norm.isf(each / 2)) for each in (p, self.critical(self.most, alpha)))
-        chance = float(stats.norm.sf((needed - now / np.sqrt(done)) / np.sqrt(1 - done)))
+        now, needed = (float(-special.ndtri(each / 2)) for each in (p, self.critical(self.most, alpha)))
+        chance = float(special.ndtr(-(needed - now / np.sqrt(done)) / np.sqrt(1 - done)))
         return chance < LEAST_CHANCE
 
     @cached_property

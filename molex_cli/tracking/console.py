@@ -107,8 +107,8 @@ class Console:
                 baseline = "" if floor is None else f"  best constant {floor:.4f}"
                 shown = scored_class(name, self._positive)
                 say(Text.assemble((f"{shown} {value:.4f}", "bold"), f" at the end  best {best:.4f}{baseline}"))
-        if event.error and event.status != "interrupted":
-            say(f"failed: {event.error}")
+        if event.error and event.error != "KeyboardInterrupt":
+            say(f"{event.status}: {event.error}")
         say(f"{event.status}  {event.folder}/record.json")
 
 

@@ -96,8 +96,8 @@ class Finished(Event):
 
     status: str
     folder: str
-    scores: dict[str, Any]
-    training: dict[str, Any]
+    scores: Mapping[str, Any]
+    training: Mapping[str, Any]
     memory_bytes: dict[str, int]
     degenerate: list[str]
     error: str | None = None

@@ -1,10 +1,11 @@
 """Every event as one line of events.jsonl."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from molex_cli.records import as_json, lines_of, no_room, write_text
+from molex_cli.records import as_json, disk_error, lines_of, write_text
+from molex_cli.records.parts import EventLine
+from molex_cli.records.reading import fitting
 from molex_cli.tracking.events import Event, Step
 
 
@@ -27,8 +28,8 @@ class Jsonl:
         try:
             self._write_waiting()
         except OSError as error:
-            if not no_room(error):
-                raise  # else it is written with a later event, if there is room then
+            if not disk_error(error):
+                raise  # else it is written with a later event, if it can be then
 
     def close(self) -> None:
         """Close the file, with all written that found no room before."""
@@ -42,10 +43,8 @@ class Jsonl:
 
 def _until(path: Path, step: int | None) -> Iterator[str]:
     """Yield the lines up to a step, and no end, for the run is resumed; None yields nothing."""
-    for line in lines_of(path):
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a process that was killed
-            continue
-        if step is not None and event["event"] != "finished" and event.get("step", 0) <= step:
-            yield line + "\n"
+    if step is None:
+        return
+    for line, event in fitting(lines_of(path), EventLine):
+        if event["event"] != "finished" and event.get("step", 0) <= step:
+            yield line.decode() + "\n"

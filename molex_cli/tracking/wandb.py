@@ -3,20 +3,27 @@
 import math
 import netrc
 import os
-import time
-from collections.abc import Callable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from molex_cli.compare.plots import heat_map, png
 from molex_cli.config.schema import Log, Wandb
+from molex_cli.errors import ConfigError
 from molex_cli.records import read_rows
+from molex_cli.records.secrets import hidden, shown
+from molex_cli.runtime.streams import say_once
 from molex_cli.tracking.events import Evaluated, Event, Finished, Started, Step
 
 NOT_SENT = "not-sent"  # a file beside a run's W&B log until the server has all of it
+LEFT_OUT = ("WANDB_MODE", "WANDB_SILENT")  # offline `wandb sync` would send nothing, silent it would not say why
+REACHABLE_SECONDS = 10.0
 TABLE_ROWS = 10_000
-RETRY_SECONDS = 0.5
+OLD_MODES = {"dryrun": "offline", "run": "online"}
 TRUE = ("1", "t", "true", "y", "yes", "on")  # what W&B takes for true in its environment, in any case
 
 
@@ -89,27 +96,16 @@ class WandbSink:
                 console="off",
             ),
         }
+        if mode == "offline":
+            return wandb.init(**arguments | {"mode": mode})
         try:
             return wandb.init(**arguments | {"mode": mode})
-        except wandb.errors.Error as error:
-            if mode == "offline":
-                raise
-            reason = str(error).splitlines()[0]
-            self._note(f"W&B cannot be reached, logging offline; `molex sync` sends the run later ({reason})")
-        return self._offline(arguments)
-
-    def _offline(self, arguments: dict[str, Any]) -> Any:
-        """Start offline; for a moment W&B's own process may still hold the id of the run that could not start."""
-        import wandb
-
-        until = time.monotonic() + self._settings.timeout
-        while True:
-            try:
-                return wandb.init(**arguments | {"mode": "offline"})
-            except Exception as error:  # its class is none of W&B's public ones
-                if "in use" not in str(error) or time.monotonic() > until:
-                    raise
-            time.sleep(RETRY_SECONDS)
+        except Exception as error:  # whatever W&B raises, also what is none of its public classes
+            reason = in_one_line(error)
+        wandb.teardown()  # or W&B's own process would hold the id of the run that could not start
+        run = wandb.init(**arguments | {"mode": "offline"})
+        self._note(f"W&B cannot be reached, logging offline; `molex sync` sends the run later ({reason})")
+        return run
 
     def _pictures(self) -> dict[str, Any]:
         """Return a picture of the routing at the last evaluation and, if wanted, the last predictions."""
@@ -140,9 +136,30 @@ def chosen_mode(setting: Wandb) -> str:
         return setting.name
     if os.environ.get("WANDB_DISABLED", "").lower() in TRUE:
         return "disabled"
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
+    if mode := os.environ.get("WANDB_MODE"):
+        return OLD_MODES.get(mode, mode)
     return "online" if has_key() else "offline"
+
+
+def require_usable(settings: Iterable[Wandb]) -> None:
+    """Raise ConfigError if one of the settings uses W&B, and W&B cannot read its own environment."""
+    if all(chosen_mode(setting) == "disabled" for setting in settings):
+        return
+    if problems := list(environment_problems()):
+        raise ConfigError(f"{problem}; unset it, or log.wandb=disabled goes without W&B" for problem in problems)
+
+
+def environment_problems(left_out: Collection[str] = ()) -> Iterator[str]:
+    """Yield what is wrong with W&B's variables, by its own rules."""
+    import wandb
+
+    for name in sorted(os.environ):
+        if not name.startswith("WANDB_") or name in left_out:
+            continue
+        try:
+            wandb.Settings().update_from_env_vars({name: os.environ[name]})
+        except (ValueError, wandb.errors.Error) as error:
+            yield f"{name} must be what W&B takes, got {shown(name)} ({in_one_line(error)})"
 
 
 def server() -> str:
@@ -154,10 +171,38 @@ def has_key() -> bool:
     """Return whether the environment or netrc has an API key for the server."""
     if os.environ.get("WANDB_API_KEY"):
         return True
+    path = os.environ.get("NETRC", "~/.netrc")
     try:
-        return netrc.netrc().authenticators(urlsplit(server()).hostname or "") is not None
-    except (OSError, netrc.NetrcParseError):
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(server()).netloc) is not None
+    except FileNotFoundError:
         return False
+    except (OSError, netrc.NetrcParseError, ValueError) as error:
+        say_once(f"{path} must be a file that can be read for W&B's API key, got: {in_one_line(error)}")
+        return False
+
+
+def require_server() -> None:
+    """Raise ConfigError unless W&B's variables can be read, an API key is known and the server answers."""
+    if problems := list(environment_problems(left_out=LEFT_OUT)):
+        raise ConfigError(problems)
+    if not has_key():
+        raise ConfigError("WANDB_API_KEY must be set, or `wandb login` done, got neither")
+    try:
+        urllib.request.urlopen(server(), timeout=REACHABLE_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # it answers
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise ConfigError(
+            f"W&B's server must answer within {REACHABLE_SECONDS:.0f} s, got {server()}: {reason}"
+        ) from None
+
+
+def in_one_line(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    found = getattr(error, "errors", None)  # of pydantic, whose own text has an address and the value, too
+    text = str(found()[0]["msg"]) if callable(found) else str(error)
+    return next(iter(hidden(text).splitlines()), type(error).__name__)
 
 
 def _config(event: Started) -> dict[str, Any]:
@@ -194,7 +239,7 @@ def _flat_routing(prefix: str, routing: dict[str, dict[str, Any]]) -> dict[str, 
     return values
 
 
-def _flat(prefix: str, values: dict[str, Any], skip: tuple[str, ...] = ()) -> dict[str, float]:
+def _flat(prefix: str, values: Mapping[str, Any], skip: tuple[str, ...] = ()) -> dict[str, float]:
     return {
         f"{prefix}/{name}": value
         for name, value in values.items()

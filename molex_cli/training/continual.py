@@ -24,6 +24,7 @@ from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Predictions
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.records import Record, write_rows
+from molex_cli.records.parts import Score, Scores
 from molex_cli.runtime import distributed, hardware
 from molex_cli.tracking.events import Evaluated, Noted
 from molex_cli.tracking.sinks import Sinks
@@ -242,10 +243,10 @@ def _finish(run: Sequential) -> None:
     mark(record, degenerate + run.alarm.degenerate_in(run.routing), run.sinks)
 
 
-def _scores(run: Sequential) -> dict[str, Any]:
+def _scores(run: Sequential) -> Scores:
     """Return the record's scores: OP under the metric's own name, PD and BWT beside it."""
     metric = run.metric
-    end = {
+    end: Score = {
         "step": run.step,
         "epoch": float(len(run.stages)),
         "loss": sum(predictions.loss for predictions in run.predictions) / len(run.predictions),

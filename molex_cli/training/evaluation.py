@@ -13,6 +13,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import METRICS
 from molex_cli.objectives.base import Predictions
 from molex_cli.records import correctness
+from molex_cli.records.parts import Score, Scores
 from molex_cli.tracking.events import Evaluated, Event, Step
 from molex_cli.training.stage import Stage
 
@@ -30,20 +31,22 @@ class ScoredPredictions:
     selection: dict[str, float] = field(default_factory=dict)
     """Scores on the rows that choose the best, where these are not the split itself."""
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Score:
         """Return what the record keeps of it."""
-        return {
+        found: Score = {
             "step": self.step,
             "epoch": self.epoch,
             "loss": self.predictions.loss,
             "scores": self.predictions.scores,
-            **({"selection": self.selection} if self.selection else {}),
         }
+        if self.selection:
+            found["selection"] = self.selection
+        return found
 
-    def with_correctness(self) -> dict[str, Any]:
+    def with_correctness(self) -> Score:
         """Return the same and which predictions are right, where a prediction is right or wrong."""
         packed = correctness(self.predictions.rows)
-        return self.summary() | ({} if packed is None else {"correctness": packed})
+        return self.summary() if packed is None else {**self.summary(), "correctness": packed}
 
 
 class Scoring:
@@ -156,13 +159,14 @@ class Scoring:
         if is_best:
             self.best = scored
 
-    def summary(self, constant: dict[str, float]) -> dict[str, Any]:
+    def summary(self, constant: dict[str, float]) -> Scores:
         """Return the record's scores."""
         assert self.last is not None
         assert self.best is not None
+        first: Scores = {"first": self.first.summary()} if self.first else {}
         return {
             "metric": self.names[0],
-            **({"first": self.first.summary()} if self.first else {}),
+            **first,
             "last": self.last.with_correctness(),
             "best": self.best.with_correctness(),
             "selection": self._rule(),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
@@ -10,7 +10,8 @@ from molex_cli.data.reading import Rows
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
-from molex_cli.records import Record, read_rows
+from molex_cli.records import Record
+from molex_cli.records.parts import LayerUse
 from molex_cli.runtime import hardware
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
@@ -67,7 +68,7 @@ def train(
     run.summary.note_unreached([run.stage], sinks)
     tell(sinks, run.adapted, record.data)
     record.evaluation = evaluation(run.stage, run.adapted, sinks)
-    _fit(run, sinks)
+    _fit(run, sinks, dict(earlier.about.get("files", {})) if earlier else {})
     _finish(run, sinks)
 
 
@@ -101,18 +102,16 @@ def _restore(run: Run, earlier: TrainingState) -> None:
     """Put the run where an earlier try left it."""
     state.require_same(run.folder, earlier.about, run.conditions)
     state.restore(run.folder, run.training, earlier)
-    paths = {which: run.folder / f"predictions-{which}.jsonl" for which in ("last", "best")}
-    rows = {which: read_rows(path) for which, path in paths.items() if path.exists()}
-    run.scoring.restore(earlier.about["scoring"], rows)
+    run.scoring.restore(earlier.about["scoring"], earlier.rows)
     run.summary.restore(earlier.about["history"])
 
 
-def _fit(run: Run, sinks: Sinks) -> None:
+def _fit(run: Run, sinks: Sinks, files: dict[str, str]) -> None:
     """Train to the end: each step's events pass scoring, summary, alarm, sinks and checkpoint writer, in this order."""
     run.alarm.look(run.scoring.routing)  # of a resumed run: its last evaluation before
     resumable: dict[str, Resumable] = {"scoring": run.scoring, "history": run.summary}
     writer = CheckpointWriter(
-        run.folder, run.experiment, run.labels, run.training, run.stage.schedule, run.conditions, resumable
+        run.folder, run.experiment, run.labels, run.training, run.stage.schedule, run.conditions, resumable, files
     )
     scored = run.scoring.after_each(run.stage.steps(run.training, run.accelerator))
     for _ in writer.pass_on(sinks.pass_on(run.alarm.pass_on(run.summary.pass_on(scored)))):
@@ -125,9 +124,9 @@ def _finish(run: Run, sinks: Sinks) -> None:
     assert last is not None
     record.training = run.summary.as_data()
     record.scores = run.scoring.summary(run.constant)
-    record.routing = run.scoring.routing
+    record.routing = cast(dict[str, LayerUse], run.scoring.routing)
     record.memory_bytes = hardware.peak_memory_bytes()
-    losses = (record.training["mean_loss"], last.predictions.loss)
+    losses = (run.summary.mean_loss, last.predictions.loss)
     found = checked(run.stage, run.adapted, losses, run.folder, run.accelerator)
     record.checks = {"gradient_flow": run.training.flow.report(), **found}
     mark(record, run.scoring.degenerate() + run.alarm.degenerate, sinks)

@@ -19,14 +19,15 @@ from molex_cli.checkpoints import adapter
 from molex_cli.config import schema
 from molex_cli.errors import CheckpointError
 from molex_cli.records.renamed import routing_of_today, settings_of_today, without_added
+from molex_cli.records.tidying import STATE as NAME
 from molex_cli.runtime import distributed
 from molex_cli.tracking.events import Evaluated, Event, Step
+from molex_cli.training.intact import MOMENTS, WAY_OUT, digest, file_digest, predictions, require_plausible
 from molex_cli.training.loop import Schedule, Training
 
-NAME = "progress.safetensors"  # of the file; runs of before have it under this name
-FORMAT = 1
+FORMAT = 2
+WITHOUT_DIGEST = 1  # the format of before, which still opens
 SECONDS = 300.0  # between two states, where train.evaluate_every or checkpoint_every ask for none earlier
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 FREE_HARDWARE = ("name", "threads", "devices", "jobs_per_device")  # a run may resume without them
 
 
@@ -36,6 +37,8 @@ class TrainingState:
 
     step: int
     about: dict[str, Any]
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The predictions that will not be made again."""
 
 
 class Resumable(Protocol):
@@ -58,6 +61,8 @@ class CheckpointWriter:
     """What must be the same when the run resumes."""
     resumable: Mapping[str, Resumable]
     """What else the state holds, by its key there."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Digests of the predictions that the state goes with."""
     saved_at: float = field(default_factory=time.monotonic)
 
     def pass_on(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -79,7 +84,9 @@ class CheckpointWriter:
                 path = self.folder / f"adapter-{which}.safetensors"
                 adapter.save(path, self.training.adapted, self.experiment, self.labels, event.step)
             if event.rows:
-                records.write_rows(self.folder / f"predictions-{which}.jsonl", event.rows)
+                rows = self.folder / f"predictions-{which}.jsonl"
+                records.write_rows(rows, event.rows)
+                self.files[rows.name] = file_digest(rows)
 
     def _is_due(self, step: int) -> bool:
         if self.schedule.evaluates_after(step):  # the evaluation comes next, and the state after it
@@ -89,12 +96,12 @@ class CheckpointWriter:
 
     def _save(self) -> None:
         states = {name: each.as_state() for name, each in self.resumable.items()}
-        save(self.folder, self.training, {**self.conditions, **states})
+        save(self.folder, self.training, {**self.conditions, **states, "files": self.files})
         self.saved_at = time.monotonic()
 
 
 def save(folder: Path, training: Training, about: Mapping[str, Any]) -> None:
-    """Write the state of a training; of two states only the last stays."""
+    """Write the state of a training with a digest over all of it; of two states only the last stays."""
     parameters = training.adapted.trainable()
     tensors: dict[str, torch.Tensor] = {f"parameter/{name}": p for name, p in parameters.items()}
     for name, parameter in parameters.items():
@@ -104,25 +111,35 @@ def save(folder: Path, training: Training, about: Mapping[str, Any]) -> None:
         if (sums := router.sums()) is not None:
             tensors[f"routing/{layer}"] = sums
     flow = {"waiting": list(training.flow.waiting), "steps": training.flow.steps}
-    content = {"format": FORMAT, "step": training.step, "flow": flow, **about}
-    adapter.write_tensors(folder / NAME, tensors, {"molex": json.dumps(content)})
+    text = json.dumps({"format": FORMAT, "step": training.step, "flow": flow, **about})
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    adapter.write_tensors(folder / NAME, stored, {"molex": text, "sha256": digest(stored, text)})
 
 
-def load(folder: Path) -> TrainingState | None:
-    """Return the state that a run left, if any."""
+def load(folder: Path, total_steps: int) -> TrainingState | None:
+    """Return the state that a run left, if any; raise CheckpointError if it or what it relies on is damaged."""
     path = folder / NAME
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["molex"])
-            if about["format"] != FORMAT:
-                raise CheckpointError(f"{path} must be of format {FORMAT}, got {about['format']}; resume=never")
-            return TrainingState(about["step"], _of_today(about))
-    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"{path} must be the state of a run, got a damaged file ({error}); resume=never starts over beside it"
-        ) from None
+            metadata = file.metadata() or {}
+            about = json.loads(metadata["molex"])
+            _require_format(path, about["format"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about["format"] != WITHOUT_DIGEST and digest(tensors, metadata["molex"]) != metadata["sha256"]:
+            raise ValueError("other bytes than were written")
+        require_plausible(tensors, about, total_steps)
+        about = _of_today(about)
+        return TrainingState(about["step"], about, predictions(folder, about, total_steps))
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} must be the state of a run, got a damaged file ({reason}); {WAY_OUT}") from None
+
+
+def _require_format(path: Path, found: Any) -> None:
+    if found not in (FORMAT, WITHOUT_DIGEST):
+        raise CheckpointError(f"{path} must be a state of format {FORMAT} or before, got {found}; {WAY_OUT}")
 
 
 def _of_today(about: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +156,7 @@ def restore(folder: Path, training: Training, earlier: TrainingState) -> None:
     parameters = training.adapted.trainable()
     with safe_open(folder / NAME, framework="pt") as file, torch.no_grad():
         stored = set(file.keys())
+        _require_fitting(folder, file, parameters)
         for name, parameter in parameters.items():
             parameter.copy_(file.get_tensor(f"parameter/{name}"))
             moments = {m: file.get_tensor(f"{m}/{name}") for m in MOMENTS if f"{m}/{name}" in stored}
@@ -150,6 +168,19 @@ def restore(folder: Path, training: Training, earlier: TrainingState) -> None:
     training.step = earlier.step
     training.flow.steps = earlier.about["flow"]["steps"]
     training.flow.waiting = {name: parameters[name] for name in earlier.about["flow"]["waiting"]}
+
+
+def _require_fitting(folder: Path, file: Any, parameters: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError unless a state holds just the tensors that are trained."""
+    names = [name for name in file.keys() if name.startswith("parameter/")]  # noqa: SIM118
+    found = {name.partition("/")[2]: file.get_slice(name).get_shape() for name in names}
+    expected = {name: list(parameter.shape) for name, parameter in parameters.items()}
+    if found != expected:
+        name = next(name for name in sorted(found | expected) if found.get(name) != expected.get(name))
+        raise CheckpointError(
+            f"{folder / NAME} must hold what is trained, got {found.get(name, 'nothing')} for {name} of "
+            f"{expected.get(name, 'none')}; {WAY_OUT}"
+        )
 
 
 def conditions(

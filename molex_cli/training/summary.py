@@ -15,6 +15,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
 from molex_cli.objectives.splits import how_scored
 from molex_cli.records import Record
+from molex_cli.records.parts import Evaluation, Training
 from molex_cli.runtime import distributed
 from molex_cli.tracking.events import Evaluated, Event, Noted, Step
 from molex_cli.tracking.sinks import Sinks
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def evaluation(stage: Stage, adapted: Adapted, sinks: Sinks) -> dict[str, Any]:
+def evaluation(stage: Stage, adapted: Adapted, sinks: Sinks) -> Evaluation:
     """Return how the run is scored, and note what its scores depend on or lack."""
     batch_size = stage.experiment.train.eval_batch_size
     scoring = how_scored(stage.experiment.task, stage.labels, adapted, stage.objective, batch_size)
@@ -80,10 +81,16 @@ class Summary:
         self._losses, self._tokens, self._seconds = (list(state[name]) for name in ("losses", "tokens", "seconds"))
         self._before = state["wall"]
 
-    def as_data(self) -> dict[str, Any]:
+    @property
+    def mean_loss(self) -> float:
+        """Return the mean over the steps."""
+        return sum(self._losses) / len(self._losses)
+
+    def as_data(self) -> Training:
         """Return the sums, means and rates."""
         tokens, step_seconds = sum(self._tokens), sum(self._seconds)
         tenth = max(1, len(self._losses) // 10)
+        notes: Training = {"notes": self._notes} if self._notes else {}
         return {
             "steps": len(self._losses),
             "effective_batch": self._schedule.effective_batch,
@@ -95,8 +102,8 @@ class Summary:
             "tokens_per_second": tokens / step_seconds,
             "first_loss": sum(self._losses[:tenth]) / tenth,
             "last_loss": sum(self._losses[-tenth:]) / tenth,
-            "mean_loss": sum(self._losses) / len(self._losses),
-            **({"notes": self._notes} if self._notes else {}),
+            "mean_loss": self.mean_loss,
+            **notes,
         }
 
     def _wall(self) -> float:
@@ -162,6 +169,7 @@ def checked(
         stage.encoded["validation"],
         stage.experiment.train.eval_batch_size,
         lambda fresh: place(fresh, hardware, accelerator),
+        stage.experiment.cache_dir,
     )
     return {"reload": reload, "finite": {"passed": all(map(math.isfinite, losses))}}
 

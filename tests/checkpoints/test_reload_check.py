@@ -16,7 +16,7 @@ def test_the_check_fails_where_the_rebuilt_model_says_something_else(reloaded, p
 
     rows = SimpleNamespace(ids=[[1], [2]], first=lambda count: rows)
     objective = SimpleNamespace(values=lambda adapted, *_: torch.tensor([adapted.value]))
-    monkeypatch.setattr(adapter, "load", lambda path: (None, model(reloaded)))
+    monkeypatch.setattr(adapter, "load", lambda path, cache_dir: (None, model(reloaded)))
     report = adapter.reload_check(tmp_path, model(1.0), objective, rows, 1, lambda fresh: None)
     assert report["passed"] is passed
     assert report["max_difference"] == pytest.approx(abs(reloaded - 1.0))

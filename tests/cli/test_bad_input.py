@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from molex_cli.checkpoints import adapter
@@ -431,3 +432,63 @@ def test_a_damaged_adapter_is_refused_in_one_line(damage, adapter_file, tmp_path
         adapter.load(path)
     assert "\n" not in str(caught.value)
     assert_says(str(caught.value), [path.name, words])
+
+
+@pytest.mark.parametrize("key", ["format", "method_class", "settings", "labels", "step", "sha256"])
+@pytest.mark.parametrize("value", [None, "x", -1.5, [None], {"method": None}], ids=str)
+def test_an_adapter_that_says_of_itself_what_cannot_be_is_one_line(adapter_file, tmp_path, key, value):
+    about = json.loads(safe_metadata(adapter_file))
+    if about[key] != value and not (key == "sha256" and value == "x") and not (key == "labels" and value == []):
+        save_file(load_file(adapter_file), tmp_path / "a.safetensors", {"molex": json.dumps({**about, key: value})})
+        with pytest.raises(CheckpointError) as error:
+            adapter.read_about(tmp_path / "a.safetensors")
+        assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("section", ["model", "method", "task", "train", "seed", "stages", "hardware"])
+@pytest.mark.parametrize("value", [None, "x", [1], -(10**30)], ids=["null", "x", "list", "huge"])
+def test_an_adapter_with_settings_of_another_kind_is_one_line(adapter_file, tmp_path, section, value):
+    about = json.loads(safe_metadata(adapter_file))
+    about["settings"][section] = value
+    save_file(load_file(adapter_file), tmp_path / "a.safetensors", {"molex": json.dumps(about)})
+    with pytest.raises(CheckpointError) as error:
+        adapter.read_about(tmp_path / "a.safetensors")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def safe_metadata(path: Path) -> str:
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()["molex"]
+
+
+@pytest.mark.parametrize("column", ["a", "label"])
+def test_half_of_a_character_is_refused_with_its_row_and_no_run_is_begun(column, capsys):
+    Path("half.jsonl").write_text(JSONL + json.dumps({"a": "x", "b": "y", "label": "no", column: "\ud800"}) + "\n")
+    rows = ["task=files", "task.columns=[a,b]", "task.files.train=half.jsonl", "task.files.validation=half.jsonl"]
+    said = refused_for_its_rows_or_model(capsys, *rows)
+    assert f"half.jsonl, row 3 must have a text in {column}, got half of a character" in said
+
+
+def test_half_of_a_character_in_a_line_to_predict_is_the_answer_to_that_line():
+    from molex_cli.data.unlabelled import of_line
+
+    task = Task(name="own", columns=["a"])
+    assert "half of a character" in of_line(task, ["no", "yes"], 1, '{"a": "\\ud800"}').error
+    assert not of_line(task, ["no", "yes"], 2, '{"a": "x"}').error
+
+
+@pytest.mark.parametrize("command", ["eval", "probe", "predict", "compare", "diff", "experts", "sync", "wandb-view"])
+def test_a_name_that_no_file_system_takes_is_one_line(command, capsys):
+    name = "x" * 300
+    given = [f"run={name}"] if command in ("eval", "probe", "predict") else [name] * (2 if command == "diff" else 1)
+    assert main([command, *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("molex: ")
+
+
+@pytest.mark.parametrize("setting", ["experiment", "model", "task", "output_dir", "-cd", "-cn", "-cp"])
+def test_a_setting_that_no_file_system_takes_is_one_line(setting, capsys):
+    given = [setting, "x" * 300] if setting.startswith("-") else [f"{setting}={'x' * 300}"]
+    assert main(["train", *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("molex: ")

@@ -6,16 +6,19 @@ import json
 import re
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
+from support import hostile
 from support.added_files import added
 from support.golden import assert_golden
 from support.made_records import leave, outputs
 
 from molex_cli.cli import main
 from molex_cli.compare import formats
-from molex_cli.compare.formats.latex import escaped
+from molex_cli.compare.formats.latex import LATEX, PRINTS, escaped
+from molex_cli.runtime.streams import visible
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -48,18 +51,47 @@ def test_a_missing_golden_file_fails_and_is_written_only_when_that_is_asked_for(
     assert path.read_text() == "text"
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex (Debian package texlive-latex-recommended)")
-def test_the_latex_table_compiles(tmp_path):
+def compiled(body):
+    """Return the text of the PDF that LaTeX makes of a table, without its spaces; skip without LaTeX."""
+    if not (shutil.which("pdflatex") and shutil.which("pdftotext")):
+        pytest.skip("pdflatex or pdftotext is not installed")
+    head = "\\documentclass{article}\n\\pdfpagewidth=5000mm\n\\usepackage{booktabs,amssymb}\n"
+    Path("table.tex").write_text(f"{head}\\begin{{document}}\n{body}\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    log = Path("table.log").read_text(errors="replace")
+    assert "Missing character" not in log
+    assert "secret" not in "".join(re.findall(r"\(\./\S+", log))  # no other file was read
+    shown = subprocess.run(["pdftotext", "-raw", "table.pdf", "-"], capture_output=True, text=True, check=True)
+    signs = str.maketrans("”ˆ˜", '"^~')  # what TeX's fonts have for them
+    return re.sub(r"\s", "", unicodedata.normalize("NFC", shown.stdout).translate(signs))
+
+
+@pytest.mark.latex
+def test_the_latex_table_compiles():
     table = (GOLDEN / "compare.latex").read_text()
     names = "MoLA-▽ MoLA-Δ MoLA-⋈ MoLA-□ α ◇ a_b 50% & # $ {x} ~ ^ \\ ± ↑ ↓ – ° † ‡ ᵖ"
-    full = table.replace("MOLEX &", "".join(map(escaped, names)) + " &")
+    full = table.replace("MOLEX &", escaped(names) + " &")
     assert full != table
-    head = "\\documentclass{article}\n\\usepackage{booktabs,amssymb}\n\\begin{document}\n"
-    (tmp_path / "table.tex").write_text(head + full + "\\end{document}\n")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Missing character" not in (tmp_path / "table.log").read_text()
+    assert "50%&#${x}" in compiled(full)
+
+
+@pytest.mark.latex
+def test_every_letter_that_latex_prints_as_it_is_has_a_glyph():
+    assert compiled("\n\n".join(map(escaped, sorted(PRINTS - {" "}))))
+
+
+@pytest.mark.latex
+def test_latex_prints_hostile_text_as_it_is():
+    Path("secret.tex").write_text("owned")
+    text = "".join(hostile.PIECES)
+    shown = compiled(formats.text("latex", hostile.report(text)))
+    text = " ".join(visible(text).split())
+    assert "owned" not in shown.replace("title='owned'", "")
+    lacking = {each: f"U+{ord(each):04X}" for each in text if each not in PRINTS and each not in LATEX}
+    expected = "".join(lacking.get(each, each) for each in text)
+    assert re.sub(r"[\s_▽]", "", expected) in re.sub("[_▽]", "", shown)  # a rule and a drawing, not letters of a font
 
 
 def test_every_format_is_written_to_a_file_as_it_is_shown(capsys):

@@ -2,22 +2,19 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from support import hostile
+from support.browser import opened
 from support.made_records import leave, outputs
 
 from molex_cli.cli import main
 
-CHECK = """<script>{
-const errors = [];
-window.addEventListener("error", event => errors.push(event.message));
-document.addEventListener("securitypolicyviolation", event => errors.push(event.violatedDirective));
+CHECK = """
 const rows = () => [...document.querySelectorAll("#arms tbody tr")].filter(row => !row.hidden);
 const names = () => rows().map(row => row.cells[0].textContent);
-const found = {first: names()};
+const found = {first: names(), title: document.title};
 const [name, score] = document.querySelectorAll("#arms th button");
 score.click(); found.up = names(); score.click(); found.down = names(); name.click(); found.byName = names();
 found.sorted = document.querySelector("#arms th").getAttribute("aria-sort");
@@ -26,10 +23,9 @@ filter.value = "mol"; filter.dispatchEvent(new Event("input")); found.filtered =
 found.status = document.getElementById("count").textContent;
 found.wide = document.documentElement.scrollWidth <= window.innerWidth;
 found.requests = performance.getEntriesByType("resource").length;
-found.errors = errors;
-const out = document.createElement("pre");
-out.id = "found"; out.textContent = JSON.stringify(found); document.body.append(out);
-}</script>"""
+const style = of => getComputedStyle(document.querySelector(of));
+found.drawn = [style(".charts path[class]").strokeWidth, style(".key span").borderTopColor, style("svg").maxWidth];
+"""
 
 
 @pytest.fixture
@@ -91,6 +87,26 @@ def test_texts_of_runs_are_no_markup():
     assert "<script>alert" not in Path("report.html").read_text()
 
 
+def test_a_page_of_many_arms_draws_the_best_and_says_what_it_leaves_out(monkeypatch):
+    monkeypatch.setattr("molex_cli.compare.plots.LOOKS", 2)
+    for module in ("pictures", "formats.html"):
+        monkeypatch.setattr(f"molex_cli.compare.{module}.MOST_MAPS", 1)
+    monkeypatch.setattr("molex_cli.compare.formats.html.MOST_RUNS", 3)
+    for number in range(4):
+        folder = Path(f"outputs/m{number}")
+        leave(folder, f"m{number}", 0, 0.5 + number / 10, routing={"0": {"usage": [0.5, 0.5]}})
+        (folder / "events.jsonl").write_text('{"event": "evaluated", "step": 5, "scores": {"accuracy": 0.5}}\n')
+    assert main(["compare", "outputs", "--html", "report.html"]) == 0
+    text = Path("report.html").read_text()
+    assert "from the worst to the best seed; the 2 best of 4 arms</figcaption>" in text
+    assert text.count("over seeds; 2 other arms in grey</figcaption>") == 2
+    assert re.findall(r"(M\d), seed 0: share of the routing</figcaption>", text) == ["M3"]
+    assert "At most 1 arms with experts are drawn, those of the best scores" in text
+    assert set(re.findall(r"</span>(M\d)</li>", text)) == {"M2", "M3"}
+    assert "<details><summary>4 runs</summary>" in text
+    assert all(f'href="outputs/m{number}/record.json"' in text for number in range(4))
+
+
 def test_a_page_of_runs_without_curves_or_experts_is_complete():
     outputs(lora=0.6)
     assert main(["compare", "outputs", "--html", "report.html"]) == 0
@@ -108,13 +124,8 @@ def test_a_score_that_is_undefined_at_some_step_is_left_out_of_the_curve():
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_browser_sorts_and_filters_without_an_error_or_a_request(page, width):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("chromium is not installed")
-    page.write_text(page.read_text().replace("</body>", CHECK + "</body>"))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
-    done = subprocess.run([browser, *flags, page.resolve().as_uri()], capture_output=True, text=True, timeout=120)
-    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S).group(1))
+    found, console = opened(page, CHECK, width)
+    assert console == []
     assert found["errors"] == []
     assert found["requests"] == 0
     assert found["up"] == ["LORA", "MOLEX", "MOLA"]
@@ -124,3 +135,32 @@ def test_a_browser_sorts_and_filters_without_an_error_or_a_request(page, width):
     assert found["filtered"] == ["MOLA", "MOLEX"]
     assert found["status"] == "2 arms shown"
     assert found["wide"]
+    assert found["drawn"] == ["0.8px", "rgb(11, 97, 164)", "645px"]  # the policy lets the styles through
+
+
+@pytest.mark.browser
+def test_hostile_records_run_nothing_in_a_browser():
+    hostile.leave("".join(piece for piece in hostile.PIECES if not re.search("[\\ud800-\\udfff]", piece)))
+    leave(
+        Path("outputs/issue"),
+        "x\"'><script>document.title = 1</script>",
+        0,
+        degenerate=["<img src=x onerror=alert(1)>"],
+    )
+    assert main(["compare", "outputs", "--cols", "task", "--html", "page.html"]) == 0
+    found, console = opened(Path("page.html"), CHECK)
+    assert (found["errors"], console, found["requests"]) == ([], [], 0)
+    assert found["title"] == "molex compare"
+    assert len(found["first"]) == 4
+    assert any("<script>document.title='owned'</script>" in name for name in found["first"])
+    assert [name[-1] for name in found["up"] if name[-1] in "ABC"] == ["A", "B", "C"]
+    assert [name[-1] for name in found["down"] if name[-1] in "ABC"] == ["C", "B", "A"]
+
+
+@pytest.mark.browser
+def test_the_policy_stops_a_script_that_got_into_the_page(page):
+    scripts = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
+    page.write_text(page.read_text().replace("<h1>", f"{scripts}<h1>"))
+    found, console = opened(page, CHECK)
+    assert found["title"] == "molex compare"
+    assert sum("Content Security Policy" in line for line in console) == 3  # it stops the image too

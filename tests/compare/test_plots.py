@@ -6,6 +6,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from molex_cli.compare import plots, svg
@@ -13,10 +14,10 @@ from molex_cli.compare.plots import Level, Line, Point
 
 
 def drawn(figure, prefix="a-"):
-    """Return the SVG of a page as an element, and as text."""
-    text = svg.inline(figure, 'name & "more" <b>', prefix)
-    named = text.replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1)  # HTML needs no name spaces
-    return ElementTree.fromstring(named), text
+    """Return the SVG of a page as an element, and as text with the styles of its classes."""
+    styles = svg.StyleSheet()
+    text = svg.inline(figure, 'name & "more" <b>', prefix, styles)
+    return ElementTree.fromstring(text), f"{text}{styles}"
 
 
 def titles(element):
@@ -53,7 +54,7 @@ def test_a_curve_has_a_band_where_it_is_given_and_another_style_when_colours_are
 def test_a_page_gets_no_size_no_foreign_name_and_no_colour_that_dark_would_hide():
     _, text = drawn(plots.scatter("", [Point("a", 1e3, 0.5, 0.4, 0.6), Point("b", 2e3, 0.7, 0.7, 0.7)], x="x", y="y"))
     assert text.startswith('<svg viewBox="0 0 ')
-    assert not re.search(r"url\(|https?:|<style|<\?xml|<!|<metadata|#000000|font-family|\d\.\d{3}", text)
+    assert not re.search(r"url\(|https?:|<style|<\?xml|<!|<metadata|#000000|font-family|style=|\d\.\d{3}", text)
     assert (
         text
         == drawn(plots.scatter("", [Point("a", 1e3, 0.5, 0.4, 0.6), Point("b", 2e3, 0.7, 0.7, 0.7)], x="x", y="y"))[1]
@@ -61,7 +62,7 @@ def test_a_page_gets_no_size_no_foreign_name_and_no_colour_that_dark_would_hide(
 
 
 def test_names_are_text_and_no_markup():
-    odd = '</title><script>alert("1")</script>&amp; ▽'
+    odd = '</title><script>"1"</script>&amp; ▽'
     element, text = drawn(plots.line_chart("", [Line(odd, [0], [1])], x=odd, y="y", legend=False))
     assert "<script" not in text
     assert titles(element) == [odd]
@@ -96,4 +97,16 @@ def test_a_name_with_dollars_is_no_formula():
     """A single brace or underscore behind two dollars would raise."""
     drawn = plots.heat_map("a $x_$ {", ["$y_$"], [[0.5]])
     assert plots.png(drawn).getvalue()
-    assert "$x_$" in svg.inline(drawn, "name", "p-")
+    assert "$x_$" in svg.inline(drawn, "name", "p-", svg.StyleSheet())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_front_is_all_that_no_other_point_beats(sign):
+    stream = np.random.default_rng(sign + 1)
+    points = [plots.Point(str(i), *stream.integers(0, 6, size=2).tolist(), 0, 0) for i in range(40)]
+
+    def beats(one, other):
+        return one.x <= other.x and sign * one.y >= sign * other.y and (one.x, one.y) != (other.x, other.y)
+
+    expected = [p for p in points if not any(beats(other, p) for other in points)]
+    assert plots.front(points, higher_is_better=sign > 0) == sorted(expected, key=lambda p: p.x)

@@ -119,7 +119,7 @@ def test_a_broken_line_or_record_costs_only_itself(tmp_path):
     found, problems = index.read(tmp_path)
     assert [path.name for path in found] == ["good"]
     assert len(problems) == 1
-    assert "bad" in problems[0]
+    assert "bad/record.json" in problems[tmp_path / "bad"]
 
 
 def test_every_run_is_in_the_index(experiment):

@@ -15,7 +15,7 @@ from molex_cli.config.parsing import parsed
 from molex_cli.config.paths import default_data_dir
 from molex_cli.config.sweeps import values_of
 from molex_cli.models.loading import load
-from molex_cli.runtime import paths
+from molex_cli.runtime import paths, streams
 from molex_cli.runtime.paths import default_cache_dir
 
 ROWS = "text,label\n" + "".join(f"x{i},{'yes' if i % 2 else 'no'}\n" for i in range(12))
@@ -79,12 +79,12 @@ def homeless(monkeypatch, tmp_path):
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    for cached in (paths._say, paths._own_temporary):
+    for cached in (streams.say_once, paths._own_temporary):
         cached.cache_clear()
     for name in ("HOME", "MOLEX_CACHE", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     yield
-    for cached in (paths._say, paths._own_temporary):
+    for cached in (streams.say_once, paths._own_temporary):
         cached.cache_clear()
 
 

@@ -3,18 +3,21 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 from support.made_records import leave
 
 from molex_cli.cli import main
-from molex_cli.runtime.streams import safe_streams
-from molex_cli.runtime.terminal import Terminal
+from molex_cli.runtime.streams import safe_streams, say
+from molex_cli.runtime.terminal import Terminal, show, styled
 from molex_cli.tracking.console import Console
 from molex_cli.tracking.events import Noted
 from molex_cli.tracking.sinks import Sinks
@@ -73,7 +76,7 @@ def test_other_commands_end_quietly_when_their_reader_leaves(capfd):
 
 def test_no_reader_of_both_streams_leaves_a_trace():
     code = (
-        "import sys\nfrom molex_cli.cli import main\nfrom molex_cli.runtime.streams import safe_streams\n"
+        "import sys\nfrom molex_cli.cli import main\nfrom molex_cli.runtime.streams import safe_streams, say\n"
         "with safe_streams(outlive_readers=True):\n"
         "    for i in range(99999): print('line', i); print('line', i, file=sys.stderr)\n"
         "sys.exit(3)"
@@ -105,6 +108,48 @@ def test_no_text_is_markup():
     table.add_row(STRANGE)
     terminal.print(table)
     assert terminal.file.getvalue().count(STRANGE) == 4
+
+
+ACTS = "a\x1b[2J\x1b]0;title\x07b\rc\x9b5nd\u202ee\udc80f\x00\u2028\U000e0041"
+
+
+def unseen(text):
+    """Return the characters of a text that act on a terminal instead of being shown."""
+    return [c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+
+
+@pytest.mark.parametrize("styles", ["", "1"])
+def test_no_text_acts_on_a_terminal(styles, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", styles)
+    say(ACTS, f"{ACTS}\n")
+    terminal = Terminal(width=1000)
+    terminal.print(ACTS, Text(ACTS), style="bold")
+    table = Table(ACTS, title=ACTS)
+    table.add_row(ACTS)
+    table.add_row(styled(ACTS, "bold"))
+    show(table)
+    shown = capsys.readouterr().out
+    assert not unseen(re.sub(r"\x1b\[[\d;]*m", "", shown))  # without our own styles
+    assert bool(styles) == ("\x1b" in shown)
+    assert shown.count(r"a\u001b[2J\u001b]0;title") == 2 + 2 + 4
+    assert shown.count(r"\u202ee\udc80f\u0000\u2028\udb40\udc41") == 2 + 2 + 4
+
+
+def test_what_is_said_as_json_stays_json(capsys):
+    say(json.dumps([ACTS, "▽\t"], ensure_ascii=False))
+    assert json.loads(capsys.readouterr().out) == [ACTS, "▽\t"]
+
+
+def test_every_command_shows_hostile_text_of_its_user_and_of_records(capsys):
+    leave(Path("outputs/one"), ACTS[:-1].replace("\udc80", ""), 0)
+    leave(Path("outputs/two\x1b[2J"), "b", 1, status="failed", error={"message": ACTS[:9]})
+    for line in (["diff", "outputs/one", "outputs/two\x1b[2J"], ["compare", "outputs"], ["compare", "outputs/\x1b]0;x"],
+                 ["experts", "outputs/two\x1b[2J", "outputs/one"], ["eval", "run=\x9b5n"], ["list", ACTS], [ACTS],
+                 ["sync", "outputs\x1b"]):  # fmt: skip
+        main(line)
+        out, err = capsys.readouterr()
+        assert out + err
+        assert not unseen(out + err), line
 
 
 def test_every_console_is_one_without_markup():

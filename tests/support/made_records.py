@@ -11,8 +11,16 @@ from molex_cli.compare.table import compare
 EXAMPLES = 200
 
 
-def leave(folder, method="lora", seed=0, share=0.6, *, task="rte", status="finished", metric="accuracy", **changed):
-    """Write the record of a run whose predictions are right with a probability of `share`."""
+def leave(folder, *arguments, **changed):
+    """Write the record of a run that never was."""
+    record = made(*arguments, **changed)
+    folder.mkdir(parents=True)
+    records.write_record(folder, record)
+    return record
+
+
+def made(method="lora", seed=0, share=0.6, *, task="rte", status="finished", metric="accuracy", **changed):
+    """Return the record of a run whose predictions are right with a probability of `share`."""
     stream = np.random.default_rng(seed + 1000)  # the seeds' own examples are easy or hard for every method
     easy = stream.random(EXAMPLES)
     rows = [{"id": str(i), "label": "yes", "prediction": "yes" if e < share else "no"} for i, e in enumerate(easy)]
@@ -33,7 +41,7 @@ def leave(folder, method="lora", seed=0, share=0.6, *, task="rte", status="finis
         "seed": seed,
     }
     changed = {"settings": settings | changed.pop("settings", {}), "variant": f"{method}-{task}", **changed}
-    made = records.Record(
+    return records.Record(
         **{
             "name": "a", "seed": seed, "status": status, "display": {"method": method.upper()},
             "scores": {"metric": metric, "last": scores, "best": scores, "selection": "the best is the highest"},
@@ -46,9 +54,6 @@ def leave(folder, method="lora", seed=0, share=0.6, *, task="rte", status="finis
             **changed,
         }
     )  # fmt: skip
-    folder.mkdir(parents=True)
-    records.write_record(folder, made)
-    return made
 
 
 def outputs(*, seeds=(0, 1, 2), **shares):

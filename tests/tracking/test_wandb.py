@@ -182,17 +182,44 @@ def wait_for(reached):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["refusing", "silent"])
-def test_a_server_out_of_reach_leaves_the_run_offline(connected, tmp_path, silent, capsys):
-    with Server(silent=silent).running() as server:
+SLOW = pytest.mark.slow
+KINDS = {"dead": None, "silent": {"silent": True}, "403": {"refusal": 403}, "500": {"refusal": 500}}
+KINDS |= {"nonsense": {"refusal": 200}}
+
+
+@pytest.mark.parametrize("kind", ["silent", "nonsense", *(pytest.param(k, marks=SLOW) for k in ("dead", "403", "500"))])
+def test_a_run_that_no_server_takes_is_logged_offline_and_sent_whole_later(connected, tmp_path, kind, capsys):
+    with Server(**(KINDS[kind] or {})).running() as server:
         connected(server.url)
-        if not silent:
+        if kind == "dead":
             server.die()
-        assert main(["train", *SMOKE, "log.timeout=2"]) == 0
+        started = time.monotonic()
+        assert main(["train", *SMOKE, "log.timeout=1"]) == 0
+        assert time.monotonic() - started < 20  # it was twice that, at this limit, where W&B still held the id
+    printed = capsys.readouterr().out
+    assert printed.count("W&B cannot be reached, logging offline; `molex sync` sends the run later") == 1
+    assert "failed" not in printed
     record, events, logs = only(tmp_path)
     require_local(record, events)
-    assert [log.name.split("-run-")[0] for log in logs][-1] == "offline"
-    assert capsys.readouterr().out.count("W&B cannot be reached, logging offline") == 1
+    assert [log.name.split("-run-")[0] for log in logs if (log / NOT_SENT).exists()] == ["offline"]
+    with Server().running() as back:
+        connected(back.url)
+        assert main(["sync"]) == 0
+    assert "1 of 1 sent" in capsys.readouterr().out
+    (logged,) = back.runs.values()
+    require_whole(logged, record, events)
+
+
+def test_a_run_is_not_said_to_be_logged_offline_before_it_is(connected, monkeypatch, capsys):
+    def fails(**settings):
+        raise OSError(f"no {settings['mode']} log")
+
+    connected("http://127.0.0.1:9")
+    monkeypatch.setattr(wandb, "init", fails)
+    assert main(["train", *SMOKE]) == 0
+    printed = capsys.readouterr().out
+    assert "WandbSink failed and is off for the rest of the run (OSError: no offline log)" in printed
+    assert "logging offline" not in printed
 
 
 def test_the_saved_workspace_groups_seeds_and_has_the_panels(server, tmp_path, capsys):

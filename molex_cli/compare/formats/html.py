@@ -1,94 +1,142 @@
-"""HTML: one page that needs nothing but a browser: no server, no network, no other file."""
+"""HTML: one page that needs nothing but a browser: no server, no network, no other file.
 
+The template engine escapes every value. Should one get through, the page's policy runs no script but our own.
+"""
+
+import base64
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
+from typing import Any
 from urllib.parse import quote
 
 from molex_cli.compare import svg
 from molex_cli.compare.layout import Report, matrix
-from molex_cli.compare.pictures import Picture, costs, curves, experts, look
+from molex_cli.compare.pictures import MOST_MAPS, Picture, costs, curves, experts, look
 from molex_cli.compare.table import Comparison
+from molex_cli.runtime.streams import visible
 
-TEMPLATE = Path(__file__).with_name("page.html")
-HIDDEN = {  # what a screen reader says instead of a style
-    "": "",
-    "best": '<span class="hidden"> (best)</span>',
-    "close": '<span class="hidden"> (not significantly different from the best)</span>',
-}
+HERE = Path(__file__).parent
+HIDDEN = {"best": "best", "close": "not significantly different from the best"}  # what a screen reader says of a style
 KEY_STYLES = ("solid", "dashed", "dotted")  # of CSS, as plots.STYLES
+MOST_RUNS = 200  # more are shown when the reader asks for them: a browser takes a second for some thousand rows
+RUN_HEAD = ("arm", "column", "seed", "score", "degenerate", "record")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table."""
+
+    text: Any
+    value: Any = None
+    """What it is sorted by, if not its text."""
+    style: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as it is drawn in the page."""
+
+    caption: str
+    svg: str
+    keys: Sequence[tuple[str, str]]
+    """Class and name of each series."""
 
 
 def text(report: Report) -> str:
     """Return the page; links to runs are relative to the folder that it will lie in."""
-    table = report.table
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        table=_table(table),
-        notes="".join(f"<li>{escape(line)}</li>" for line in report.lines()),
-        curves=_figures("curve", curves(table)),
-        costs=_figures("cost", costs(table)),
-        experts=_figures("experts", experts(table)) or "<p>No arm has experts.</p>",
-        runs=_runs(table, report.folder or Path()),
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    table, styles = report.table, svg.StyleSheet()
+    head, arms = _arms(table)
+    drawn = {
+        "curves": _figures("curve", curves(table), styles),
+        "costs": _figures("cost", costs(table), styles),
+        "experts": _figures("experts", experts(table), styles),
+    }
+    engine = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True
+    )
+    engine.filters["hash"] = _hash
+    return engine.get_template("page.html").render(
+        style=f"{_own('page.css')}{styles}",
+        script=_own("page.js"),
+        hidden=HIDDEN,
+        head=head,
+        arms=arms,
+        notes=report.lines(),
+        most_maps=MOST_MAPS,
+        most_runs=MOST_RUNS,
+        run_head=RUN_HEAD,
+        runs=list(_runs(table, report.folder or Path())),
+        **drawn,
     )
 
 
-def _figures(section: str, pictures: Iterable[Picture]) -> str:
+def _shown(value: Any) -> Any:
+    """Return a value as the page shows it; what the template has made is of another type than text."""
+    return visible(value) if type(value) is str else value
+
+
+def _own(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    """Return what a policy allows content by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def _figures(section: str, pictures: Iterable[Picture], styles: svg.StyleSheet) -> list[Figure]:
     """Return the figures of a section of the page, whose name makes their ids unique."""
-    return "".join(_figure(f"{section}{number}-", picture) for number, picture in enumerate(pictures))
-
-
-def _figure(prefix: str, picture: Picture) -> str:
-    drawn = svg.inline(picture.figure, picture.caption, prefix)
-    keys = "".join(f"<li>{_key(number)}{escape(name)}</li>" for number, name in enumerate(picture.names))
-    key = f'<ul class="key">{keys}</ul>' if keys else ""
-    return f"<figure><figcaption>{escape(picture.caption)}</figcaption>{drawn}{key}</figure>"
+    return [
+        Figure(
+            picture.caption,
+            svg.inline(picture.figure, picture.caption, f"{section}{number}-", styles),
+            [(_key(i), name) for i, name in enumerate(picture.names)],
+        )
+        for number, picture in enumerate(pictures)
+    ]
 
 
 def _key(number: int) -> str:
-    """Return a short line as the chart draws the series of a number."""
+    """Return the classes of a short line as the chart draws the series of a number."""
     colour, style = look(number)
-    return f'<span style="border-top: 3px {KEY_STYLES[style % len(KEY_STYLES)]} var(--c{colour})"></span>'
+    return f"c{colour} {KEY_STYLES[style % len(KEY_STYLES)]}"
 
 
-def _table(table: Comparison) -> str:
+def _arms(table: Comparison) -> tuple[list[str], list[list[Entry]]]:
+    """Return the head and the rows of the table of arms."""
     head, lines = matrix(table)
     body = []
     for row, (name, cells) in zip(table.rows, lines, strict=True):
-        columns = [f"<td>{escape(name)}</td>"]
+        entries = [Entry(name)]
         for number, cell in enumerate(cells):
             found = table.cells.get((row, table.cols[number])) if number < len(table.cols) else None
             value = found.mean if found else cell.text.replace(",", "")
-            style = "best" if cell.is_best else "close" if cell.is_close else ""
-            columns.append(f'<td class="{style}" data-value="{value}">{escape(cell.text)}{HIDDEN[style]}</td>')
-        body.append(f"<tr>{''.join(columns)}</tr>")
-    return _html_table("arms", "Arms", head, body)
+            entries.append(Entry(cell.text, value, "best" if cell.is_best else "close" if cell.is_close else ""))
+        body.append(entries)
+    return head, body
 
 
-def _html_table(name: str, caption: str, head: Sequence[str], body: Sequence[str]) -> str:
-    heads = "".join(f'<th scope="col"><button>{escape(each)}</button></th>' for each in head)
-    return (
-        f'<table id="{name}"><caption>{caption}</caption><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table>"
-    )
-
-
-def _runs(table: Comparison, beside: Path) -> str:
-    body = []
+def _runs(table: Comparison, beside: Path) -> Iterator[list[Entry]]:
+    """Yield the row of each run."""
     for (row, col), cell in table.cells.items():
         for run in cell.runs:
-            link = _relative(run.folder, beside)
             score = run.score(table.which, cell.metric.name)
             shown = "undefined" if score is None else f"{score * cell.metric.scale:.2f}"
-            body.append(
-                f"<tr><td>{escape(table.display.get(row, row))}</td><td>{escape(col)}</td>"
-                f'<td data-value="{run.record.seed}">{run.record.seed}</td>'
-                f'<td data-value="{score}">{shown}</td><td>{escape("; ".join(run.record.degenerate))}</td>'
-                f'<td><a href="{escape(link)}/record.json">{escape(run.folder.name)}</a></td></tr>'
-            )
-    return _html_table("runs", "Runs", ["arm", "column", "seed", "score", "degenerate", "record"], body)
+            yield [
+                Entry(table.display.get(row, row)),
+                Entry(col),
+                Entry(run.record.seed, run.record.seed),
+                Entry(shown, score),
+                Entry("; ".join(run.record.degenerate)),
+                Entry(run.folder.name, link=f"{_relative(run.folder, beside)}/record.json"),
+            ]
 
 
 def _relative(folder: Path, beside: Path) -> str:
-    return quote(Path(os.path.relpath(folder.resolve(), beside.resolve())).as_posix())
+    return quote(os.fsencode(Path(os.path.relpath(folder.resolve(), beside.resolve())).as_posix()))

@@ -6,6 +6,7 @@ from typing import Any
 from molex_cli.compare.layout import Report, facts
 from molex_cli.compare.table import Cell
 from molex_cli.records import as_json
+from molex_cli.runtime.streams import visible
 
 
 def text(report: Report) -> str:
@@ -21,7 +22,7 @@ def text(report: Report) -> str:
         for known, cell in zip(facts(table), table.cells.values(), strict=True)
     ]
     content = {"which": table.which, "against": table.against, "cells": cells, "notes": report.lines()}
-    return as_json(content, indent=2) + "\n"
+    return visible(as_json(content, indent=2)) + "\n"
 
 
 def _difference(cell: Cell) -> dict[str, Any] | None:

@@ -8,16 +8,15 @@ WIDE = 10_000  # columns: a cell that is cut is worth nothing
 def text(report: Report) -> str:
     """Return the table with the notes under it; with styles if it goes to a terminal."""
     from rich.table import Table
-    from rich.text import Text
 
-    from molex_cli.runtime.terminal import Terminal
+    from molex_cli.runtime.terminal import Terminal, styled
 
     head, lines = matrix(report.table)
     table = Table(box=None, pad_edge=False)
     for i, name in enumerate(head):
         table.add_column(name, justify="right" if i else "left", no_wrap=True)
     for name, cells in lines:
-        table.add_row(Text(name), *(Text(cell.text, style=_style(cell)) for cell in cells))
+        table.add_row(name, *(styled(cell.text, _style(cell)) for cell in cells))
     is_file = report.folder is not None
     console = Terminal(width=WIDE, force_terminal=False if is_file else None)
     with console.capture() as captured:

@@ -1,0 +1,21 @@
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, i) => head.querySelector("button").addEventListener("click", () => {
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    heads.forEach(each => each.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const key = row => { const cell = row.cells[i], n = parseFloat(cell.dataset.value); return isNaN(n) ? cell.textContent : n; };
+    const order = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+    [...body.rows].sort((a, b) => (up ? 1 : -1) * order(key(a), key(b))).forEach(row => body.append(row));
+  }));
+}
+const filter = document.getElementById("filter");
+filter.addEventListener("input", () => {
+  const wanted = filter.value.toLowerCase();
+  let shown = 0;
+  for (const row of document.querySelectorAll("tbody tr")) {
+    row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+    shown += !row.hidden && row.closest("table").id === "arms";
+  }
+  document.getElementById("count").textContent = wanted ? shown + " arms shown" : "";
+});

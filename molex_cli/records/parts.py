@@ -1,0 +1,243 @@
+"""The parts of a record and of the other files that a run leaves, as they stand in JSON; no torch.
+
+These are plain dictionaries with declared types: a record in memory is what its file says. All keys may be missing,
+or there may be others, unless a part says otherwise: files of before and of plug-ins open.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
+
+# Numbers that can be squared and added up; no run has larger ones.
+Number = Annotated[float, Meta(ge=-1e100, le=1e100)]
+Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+LayerNumber = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,8})$")]
+Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+Status = Literal["running", "finished", "failed", "interrupted", "imported"]
+
+
+class Correctness(TypedDict):
+    """Which predictions are right, a bit for each, with a hash of their ids."""
+
+    ids: str
+    count: Count
+    right: Base64
+
+
+class Score(TypedDict):
+    """One evaluation; a score that is undefined is null."""
+
+    scores: Mapping[str, Number | None]
+    step: NotRequired[Count]
+    epoch: NotRequired[Number | None]
+    loss: NotRequired[Number | None]
+    selection: NotRequired[Mapping[str, Number | None]]
+    """Scores on the training rows that choose the best, where some are set apart."""
+    correctness: NotRequired[Correctness]
+
+
+class Scores(TypedDict, total=False):
+    """The evaluations of a run; those of a run with stages are means over them."""
+
+    metric: str
+    first: Score
+    """Of the untrained model."""
+    last: Score
+    best: Score
+    selection: str
+    """The rule of `best`."""
+    evaluations: Count
+    """Among which the best was chosen."""
+    constant: Mapping[str, Number | None]
+    """The best that one answer to every row reaches."""
+    stages: list[str]
+    matrix: Sequence[Sequence[Number | None]]
+
+
+class SplitData(TypedDict, total=False):
+    """The rows of a split."""
+
+    source: str
+    rows: Count
+    rows_used: Count
+    tokens: Count
+    fingerprint: str
+    labels: dict[str, Count] | list[str]
+    """Rows of each label, where there is a list of them; once only the list."""
+    rows_too_long: Count
+    prompts_cut: Count
+
+
+class Base(TypedDict, total=False):
+    """The base model's files; empty for models from the hub and of random weights."""
+
+    fingerprint: str
+
+
+class Evaluation(TypedDict, total=False):
+    """How the scores were computed."""
+
+    labels: list[str] | None
+    """In the order of their class index."""
+    positive: str | None
+    """The label that f1 scores."""
+    answer_mode: str
+    implementations: dict[str, str]
+    not_computed: dict[str, str]
+    batch_size: Count
+    order: str
+    depends_on_batch: str | None
+
+
+class Training(TypedDict, total=False):
+    """Sums, means and rates of the steps."""
+
+    steps: Count
+    effective_batch: Count
+    processes: Count
+    learning_rate: Number
+    tokens: Count
+    seconds: Number
+    step_seconds: Number
+    tokens_per_second: Number
+    first_loss: Number | None
+    last_loss: Number | None
+    mean_loss: Number | None
+    notes: list[str]
+    """On fewer steps than were asked for."""
+
+
+class ExpertUse(TypedDict, total=False):
+    """How the experts of a layer, or of one of its linears, were used."""
+
+    usage: list[Number | None]
+    gate: list[Number | None]
+    entropy: Number | None
+    effective: Number | None
+    top1: Number | None
+    dead: Number | None
+    logit: Number | None
+    margin: Number | None
+    utilisation: Number | None
+
+
+class LayerUse(ExpertUse, total=False):
+    """The same for a layer, with those of its linears."""
+
+    modules: dict[str, ExpertUse]
+
+
+class Git(TypedDict, total=False):
+    """The code that ran."""
+
+    commit: str
+    dirty: bool
+
+
+class Environment(TypedDict, total=False):
+    """Versions, and where the run was made."""
+
+    python: str
+    packages: dict[str, str]
+    git: Git | None
+    host: str
+    pid: Whole
+    hardware: dict[str, Any]
+
+
+class Failure(TypedDict):
+    """The error that ended a run."""
+
+    type: str
+    message: str
+    traceback: NotRequired[str]
+
+
+class Attempt(TypedDict):
+    """An earlier try of a resumed run."""
+
+    started: str
+    status: str
+    finished: NotRequired[str | None]
+    error: NotRequired[Failure | None]
+    resumed_from_step: NotRequired[Count]
+
+
+class Sections(TypedDict, total=False):
+    """What is known of every run's settings: sections that tables and names are made from."""
+
+    method: "MethodSection"
+    task: "TaskSection"
+    model: dict[str, Any]
+    hardware: dict[str, Any]
+    train: dict[str, Any]
+    log: "LogSection"
+    stages: dict[str, dict[str, Any]]
+
+
+class MethodSection(TypedDict, total=False):
+    """Settings of a method that others than the method read."""
+
+    name: str
+    router: str
+    published: bool
+
+
+class TaskSection(TypedDict, total=False):
+    """Settings of a task that tables read."""
+
+    name: str
+    labels: list[str] | None
+
+
+class LogSection(TypedDict, total=False):
+    """Where a run was logged."""
+
+    project: str
+    entity: str | None
+
+
+class Answer(TypedDict):
+    """A prediction that is one of some labels, or none of them: a line of predictions-last.jsonl."""
+
+    id: str | int
+    label: str
+    prediction: str | None
+
+
+class Value(TypedDict):
+    """A prediction that is a number."""
+
+    id: str | int
+    label: Number
+    prediction: Number
+
+
+class Written(TypedDict):
+    """A prediction that is a text, with its references."""
+
+    id: str | int
+    label: list[str]
+    prediction: str
+
+
+PREDICTIONS = (Answer, Value, Written)
+
+
+class EvaluatedLine(TypedDict):
+    """The line of events.jsonl that says that a split was scored."""
+
+    event: Literal["evaluated"]
+    step: Count
+    scores: dict[str, Number | None]
+    split: NotRequired[str]
+
+
+class EventLine(TypedDict):
+    """Any line of events.jsonl."""
+
+    event: str
+    step: NotRequired[Count]

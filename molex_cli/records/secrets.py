@@ -1,0 +1,41 @@
+"""Environment variables that look secret: their values are shown to nobody and written into no file."""
+
+import io
+import os
+import re
+from collections.abc import Sequence
+
+NAME = re.compile("KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
+VALUE = re.compile(r"(?![/~.]).{16,}|(?=.*\d)(?=.*[A-Za-z])(?![/~.]).{8,}", re.DOTALL)
+"""No word, number or path, such as variables called TOKEN_DIR or KEYBOARD have: these stay as they are."""
+HIDDEN = "***"
+
+
+def looks_secret(name: str) -> bool:
+    """Return whether a variable of this name may hold what nobody else must see."""
+    return NAME.search(name) is not None
+
+
+def shown(name: str) -> str:
+    """Return the value of a variable as a message may show it."""
+    return HIDDEN if looks_secret(name) else repr(os.environ[name])
+
+
+def secrets() -> list[str]:
+    """Return the values of all variables that look secret."""
+    return [value for name, value in os.environ.items() if looks_secret(name) and VALUE.fullmatch(value)]
+
+
+def hidden(text: str, values: Sequence[str] | None = None) -> str:
+    """Return a text without the values of variables that look secret."""
+    for value in secrets() if values is None else values:
+        text = text.replace(value, HIDDEN)
+    return text
+
+
+class WithoutSecrets(io.TextIOWrapper):
+    """A file into which no secret is written."""
+
+    def write(self, text: str) -> int:
+        """Write a text without secrets."""
+        return super().write(hidden(text))
