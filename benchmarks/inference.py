@@ -23,7 +23,8 @@ from molex_cli.records import Record
 
 SHARED = 0.6  # of an outcome's variance: how hard the example is
 OWN = 0.1  # how hard it is for one arm
-MAJORITY = 0.6  # share of examples that a constant prediction gets right
+MAJORITY = 0.6  # share of examples that a constant prediction gets right, about
+UNEQUAL = (0.3, 1.0, 2.0)  # how much the seeds of arms vary, in turn
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class World:
     """Share of the first arm's seeds that predict the majority."""
     accuracy: float = 0.85
 
-    def outcomes(self, stream: np.random.Generator) -> NDArray[np.float64]:
-        """Return which examples each seed of each arm gets right [arms, seeds, examples]."""
+    def outcomes(self, stream: np.random.Generator) -> tuple[NDArray[np.float64], float]:
+        """Return which examples each seed of each arm gets right [arms, seeds, examples], and what share is majority."""
         slope = float(stats.norm.pdf(stats.norm.ppf(self.accuracy)))
         ratios = np.resize(self.ratios or (1.0,), self.arms)[:, None, None]
         spread = self.deviation * ratios / slope
@@ -56,17 +57,16 @@ class World:
         latent = latent + math.sqrt(OWN) * stream.standard_normal((self.arms, 1, self.examples))
         right = latent + math.sqrt(1 - SHARED - OWN) * stream.standard_normal(shape) > 0
         collapsed = stream.random(self.seeds) < self.collapse
-        right[0, collapsed] = stream.random(self.examples) < MAJORITY
-        return right.astype(np.float64)
+        right[0, collapsed] = is_majority = stream.random(self.examples) < MAJORITY
+        return right.astype(np.float64), float(is_majority.mean())
 
 
 class Simulated(Run):
     """A run that has nothing but its outcomes."""
 
-    def __init__(self, seed: int, outcomes: NDArray[np.float64]) -> None:
-        constant = {"accuracy": MAJORITY + 2 * math.sqrt(0.25 / len(outcomes))}
+    def __init__(self, seed: int, outcomes: NDArray[np.float64], constant: float) -> None:
         super().__init__(folder=None, record=Record(name="", variant="", seed=seed, settings={"method": {}}))  # type: ignore[arg-type]
-        self.record.scores = {"constant": constant}
+        self.record.scores = {"constant": {"accuracy": constant}}
         object.__setattr__(self, "outcomes", outcomes)
 
     def score(self, which: str, metric: str | None = None) -> float:
@@ -79,11 +79,11 @@ class Simulated(Run):
         return self.values(which, "")
 
 
-def judged(outcomes: NDArray[np.float64], against: str | None = None) -> dict[str, Cell]:
+def judged(outcomes: NDArray[np.float64], constant: float, against: str | None = None) -> dict[str, Cell]:
     """Return the cells of a table of these outcomes, judged as `molex compare` does."""
     cells = {}
     for arm, by_seed in enumerate(outcomes):
-        runs: list[Run] = [Simulated(seed, each) for seed, each in enumerate(by_seed)]
+        runs: list[Run] = [Simulated(seed, each, constant) for seed, each in enumerate(by_seed)]
         cells[f"arm{arm}", "task"] = Cell(runs, METRICS["accuracy"], None, "last")
     judge(table := Comparison(["method"], ["task"], [row for row, _ in cells], ["task"], cells, "last", against))
     return table.column("task")
@@ -93,7 +93,7 @@ def tables(world: World, sets: int, against: str | None = None, seed: int = 0) -
     """Yield the judged columns of many sets of runs."""
     stream = np.random.default_rng(seed)
     for _ in range(sets):
-        yield judged(world.outcomes(stream), against)
+        yield judged(*world.outcomes(stream), against)
 
 
 def calls(column: dict[str, Cell], alpha: float = ALPHA) -> list[Cell]:
@@ -161,10 +161,11 @@ def unequal(sets: int) -> None:
     """Family-wise error of arms whose seeds vary by 0.3, 1 and 2 times as much."""
     arms, lines = (3, 6, 12), []
     for seeds in (3, 5):
-        worlds = [World(count, seeds, 872, 0.015, (0.3, 1.0, 2.0)) for count in arms]
-        lines.append(
-            (f"{seeds} seeds, 872 examples, sd 0.45 / 1.5 / 3", [family_error(world, sets) for world in worlds])
-        )
+        for deviation in (0.015, 0.03):
+            worlds = [World(count, seeds, 872, deviation, UNEQUAL) for count in arms]
+            named = " / ".join(f"{100 * deviation * ratio:.2g}" for ratio in UNEQUAL)
+            errors = [family_error(world, sets) for world in worlds]
+            lines.append((f"{seeds} seeds, 872 examples, sd {named}", errors))
     report("The same, of arms whose seeds vary unequally, %", [f"{count} arms" for count in arms], lines)
 
 

@@ -30,7 +30,7 @@ class Difference:
     over: str
     """What the interval holds for: seeds, seeds and examples, or the examples of one seed."""
     variance: str
-    """Over seeds: that of the pair, or pooled over the column."""
+    """Over seeds: that of the pair, or the one pooled over the column where that is larger."""
     permutation: float
     """p of the exact paired permutation test over seeds; it cannot be below 2 / 2**seeds."""
     mcnemar: float | None
@@ -59,15 +59,19 @@ class Difference:
 
 
 def difference(one: "Cell", other: "Cell", pooled: SeedVariance | None = None) -> Difference:
-    """Return how `one` differs from `other` on what both have; `pooled` is the variance that their column shares."""
+    """Return how `one` differs from `other` on what both have; `pooled` is the variance that their column shares.
+
+    It is of arms with enough seeds, and counts for no pair of fewer.
+    """
     seeds = sorted(set(one.by_seed) & set(other.by_seed))
+    pooled = pooled if len(seeds) >= LEAST_SEEDS else None
     by_seed = [one.by_seed[seed] - other.by_seed[seed] for seed in seeds]
     interval, over = _interval(by_seed, _by_example(one, other, seeds), pooled)
     return Difference(
         seeds=seeds,
         interval=interval,
         over=over,
-        variance="pooled" if pooled and len(seeds) > 1 else "pair",
+        variance="pooled" if pooled else "pair",
         permutation=paired.sign_permutation(by_seed),
         mcnemar=_mcnemar(one, other, seeds[0]) if len(seeds) == 1 else None,
     )

@@ -45,16 +45,15 @@ def judge(table: "Comparison") -> None:
 def pooled_variance(column: Sequence["Cell"]) -> SeedVariance | None:
     """Return the variance over seeds that the pairs of a column share; None where each pair has its own.
 
-    It is pooled over the arms of enough seeds, on those that all of them have, unless a seed of the column collapsed:
-    its arm varies more than others.
+    It is pooled over the arms of enough seeds if these have the same ones, unless a seed of the column collapsed: its
+    arm varies more than others.
     """
     arms = [cell for cell in column if len(cell.by_seed) >= LEAST_SEEDS]
     if len(arms) < 2 or any(cell.collapsed for cell in column):
         return None
-    common = sorted(set.intersection(*(set(cell.by_seed) for cell in arms)))
-    if len(common) < LEAST_SEEDS:
+    if len({tuple(cell.by_seed) for cell in arms}) > 1:
         return None
-    return pooled_seed_variance(np.array([[cell.by_seed[seed] for seed in common] for cell in arms]))
+    return pooled_seed_variance(np.array([list(cell.by_seed.values()) for cell in arms]))
 
 
 def _compared(column: Mapping[str, "Cell"], against: str | None) -> list["Cell"]:

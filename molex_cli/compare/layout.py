@@ -25,7 +25,7 @@ MEANING = {
     "ᵖ": "reproduces a published implementation, quirks included",
 }
 BOUND = "how many may at most (one-sided 95 %)"
-VARIANCES = {"pair": "each pair's own", "pooled": "pooled over all arms"}
+VARIANCES = {"pair": "each pair's own", "pooled": "pooled over all arms, or a pair's own where that is larger"}
 CENTRES: dict[str, Callable[[Cell], float]] = {
     "median": lambda cell: cell.median,
     "trained": lambda cell: cell.trained_mean,

@@ -6,7 +6,7 @@ E examples, R resamples.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,13 +64,13 @@ def seed_interval(
 ) -> Interval:
     """Return the mean difference over seeds with Student's interval; infinite for fewer than two seeds.
 
-    `pooled` takes the place of the differences' own variance.
+    Of `pooled` and the differences' own variance the larger counts.
     """
     values = np.asarray(differences, dtype=np.float64)
     mean = float(values.mean()) if len(values) else math.nan
     if len(values) < 2:
         return Interval(mean, -math.inf, math.inf)
-    over_seeds = pooled or _variance(values)
+    over_seeds = _variance(values, pooled)
     square = over_seeds.square / len(values)
     return _student(mean, math.sqrt(square), over_seeds.degrees_of_freedom, confidence, square, len(values))
 
@@ -95,7 +95,7 @@ def crossed_interval(differences_SE: Floats, confidence: float = 0.95, pooled: S
     seeds plus that over examples less the residual that both contain (two-way random effects); Student's t has
     Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946), but at most twice those of the variance over
     seeds: that one is estimated from so few seeds that it is often far too small, and then its weight is, too.
-    `pooled` takes the place of the differences' own variance over seeds.
+    Of `pooled` and the differences' own variance over seeds the larger counts.
     """
     table = np.asarray(differences_SE, dtype=np.float64)
     if table.ndim != 2 or 0 in table.shape:
@@ -105,7 +105,7 @@ def crossed_interval(differences_SE: Floats, confidence: float = 0.95, pooled: S
     if num_seeds < 2 or num_examples < 2:
         return Interval(mean, -math.inf, math.inf)
     seeds, examples = table.mean(1), table.mean(0)
-    over_seeds = pooled or _variance(seeds)
+    over_seeds = _variance(seeds, pooled)
     left = table - seeds[:, None] - examples[None] + mean
     of_seeds, of_examples = over_seeds.square / num_seeds, float(examples.var(ddof=1)) / num_examples
     of_both = (num_seeds - 1) * (num_examples - 1)
@@ -119,8 +119,10 @@ def crossed_interval(differences_SE: Floats, confidence: float = 0.95, pooled: S
     return _student(mean, math.sqrt(variance), freedom, confidence, min(of_seeds, variance), num_seeds)
 
 
-def _variance(differences: Floats) -> SeedVariance:
-    return SeedVariance(float(differences.var(ddof=1)), len(differences) - 1)
+def _variance(differences: Floats, pooled: SeedVariance | None) -> SeedVariance:
+    """Return the variance of differences over seeds, at least the pooled one, which is too small for noisy arms."""
+    own = SeedVariance(float(differences.var(ddof=1)), len(differences) - 1)
+    return replace(pooled, square=max(pooled.square, own.square)) if pooled else own
 
 
 def _student(

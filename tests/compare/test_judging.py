@@ -79,3 +79,15 @@ def test_the_table_says_among_how_many_evaluations_the_best_was_chosen(capsys):
     assert main(["compare", str(made), "--which", "best", "--format", "md"]) == 0
     heading, _, line = capsys.readouterr().out.splitlines()[:3]
     assert line.split("|")[heading.split("|").index(" evaluations ")].strip() == "?"  # records of before do not say
+
+
+def test_arms_of_other_seeds_are_not_pooled_and_a_pair_of_two_seeds_has_its_own_variance():
+    column = table_of(outputs(seeds=(0, 1, 2), lora=0.6, mola=0.9)).column("rte")
+    pooled = pooled_variance(list(column.values()))
+    assert pooled is not None
+    column = table_of(outputs(seeds=(0, 1), head=0.7)).column("rte")
+    assert pooled_variance(list(column.values())) == pooled
+    assert [column[row].difference.variance for row in ("lora", "head")] == ["pooled", "pair"]
+    assert column["head"].difference.interval.degrees_of_freedom <= 2
+    column = table_of(outputs(seeds=(0, 1, 2, 3), molex=0.8)).column("rte")
+    assert pooled_variance(list(column.values())) is None

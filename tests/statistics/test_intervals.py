@@ -71,9 +71,13 @@ def test_the_pooled_variance_is_that_of_the_analysis_of_variance():
         intervals.pooled_seed_variance(scores[:1])
 
 
-def test_the_pooled_variance_takes_the_place_of_the_pairs_own():
+def test_of_the_pooled_variance_and_the_pairs_own_the_larger_counts():
     scores = np.random.default_rng(8).normal(0.7, 0.02, (4, 5))
-    pooled = intervals.pooled_seed_variance(scores)
+    own = (scores[0] - scores[1]).var(ddof=1)
+    pooled = intervals.SeedVariance(1.5 * own, 12)
+    noisy = intervals.seed_interval(scores[0] - scores[1], pooled=intervals.SeedVariance(own / 2, 12))
+    assert noisy.error == pytest.approx(math.sqrt(own / 5))
+    assert noisy.degrees_of_freedom == 12
     found = intervals.seed_interval(scores[0] - scores[1], pooled=pooled)
     assert found.error == pytest.approx(math.sqrt(pooled.square / 5))
     assert found.degrees_of_freedom == 12
