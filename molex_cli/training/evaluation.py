@@ -98,7 +98,7 @@ class Scoring:
             setattr(self, name, scored)
 
     def evaluated(self, step: int, epoch: float) -> Iterator[Evaluated]:
-        """Score now, and yield what came of it, the split that chooses the best last.
+        """Score now, and yield what came of it, the split that chooses the best last, with the routing on it.
 
         What is scored before the first step is no candidate.
         """
@@ -107,17 +107,11 @@ class Scoring:
         self.routing = self.adapted.take_routing()
         is_best = step > 0 and self._is_best(chosen)
         seconds = time.perf_counter() - started
-        told = partial(
-            Evaluated,
-            step=step,
-            epoch=epoch,
-            best=is_best,
-            routing=self.routing,
-            training_routing=during if step else {},
-        )
+        told = partial(Evaluated, step=step, epoch=epoch, best=is_best)
+        whole = partial(told, routing=self.routing, training_routing=during if step else {})
         if self.chosen_on == "validation":
             self._remember(ScoredPredictions(step, epoch, chosen), is_best)
-            yield told(split="validation", loss=chosen.loss, scores=chosen.scores, seconds=seconds, rows=chosen.rows)
+            yield whole(split="validation", loss=chosen.loss, scores=chosen.scores, seconds=seconds, rows=chosen.rows)
             return
         if is_best or step in (0, self.schedule.total_steps):
             started = time.perf_counter()
@@ -133,7 +127,7 @@ class Scoring:
                 rows=reported.rows,
                 is_whole=False,
             )
-        yield told(split=self.chosen_on, loss=chosen.loss, scores=chosen.scores, seconds=seconds)
+        yield whole(split=self.chosen_on, loss=chosen.loss, scores=chosen.scores, seconds=seconds)
 
     def _predictions(self, split: str, step: int) -> Predictions:
         found = self.objective.predictions(

@@ -11,6 +11,7 @@ from molex_cli.config.overrides import checked
 from molex_cli.errors import ConfigError
 from molex_cli.run import run
 from molex_cli.tracking.events import Evaluated
+from molex_cli.training.evaluation import Scoring
 
 SETTINGS = ("train.selection=0.25", "train.max_steps=6", "train.evaluate_every=2", "train.learning_rate=0.02")
 
@@ -80,3 +81,44 @@ def test_runs_with_and_without_a_selection_still_compare(capsys):
     shown = capsys.readouterr().out
     assert "on 16 training rows that were set apart for it" in shown
     assert "on validation, the split that is reported" in shown
+
+
+class StopAtSelection:
+    """A sink that stands for a crash between the two events of a step at which a later evaluation is the best so far."""
+
+    def __init__(self):
+        self.best = 0
+
+    def write(self, event):
+        if isinstance(event, Evaluated) and event.split == "selection":
+            self.best += event.best
+            if self.best == 2:
+                raise KeyboardInterrupt
+
+    def close(self):
+        """Do nothing."""
+
+
+def test_a_run_that_stopped_between_the_two_events_of_a_later_best_resumes(experiment, monkeypatch, tmp_path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    whole.mkdir()
+    halves.mkdir()
+    monkeypatch.setattr(Scoring, "_is_best", lambda self, _: self.best is None or self.best.step < 4)
+    monkeypatch.chdir(whole)
+    run(experiment(*SETTINGS))
+    _, folder = only_record()
+    assert sum(e["best"] for e in evaluations(folder) if e["split"] == "selection") > 1
+    monkeypatch.chdir(halves)
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment(*SETTINGS), extra_sinks=(StopAtSelection(),))
+    run(experiment(*SETTINGS))
+    assert outcome(halves) == outcome(whole)
+
+
+def test_a_step_has_its_routing_once_and_the_alarm_stays_silent_about_what_it_told(experiment):
+    run(experiment(*SETTINGS, "method=mola_inverted", "collapse.below=1.0"))
+    _, folder = only_record()
+    found = evaluations(folder)
+    assert all(bool(e["routing"]) is (e["split"] == "selection") for e in found)
+    told = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert len([e for e in told if e.get("message", "").startswith("routers collapsed")]) == 1
