@@ -45,7 +45,7 @@ class World:
     accuracy: float = 0.85
 
     def outcomes(self, stream: np.random.Generator) -> tuple[NDArray[np.float64], float]:
-        """Return which examples each seed of each arm gets right [arms, seeds, examples], and what share is majority."""
+        """Return which examples each seed of each arm gets right [arms, seeds, examples], and the majority's share."""
         slope = float(stats.norm.pdf(stats.norm.ppf(self.accuracy)))
         ratios = np.resize(self.ratios or (1.0,), self.arms)[:, None, None]
         spread = self.deviation * ratios / slope

@@ -80,9 +80,9 @@ def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
     from molex_cli.compare import hypotheses, registration
 
     claims = hypotheses.read_claims(path)
-    written = registration.written(path, [claim.lines for claim in claims])
-    judged = hypotheses.lines(hypotheses.verdicts(claims, table, [each.when for each in written]), table)
-    return [*(f"claim: {line}" for line in judged), f"claims: {registration.told(path, written)}"]
+    registered = registration.registered(path, claims)
+    judged = hypotheses.lines(hypotheses.verdicts(claims, table, [each.when for each in registered.written]), table)
+    return [*(f"claim: {line}" for line in judged), f"claims: {registered.told()}"]
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -32,8 +32,6 @@ class Claim:
     alpha: float = ALPHA
     seeds: tuple[int, ...] | None = None
     """The seeds that were planned to decide it; None for any."""
-    lines: range = range(0)
-    """Of its file, from 1."""
 
     def __str__(self) -> str:
         return f"{self.better} > {self.than} on {self.on}"
@@ -54,17 +52,20 @@ class Verdict:
 def read_claims(path: Path) -> list[Claim]:
     """Read a YAML list of sentences, or of `claim`, `seeds`, `alpha`; raise ConfigError on what is wrong in which."""
     try:
-        text = path.read_text(encoding="utf-8")
-        content, nodes = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        return parse_claims(path.read_bytes(), path)
+    except OSError as error:
         raise ConfigError(f"--claims must be a YAML file, got {path} ({' '.join(str(error).split())})") from None
-    if not isinstance(content, list) or not content:
+
+
+def parse_claims(content: bytes, path: Path) -> list[Claim]:
+    """Return the claims of a version of a file."""
+    try:
+        entries = yaml.safe_load(content.decode("utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date is a ValueError
+        raise ConfigError(f"--claims must be a YAML file, got {path} ({' '.join(str(error).split())})") from None
+    if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path} must be a list of claims, such as: - mola_inverted > lora on glue/rte")
-    found = []
-    for number, (entry, node) in enumerate(zip(content, nodes.value, strict=True), start=1):
-        lines = range(node.start_mark.line + 1, node.end_mark.line + 1 + (node.end_mark.column > 0))
-        found.append(replace(_claim(path, number, entry), lines=lines))
-    return found
+    return [_claim(path, number, entry) for number, entry in enumerate(entries, start=1)]
 
 
 def _claim(path: Path, number: int, entry: Any) -> Claim:

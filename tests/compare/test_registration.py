@@ -1,4 +1,4 @@
-"""A claim is as old as the commit that wrote it last, which a clone does not reset, or else as its file."""
+"""A claim is as old as the commit since which it stands there, which a clone does not reset, or else as its file."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from support.made_records import leave
 
 from molex_cli.cli import main
 from molex_cli.compare.hypotheses import read_claims
-from molex_cli.compare.registration import written
+from molex_cli.compare.registration import registered
 
 FIRST, SECOND = "2020-01-01T00:00:00+00:00", "2021-01-01T00:00:00+00:00"
 
@@ -34,16 +34,60 @@ def two_commits(folder):
     return folder / "claims.yaml"
 
 
-def test_each_claim_has_the_time_of_the_commit_that_changed_it_last():
+def found_in(path):
+    return registered(path, read_claims(path))
+
+
+def test_each_claim_has_the_time_of_the_commit_since_which_it_stands_there():
     path = two_commits(Path("repo"))
-    claims = read_claims(path)
-    assert [each.lines for each in claims] == [range(1, 2), range(2, 4)]
-    found = written(path, [each.lines for each in claims])
-    assert [each.when for each in found] == [datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)]
+    first, second = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+    assert [each.when for each in found_in(path).written] == [first, second]
     path.write_text(path.read_text().replace("seeds: [0, 1]", "seeds: [0, 2]"))
-    again = written(path, [each.lines for each in read_claims(path)])
+    again = found_in(path).written
     assert [each.commit is None for each in again] == [False, True]
     assert again[1].when > datetime(2022, 1, 1, tzinfo=UTC)
+
+
+def test_a_claim_keeps_its_time_when_only_its_form_or_its_place_changes():
+    path = two_commits(Path("repo"))
+    text = "# a list\n- {claim: lora > mola on rte, seeds: [0, 1]}\n- mola  >  lora on rte\n"
+    commit(path.parent, text, "2022-01-01T00:00:00+00:00")
+    git(path.parent, "mv", "claims.yaml", "renamed ü.yaml")
+    git(path.parent, "commit", "-m", "named", when="2023-01-01T00:00:00+00:00")
+    (path.parent / "link.yaml").symlink_to("renamed ü.yaml")
+    for name in ("renamed ü.yaml", "link.yaml"):
+        assert [each.when.year for each in found_in(path.parent / name).written] == [2021, 2020]
+
+
+def test_a_claim_that_was_away_is_as_old_as_its_return():
+    path = two_commits(Path("repo"))
+    text = path.read_text()
+    commit(path.parent, "- mola > lora on rte\n", "2022-01-01T00:00:00+00:00")
+    assert found_in(path).gone == ["lora > mola on rte"]
+    assert "earlier versions had claims that it lacks: lora > mola on rte" in found_in(path).told()
+    commit(path.parent, "- broken: [\n", "2023-01-01T00:00:00+00:00")
+    git(path.parent, "rm", "claims.yaml")
+    git(path.parent, "commit", "-m", "away", when="2023-06-01T00:00:00+00:00")
+    commit(path.parent, text, "2024-01-01T00:00:00+00:00")
+    found = found_in(path)
+    assert [each.when.year for each in found.written] == [2024, 2024]
+    assert not found.gone
+
+
+def test_another_repository_of_the_environment_says_nothing(monkeypatch):
+    path = two_commits(Path("repo"))
+    Path("other").mkdir()
+    git(Path("other"), "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(Path("other/.git").resolve()))
+    monkeypatch.setenv("GIT_WORK_TREE", str(Path("other").resolve()))
+    assert all(each.commit for each in found_in(path).written)
+
+
+def test_a_shallow_clone_is_told():
+    path = two_commits(Path("repo"))
+    assert "shallow" not in found_in(path).told()
+    git(Path(), "clone", "-q", "--depth", "1", path.parent.resolve().as_uri(), "copy")
+    assert "a shallow clone, which lacks what was before" in found_in(Path("copy/claims.yaml")).told()
 
 
 def test_a_clone_resets_no_claim(capsys):

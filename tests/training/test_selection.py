@@ -84,7 +84,7 @@ def test_runs_with_and_without_a_selection_still_compare(capsys):
 
 
 class StopAtSelection:
-    """A sink that stands for a crash between the two events of a step at which a later evaluation is the best so far."""
+    """A sink that stands for a crash between the two events of a step that is the second best so far."""
 
     def __init__(self):
         self.best = 0
