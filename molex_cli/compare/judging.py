@@ -38,8 +38,9 @@ def judge(table: "Comparison") -> None:
     for cell, p in zip(tested, adjusted, strict=True):
         assert cell.difference is not None
         cell.difference = replace(cell.difference, adjusted=p, level=ALPHA / max(1, family))
-        is_open = not math.isnan(p) and not cell.difference.is_significant(ALPHA)
-        cell.is_close = table.against is None and is_open
+        if not cell.difference.is_significant(ALPHA):
+            cell.difference = replace(cell.difference, caveat="")
+            cell.is_close = table.against is None and not math.isnan(p) and not cell.difference.undecided
 
 
 def pooled_variance(column: Sequence["Cell"]) -> SeedVariance | None:

@@ -1,6 +1,7 @@
 """What all formats share: headings, cells in words, the legend, and a line for each difference."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,6 @@ from molex_cli.compare.judging import ALPHA
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
 from molex_cli.metrics.base import scored_class
-from molex_cli.statistics.collapse import most_collapses
 from molex_cli.statistics.intervals import LEAST_SEEDS, Interval
 from molex_cli.statistics.paired import smallest_p
 
@@ -24,6 +24,7 @@ MEANING = {
     "‡": "a seed collapsed: its score is no better than a constant prediction's, or undefined, and counts as that",
     "ᵖ": "reproduces a published implementation, quirks included",
 }
+ROWS = re.compile(r"on [\d,]+ training rows")  # how many differs from task to task
 BOUND = "how many may at most (one-sided 95 %)"
 VARIANCES = {"pair": "each pair's own", "pooled": "pooled over all arms, or a pair's own where that is larger"}
 CENTRES: dict[str, Callable[[Cell], float]] = {
@@ -118,7 +119,7 @@ def _beside(table: Comparison) -> dict[str, Callable[[str], str]]:
     shown: dict[str, Callable[[str], str]] = {
         f"{col} {name}": partial(statistic, name, col) for name in table.show for col in table.cols
     }
-    shown["collapsed"] = lambda row: counted(table.cells_of(row))
+    shown["collapsed"] = lambda row: counted([table.cells.get((row, col)) for col in table.cols])
     if table.which == "best":
         shown["evaluations"] = lambda row: _candidates(table.cells_of(row))
     return shown
@@ -126,8 +127,8 @@ def _beside(table: Comparison) -> dict[str, Callable[[str], str]]:
 
 def _candidates(cells: Sequence[Cell]) -> str:
     """Return among how many evaluations the best of a run was chosen."""
-    counts = {run.record.scores.get("evaluations") for cell in cells for run in cell.runs}
-    return "/".join(sorted(str(count or "?") for count in counts))
+    counts = {run.record.scores.get("evaluations") or 0 for cell in cells for run in cell.runs}
+    return "/".join(str(count or "?") for count in sorted(counts))
 
 
 def _cost(table: Comparison, row: str, name: str) -> str:
@@ -145,7 +146,9 @@ def legend(table: Comparison) -> list[str]:
         lines.append(f"bold: best of its column; underlined: not significantly different from it ({test})")
     else:
         lines.append("bold: best of its column")
-    lines.append(f"collapsed: seeds that learned nothing, of all, and {BOUND}")
+    unknown = "; ?: the records do not tell" if any(not cell.tells_collapses for cell in table.cells.values()) else ""
+    each = f" ({', '.join(table.cols)})" if len(table.cols) > 1 else ""
+    lines.append(f"collapsed: seeds that learned nothing, of all{each}, and {BOUND}{unknown}")
     if "trained" in table.show:
         lines.append("trained: mean over the seeds that did not collapse")
     lines += [f"variance over seeds: {each}" for each in _variances(table)]
@@ -164,7 +167,9 @@ def _variances(table: Comparison) -> list[str]:
 
 def _selection(table: Comparison) -> str:
     rules = {
-        run.record.scores.get("selection", "an unknown rule") for cell in table.cells.values() for run in cell.runs
+        ROWS.sub("on training rows", run.record.scores.get("selection", "an unknown rule"))
+        for cell in table.cells.values()
+        for run in cell.runs
     }
     return "the best evaluation: " + " / ".join(sorted(rules))
 
@@ -253,10 +258,12 @@ def _facts(table: Comparison, row: str, col: str, cell: Cell) -> dict[str, Any]:
         "n": len(cell.by_seed),
         "median": cell.median,
         "mean_of_trained": cell.trained_mean,
-        "collapsed": len(cell.collapsed),
-        "collapsed_at_most": most_collapses(len(cell.collapsed), len(cell.by_seed)),
+        "collapsed": len(cell.collapsed) if cell.tells_collapses else math.nan,
+        "collapsed_at_most": cell.most_collapses,
         "best": cell.is_best,
         "not_significantly_different_from_best": cell.is_close,
+        "undecided": cell.difference.undecided if cell.difference else "",
+        "evaluations": _mean(cell.runs, lambda run: run.record.scores.get("evaluations")),
         "notes": "; ".join(cell.notes),
         **costs,
     }

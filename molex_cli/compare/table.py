@@ -14,6 +14,7 @@ from molex_cli.compare.judging import judge
 from molex_cli.compare.loading import Run
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.metrics.base import Metric, metric_named
+from molex_cli.statistics.collapse import most_collapses
 from molex_cli.statistics.intervals import LEAST_SEEDS
 
 
@@ -46,8 +47,22 @@ class Cell:
 
     @cached_property
     def collapsed(self) -> list[int]:
-        """Return the seeds that learned nothing."""
-        return sorted(run.record.seed for run in self.runs if has_collapsed(run, self.which, self.metric))
+        """Return the seeds that learned nothing, as far as the records tell."""
+        return sorted(seed for seed, found in self._collapses.items() if found)
+
+    @property
+    def tells_collapses(self) -> bool:
+        """Return whether the records tell of every seed."""
+        return None not in self._collapses.values()
+
+    @property
+    def most_collapses(self) -> float:
+        """Return the share of seeds that may collapse at most; NaN where the records do not tell."""
+        return most_collapses(len(self.collapsed), len(self.by_seed)) if self.tells_collapses else math.nan
+
+    @cached_property
+    def _collapses(self) -> dict[int, bool | None]:
+        return {run.record.seed: has_collapsed(run, self.which, self.metric) for run in self.runs}
 
     @property
     def trained_mean(self) -> float:

@@ -32,22 +32,69 @@ def test_an_undefined_score_counts_as_a_constant_prediction():
     [
         ("accuracy", 0.6, {"accuracy": 0.6}, True),
         ("accuracy", 0.61, {"accuracy": 0.6}, False),
-        ("accuracy", 0.6, {}, False),  # of before: nothing is known of a constant
         ("f1", 0.7, {"f1": 0.8}, False),  # all rows positive has a high F1; a lower one may have learned much
+        ("f1", 0.8, {"f1": 0.8}, True),
+        ("f1", 0.0, {"f1": 0.8}, True),
         ("matthews", 0.0, {}, True),
+        ("matthews", -0.1, {}, True),
+        ("spearman", -0.2, {}, True),
+        ("pearson", 0.1, {}, False),
         ("matthews", None, {}, True),
         ("pearson", None, {}, True),
     ],
 )
-def test_a_seed_collapsed_if_a_constant_does_as_well(metric, value, constant, expected):
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_a_seed_collapsed_if_a_constant_does_as_well(metric, value, constant, expected, which):
     leave(Path("outputs/a"), scores=scored(metric, value, constant))
-    assert bool(table_of(Path("outputs")).cells["lora", "rte"].collapsed) is expected
+    assert bool(table_of(Path("outputs"), which=which).cells["lora", "rte"].collapsed) is expected
 
 
-def test_constant_predictions_at_the_end_leave_the_best_evaluation_alone():
-    leave(Path("outputs/a"), degenerate=["all predictions are the same"])
-    collapsed = {which: table_of(Path("outputs"), which=which).cells["lora", "rte"].collapsed for which in WHICH}
-    assert collapsed == {"last": [0], "best": []}
+@pytest.mark.parametrize(("metric", "constant"), [("accuracy", {}), ("bleu", {})])
+def test_where_records_do_not_tell_nothing_is_said_of_collapses(capsys, metric, constant):
+    for seed in range(3):
+        leave(Path(f"outputs/a{seed}"), "lora", seed, scores=scored(metric, 0.4 + 0.001 * seed, constant))
+        leave(Path(f"outputs/b{seed}"), "mola", seed, scores=scored(metric, 0.8 + 0.002 * seed, constant))
+    cell = table_of(Path("outputs")).cells["lora", "rte"]
+    assert cell.difference.is_significant(0.05)
+    assert not cell.tells_collapses
+    assert cell.difference.caveat == ""
+    assert main(["compare", "outputs", "--cols", "task"]) == 0
+    shown = capsys.readouterr().out
+    assert "0/3" not in shown
+    assert "?: the records do not tell" in shown
+
+
+def test_constant_predictions_at_the_end_leave_an_earlier_best_evaluation_alone():
+    made = leave(Path("outputs/a"), degenerate=["all predictions are the same"])
+    assert [table_of(Path("outputs"), which=which).cells["lora", "rte"].collapsed for which in WHICH] == [[0], [0]]
+    made.scores["best"] = {**made.scores["best"], "step": 5}
+    records.write_record(Path("outputs/a"), made)
+    assert [table_of(Path("outputs"), which=which).cells["lora", "rte"].collapsed for which in WHICH] == [[0], []]
+
+
+@pytest.mark.parametrize("why", ["all predictions are the same in rte", "accuracy is undefined in rte"])
+def test_a_collapse_in_any_stage_counts(why):
+    leave(Path("outputs/a"), degenerate=[why])
+    assert table_of(Path("outputs")).cells["lora", "rte"].collapsed == [0]
+
+
+def test_collapses_are_counted_by_column(capsys):
+    outputs(lora=0.6)
+    for seed in range(3):
+        leave(Path(f"outputs/c{seed}"), "lora", seed, task="cola", scores=scored("matthews", None if seed else 0.5, {}))
+    assert main(["compare", "outputs", "--cols", "task"]) == 0
+    shown = capsys.readouterr().out
+    assert "2/3, 0/3, worst ≤ 98 %" in shown or "0/3, 2/3, worst ≤ 98 %" in shown
+
+
+def test_what_is_undecided_is_not_called_close(capsys):
+    outputs(lora=0.6, mola=0.601)
+    leave(Path("outputs/x"), "molex", 0, 0.9, degenerate=["all predictions are the same"])
+    cells = table_of(Path("outputs")).column("rte")
+    assert [cell.difference.undecided for cell in cells.values() if cell.difference] == ["undecided, collapses"] * 2
+    assert not any(cell.is_close for cell in cells.values())
+    assert main(["compare", "outputs", "--cols", "task", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.count("undecided, collapses") >= 1
 
 
 WHICH = ("last", "best")
@@ -62,7 +109,7 @@ def test_few_seeds_decide_nothing_in_a_column_where_an_arm_collapsed(capsys, see
     found = table_of(Path("outputs")).cells["lora", "rte"]
     assert found.difference.adjusted < 0.05
     assert found.difference.is_significant(0.05) is called
-    assert found.is_close is not called
+    assert not found.is_close
     assert found.difference.variance == "pair"
     Path("claims.yaml").write_text("- mola > lora on rte\n")
     assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0

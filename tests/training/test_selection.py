@@ -79,7 +79,7 @@ def test_runs_with_and_without_a_selection_still_compare(capsys):
     capsys.readouterr()
     assert main(["compare", "outputs", "--which", "best"]) == 0
     shown = capsys.readouterr().out
-    assert "on 16 training rows that were set apart for it" in shown
+    assert "on training rows that were set apart for it" in shown
     assert "on validation, the split that is reported" in shown
 
 
