@@ -12,7 +12,7 @@ import yaml
 
 from molex_cli.compare.differences import Difference
 from molex_cli.compare.judging import ALPHA, judged_difference, pooled_variance
-from molex_cli.compare.layout import bounds
+from molex_cli.compare.layout import bounds, detection
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Comparison
 from molex_cli.errors import ConfigError, nearest
@@ -115,8 +115,9 @@ def _line(verdict: Verdict, table: Comparison) -> str:
         return f"{line}, no seed in common"
     times = table.cells[verdict.claim.better, verdict.claim.on].metric.scale
     p = "no p of so few" if math.isnan(d.adjusted) else f"p {d.adjusted:.3g}"
+    detectable = [f"detectable {d.detectable * times:.2f}"] if math.isfinite(d.detectable) else []
     line += f", {d.interval.estimate * times:+.2f}, 95 % {bounds(d.interval, times)}, n = {len(d.seeds)} seeds, {p}"
-    return line + (f", detectable {d.detectable * times:.2f}" if math.isfinite(d.detectable) else "")
+    return ", ".join([line, *detectable, *detection(table, d, times)])
 
 
 def _difference(claim: Claim, table: Comparison) -> Difference | None:

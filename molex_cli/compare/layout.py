@@ -225,15 +225,22 @@ def _tests(table: Comparison, difference: Difference) -> list[str]:
 def _power(table: Comparison, difference: Difference, times: float) -> list[str]:
     """Return what so many seeds would find, and how many would find the difference that was asked for."""
     detectable = difference.detectable
-    if not math.isfinite(detectable):
-        return []
-    lines = [f"{_seeds(len(difference.seeds))} find {detectable * times:.2f} with 80 % power"]
+    found = f"{_seeds(len(difference.seeds))} find {detectable * times:.2f} with 80 % power"
+    return [*([found] if math.isfinite(detectable) else []), *detection(table, difference, times)]
+
+
+def detection(table: Comparison, difference: Difference, times: float) -> list[str]:
+    """Return how many seeds would find the difference that was asked for, if one was."""
     if table.detect is None:
-        return lines
+        return []
+    if not math.isfinite(difference.detectable):
+        return [
+            f"how many seeds find {table.detect:.2f} cannot be told from {_seeds(len(difference.seeds))} like these"
+        ]
     needed = difference.needed(table.detect / times)
     if needed is None:
-        return [*lines, f"more seeds alone would not find {table.detect:.2f}"]
-    return [*lines, f"{table.detect:.2f} needs about {_seeds(needed)}"]
+        return [f"more seeds alone would not find {table.detect:.2f}"]
+    return [f"{table.detect:.2f} needs about {_seeds(needed)}"]
 
 
 def _seeds(count: int) -> str:

@@ -31,36 +31,45 @@ NONE = Selection()
 def divided(rows: Sequence[Named], selection: Selection, source: str, task: Task) -> tuple[list[Named], list[Named]]:
     """Return the rows to train on and those that select, both in their order.
 
-    Each class has the same share of both. Rows of the same texts stay together: what is trained on selects nothing.
+    Each class has the same share of both, and keeps some to train on. Rows of the same texts stay together: what is
+    trained on selects nothing. Where texts are written, each counts once, whatever the number of its references.
     """
     groups: dict[Any, list[Named]] = {}
     for row in rows:
         groups.setdefault(row[1], []).append(row)
-    wanted = selection.count(len(rows))
-    chosen = {
-        row[0] for group in _drawn(list(groups.values()), wanted / len(rows), selection.seed, task) for row in group
-    }
+    is_written = task.kind is Kind.generation
+    total = len(groups) if is_written else len(rows)
+    wanted = selection.count(total)
+    drawn = _drawn(list(groups.values()), wanted / total, selection.seed, task)
+    chosen = {row[0] for group in drawn for row in group}
     train, selected = ([row for row in rows if (row[0] in chosen) is side] for side in (False, True))
-    if not train or not selected:
+    selected = with_all_references(selected) if is_written else selected
+    if not train or not selected or len(selected) < wanted:
         raise DataError(
             f"train.selection must leave rows to train on and to select, got {len(train)} and {len(selected)} of "
-            f"{len(rows)} in {source}"
+            f"{len(rows)} for {wanted} in {source}; each label keeps one to train on"
         )
-    return train, with_all_references(selected) if task.kind is Kind.generation else selected
+    return train, selected
 
 
 def _drawn(groups: list[list[Named]], share: float, seed: int, task: Task) -> list[list[Named]]:
-    """Return this share of each class's groups; a task without classes is one class."""
-    is_classified = task.kind is Kind.classification
+    """Return groups with this share of each class's rows, or texts; a task without classes is one class.
+
+    Small classes come first: what rounding and the last group of a class leave owed goes to the next.
+    """
+    has_classes = task.kind is Kind.classification or (task.kind is Kind.multiple_choice and not task.choices)
     by_class: dict[Any, list[list[Named]]] = {}
     for group in groups:
-        by_class.setdefault(group[0][3] if is_classified else None, []).append(group)
+        by_class.setdefault(group[0][3] if has_classes else None, []).append(group)
     stream, drawn, owed = random.Random(seed), list[list[Named]](), 0.0
-    for _, of_class in sorted(by_class.items(), key=lambda each: str(each[0])):
-        owed += share * len(of_class)  # what rounding leaves of one class goes to the next
-        count = round(owed)
-        owed -= count
-        drawn += stream.sample(of_class, min(count, len(of_class)))
+    for _, of_class in sorted(by_class.items(), key=lambda each: (len(each[1]), str(each[0]))):
+        sizes = [1 if task.kind is Kind.generation else len(group) for group in of_class]
+        owed += share * sum(sizes)
+        for i in stream.sample(range(len(of_class)), len(of_class) - 1):  # one is never taken from training
+            if round(owed) <= 0:
+                break
+            drawn.append(of_class[i])
+            owed -= sizes[i]
     return drawn
 
 

@@ -44,14 +44,13 @@ def seeds_needed(
     The interval, over `num_seeds`, tells how much seeds and examples vary. More seeds leave the part of the error that
     comes from the examples as it is.
     """
-    if not math.isfinite(interval.error):
+    if not math.isfinite(interval.error) or num_seeds < 2:
         return None
     rest = max(0.0, interval.error**2 - interval.of_seeds)
 
     def reached(count: int) -> float:
         error = math.sqrt(interval.of_seeds * num_seeds / count + rest)
-        degrees_of_freedom = count - 1 if rest < TIE else max(count - 1, interval.degrees_of_freedom)
-        return power(effect, error, degrees_of_freedom, alpha)
+        return power(effect, error, interval.degrees_of_freedom * (count - 1) / (num_seeds - 1), alpha)
 
     low, high = LEAST_SEEDS, most
     if reached(high) < wanted:

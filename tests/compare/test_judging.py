@@ -91,3 +91,16 @@ def test_arms_of_other_seeds_are_not_pooled_and_a_pair_of_two_seeds_has_its_own_
     assert column["head"].difference.interval.degrees_of_freedom <= 2
     column = table_of(outputs(seeds=(0, 1, 2, 3), molex=0.8)).column("rte")
     assert pooled_variance(list(column.values())) is None
+
+
+def test_how_many_seeds_it_takes_is_told_of_claims_too_and_never_from_fewer_than_three(capsys):
+    outputs(lora=0.6, mola=0.9)
+    outputs(seeds=(0, 1), molex=0.7)
+    Path("claims.yaml").write_text("- mola > lora on rte\n- mola > molex on rte\n")
+    assert main(["compare", "outputs", "--cols", "task", "--detect", "20", "--claims", "claims.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first, second = (line for line in lines if line.startswith("claim:"))
+    assert "20.00 needs about " in first
+    told = "how many seeds find 20.00 cannot be told from 2 seeds like these"
+    assert told in second
+    assert sum(told in line for line in lines) == 2

@@ -42,10 +42,33 @@ def test_a_number_of_rows_is_a_number_of_rows():
     assert len(split_of([i % 2 for i in range(100)], 30.0)[1]) == 30
 
 
-def test_rows_of_the_same_texts_stay_together():
+def test_a_number_of_rows_is_reached_whatever_the_rows_of_one_text():
+    rows = [(f"train:{i}", (f"text {i // 2}",), (), i // 2 % 3) for i in range(120)]
+    train, selected = split_of(rows, 30.0)
+    assert len(selected) == 30
+    assert not {row[1] for row in train} & {row[1] for row in selected}
+
+
+@given(st.lists(st.integers(0, 9), min_size=30, max_size=60), st.integers(1, 15), st.integers(0, 3))
+def test_a_class_keeps_rows_to_train_on(labels, size, seed):
+    train, selected = split_of(labels, float(size), seed)
+    assert {row[3] for row in train} == set(labels)
+    assert len(selected) == size
+
+
+@pytest.mark.parametrize(("choices", "is_even"), [(None, True), ("choices", False)])
+def test_fixed_labels_of_multiple_choice_are_classes_and_a_rows_own_choices_are_none(choices, is_even):
+    task = Task(name="t", kind=Kind.multiple_choice, columns=["text"], labels=["no", "yes"], choices=choices)
+    taken = [Counter(row[3] for row in split_of([i % 2 for i in range(80)], 0.5, seed, task)[1]) for seed in range(9)]
+    assert all(each[0] == each[1] for each in taken) is is_even
+
+
+@pytest.mark.parametrize(("size", "texts"), [(0.3, 6), (5.0, 5)])
+def test_texts_to_write_count_once_and_stay_together(size, texts):
     task = Task(name="t", kind=Kind.generation, columns=["text"])
     rows = [(f"train:{i}", (f"text {i // 3}",), (), (f"written {i}",)) for i in range(60)]
-    train, selected = split_of(rows, 0.3, task=task)
+    train, selected = split_of(rows, size, task=task)
+    assert len(selected) == texts
     assert not {row[1] for row in train} & {row[1] for row in selected}
     assert all(len(row[3]) == 3 for row in selected)  # all that may be written is a reference
 

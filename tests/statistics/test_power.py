@@ -32,3 +32,11 @@ def test_more_seeds_do_not_make_up_for_too_few_examples():
     only_examples = intervals.Interval(0.1, 0.0, 0.2, 0.3, error, 50.0, of_seeds=0.0)
     assert power.seeds_needed(0.1, only_examples, 3) is None
     assert power.seeds_needed(1.0, only_examples, 3) == 3
+
+
+def test_degrees_of_freedom_grow_with_the_seeds_as_those_of_a_pooled_variance_do():
+    pooled = intervals.Interval(0.1, 0.0, 0.2, 0.3, 0.1, 10.0, of_seeds=0.01)  # six arms of three seeds
+    needed = power.seeds_needed(0.2, pooled, 3)
+    assert power.power(0.2, math.sqrt(0.03 / needed), 5 * (needed - 1)) >= 0.8
+    assert power.power(0.2, math.sqrt(0.03 / (needed - 1)), 5 * (needed - 2)) < 0.8
+    assert power.power(0.2, math.sqrt(0.03 / needed), needed - 1) < 0.8  # what a pair alone would have
