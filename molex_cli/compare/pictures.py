@@ -14,15 +14,12 @@ from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric
 from molex_cli.records import lines_of, read_record
-from molex_cli.records.parts import EvaluatedLine
+from molex_cli.records.parts import SELECTION, EvaluatedLine
 from molex_cli.records.reading import Misfit, parsed
 from molex_cli.statistics import expert_similarity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-SELECTION = "selection"
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,7 @@ class Picture:
     names: Sequence[str] = ()
 
 
+MIXED = "; on the selection rows where a run has some, else on validation"
 MOST_MAPS = 12  # arms whose experts are drawn: each heat map takes a third of a second and up to 30 kB
 
 
@@ -56,7 +54,9 @@ def curves(table: Comparison) -> Iterator[Picture]:
             only = f"; the {len(best)} best of {len(column)} arms" if len(column) > len(best) else ""
             styled = [_styled(line, number) for number, line in enumerate(lines)]
             figure = plots.line_chart("", styled, x="step", y=metric_name(table, col), legend=False)
-            caption = f"{col}: mean, and from the worst to the best seed{only}"
+            rows = {_has_selection(run) for row in shown for run in column[row].runs}
+            on = "" if True not in rows else "; on the selection rows" if len(rows) == 1 else MIXED
+            caption = f"{col}: mean, and from the worst to the best seed{only}{on}"
             yield Picture("; ".join([caption, *damaged]), figure, [line.name for line in lines])
 
 
@@ -100,7 +100,7 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
     Of a run that set rows apart to choose the best, the scores on these: validation is scored for a few alone.
     Raises RecordError for events that are damaged; a last line that was cut off is none.
     """
-    has_selection = bool(run.setting("train.selection"))
+    has_selection = _has_selection(run)
     path = run.folder / "events.jsonl"
     lines = lines_of(path) if path.exists() else []
     found: dict[int, list[float]] = {}
@@ -117,6 +117,11 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
         if value is not None:
             found.setdefault(event["step"], []).append(float(value))
     return [(step, sum(values) / len(values)) for step, values in found.items()]
+
+
+def _has_selection(run: Run) -> bool:
+    """Return whether a run set rows apart to choose the best."""
+    return bool(run.setting("train.selection"))
 
 
 def costs(table: Comparison) -> Iterator[Picture]:

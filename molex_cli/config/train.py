@@ -105,6 +105,8 @@ class Train:
         is_number = self.selection >= 1
         if self.selection < 0 or (is_number and self.selection != int(self.selection)):
             yield f".selection must be a share of the training rows below 1, or their number, got {self.selection}"
+        if self.selection_seed and not self.selection:
+            yield f".selection_seed must go with train.selection, got {self.selection_seed} without one"
 
     def warmup(self, total_steps: int) -> int:
         """Return the steps of a training of so many in which the learning rate rises."""

@@ -15,10 +15,9 @@ from molex_cli.config.task import Kind, Task
 from molex_cli.data.selection import NONE, Named, Selection, divided, with_all_references
 from molex_cli.data.tables import SPLITS, Table, table
 from molex_cli.errors import ConfigError, DataError, all_of
+from molex_cli.records.parts import SELECTION
 
 SHOWN_ROWS = 12
-SELECTION = "selection"
-"""The split of training rows that chooses the best evaluation."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 Status = Literal["running", "finished", "failed", "interrupted", "imported"]
 
+SELECTION = "selection"
+"""The split of training rows that chooses the best evaluation."""
+
 
 class Correctness(TypedDict):
     """Which predictions are right, a bit for each, with a hash of their ids."""

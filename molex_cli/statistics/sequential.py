@@ -5,6 +5,7 @@ smallest p/(n/N)³ seen so far is compared with its distribution under the null,
 Student's test. N and the first look are fixed beforehand; N is never extended.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,8 +41,15 @@ class Race:
         return (seeds / self.most) ** 3
 
     def p_over_looks(self, p_by_seeds: Mapping[int, float]) -> float:
-        """Return the p that holds over all looks so far; `p_by_seeds` has the p of each, by its number of seeds."""
-        smallest = min(p / self.weight(seeds) for seeds, p in p_by_seeds.items())
+        """Return the p that holds over all looks so far; `p_by_seeds` has the p of each, by its number of seeds.
+
+        A look without a p (NaN) found nothing.
+        """
+        if not p_by_seeds or not all(self.first <= seeds <= self.most for seeds in p_by_seeds):
+            found = ", ".join(map(str, p_by_seeds)) or "none"
+            raise ConfigError(f"looks must be after {self.first} to {self.most} seeds, got {found}")
+        known = [p / self.weight(seeds) for seeds, p in p_by_seeds.items() if not math.isnan(p)]
+        smallest = min(known, default=math.inf)
         below = int(np.searchsorted(self._null, smallest, side="right"))
         return (1 + below) / (self.draws + 1)
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.data.reading import SELECTION
 from molex_cli.errors import TrainingError
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import METRICS
 from molex_cli.objectives.base import Predictions
 from molex_cli.records import correctness
-from molex_cli.records.parts import Score, Scores
+from molex_cli.records.parts import SELECTION, Score, Scores
 from molex_cli.tracking.events import Evaluated, Event, Step
 from molex_cli.training.stage import Stage
 

@@ -59,3 +59,11 @@ def test_a_race_is_planned_beforehand():
     for first, most in ((2, 8), (5, 4)):
         with pytest.raises(ConfigError, match="seeds must be at least 3 first and no fewer at most"):
             Race(first, most)
+
+
+def test_a_look_without_a_p_finds_nothing_and_one_that_was_not_planned_is_refused(race):
+    assert race.p_over_looks({3: np.nan, 4: 0.001}) == race.p_over_looks({4: 0.001})
+    assert race.p_over_looks({3: np.nan}) == 1.0
+    for looks in ({}, {2: 0.01}, {3: 0.01, 13: 0.01}):
+        with pytest.raises(ConfigError, match="looks must be after 3 to 12 seeds, got"):
+            race.p_over_looks(looks)

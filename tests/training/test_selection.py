@@ -1,6 +1,7 @@
 """The best evaluation is chosen on rows that were set apart, and validation chooses nothing."""
 
 import json
+from pathlib import Path
 
 import pytest
 from support.runs import interrupted, only_record, outcome
@@ -66,11 +67,15 @@ def test_an_interrupted_run_resumes_to_the_same_choice(experiment, monkeypatch, 
 def test_stages_and_odd_sizes_are_refused():
     for setting, words in (
         ("train.selection=-0.1", "train.selection must be a share of the training rows below 1, or their number"),
+        (
+            "train.selection=0 train.selection_seed=3",
+            "train.selection_seed must go with train.selection, got 3 without",
+        ),
         ("train.selection=1.5", "train.selection must be a share of the training rows below 1, or their number"),
         ("task=continual/science_qa", "train.selection must be 0 with stages"),
     ):
         with pytest.raises(ConfigError, match=words):
-            checked(CommandLine(overrides=["train.selection=0.1", setting]))
+            checked(CommandLine(overrides=["train.selection=0.1", *setting.split()]))
 
 
 def test_runs_with_and_without_a_selection_still_compare(capsys):
@@ -81,6 +86,8 @@ def test_runs_with_and_without_a_selection_still_compare(capsys):
     shown = capsys.readouterr().out
     assert "on training rows that were set apart for it" in shown
     assert "on validation, the split that is reported" in shown
+    assert main(["compare", "outputs", "--html", "page.html"]) == 0
+    assert "; on the selection rows" in Path("page.html").read_text()
 
 
 class StopAtSelection:
