@@ -23,6 +23,7 @@ from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Objective, head_outputs
 from molex_cli.records.partial import renamed_when_whole
 from molex_cli.runtime.hardware import random_stream
+from molex_cli.runtime.paths import require_file
 
 FORMAT = 1
 ABOUT_DIGEST = "about_sha256"  # over all beside the tensors; adapters of before have none
@@ -87,7 +88,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dic
 def read_about(path: Path) -> Saved:
     """Return what an adapter file holds beside the tensors; raise CheckpointError for a foreign one."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(require_file(path), framework="pt") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
         raise CheckpointError(f"{path} must be an adapter file, got no such file") from None

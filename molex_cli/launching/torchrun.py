@@ -29,7 +29,7 @@ WATCH_SECONDS = 0.2
 
 def run_here(experiment: Experiment, lock: RunLock | None = None) -> records.Record:
     """Run an experiment and return its record, or the record of the run that there is; a failure raises."""
-    started_by_others = int(os.environ.get("WORLD_SIZE", 0))
+    started_by_others = hardware.shared_by_others()
     count = started_by_others or hardware.process_count(experiment.hardware)
     if experiment.hardware.shard and count == 1:
         raise ConfigError("hardware.shard must have several processes to divide weights among, got 1")

@@ -17,6 +17,7 @@ import torch
 from molex_cli.checkpoints import adapter
 from molex_cli.errors import CheckpointError
 from molex_cli.records import lines_of
+from molex_cli.runtime.paths import require_file
 
 WAY_OUT = "resume=never starts over beside it"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -34,7 +35,7 @@ def digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 over a file."""
-    with path.open("rb") as file:
+    with require_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
