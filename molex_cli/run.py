@@ -114,7 +114,7 @@ def _end(folder: Path, record: records.Record, journal: Sinks, watchers: Sinks) 
     journal.write(_finished(folder, record))
     _write(folder, record)
     if distributed.rank() == 0:
-        tidying.tidy(folder, record)
+        tidying.drop_not_kept(folder, record)
     watchers.write(_finished(folder, record))
 
 

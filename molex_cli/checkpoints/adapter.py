@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -108,7 +109,15 @@ def read_about(path: Path) -> Saved:
             raise ConfigError(problems)
     except CheckpointError:
         raise
-    except Exception as error:  # there is no end to what settings of another's, or damaged ones, lead to
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        OmegaConfBaseException,
+        ConfigError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
     return found

@@ -57,7 +57,7 @@ def read_claims(path: Path) -> list[Claim]:
     """Read a YAML list of sentences, or of `claim`, `seeds`, `alpha`; raise ConfigError on what is wrong in which."""
     try:
         content = yaml.safe_load(require_file(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--claims must be a YAML file, got {path} ({' '.join(str(error).split())})") from None
     if not isinstance(content, list) or not content:
         raise ConfigError(f"{path} must be a list of claims, such as: - mola_inverted > lora on glue/rte")
