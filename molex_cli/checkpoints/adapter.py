@@ -53,7 +53,7 @@ def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
-        reason = " ".join(str(error).split())[-160:]
+        reason = " ".join(str(error).split()).rpartition("] ")[2]  # torch names a line of its own code first
         raise MethodError(
             f"method={experiment.method.name} must fit into memory, got: {reason}; make it smaller"
         ) from None
