@@ -15,6 +15,7 @@ from molex_cli.compare.layout import bounds, scale
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import ALPHA, Comparison
 from molex_cli.errors import ConfigError, nearest
+from molex_cli.runtime.paths import require_file
 from molex_cli.statistics import paired
 
 SENTENCE = re.compile(r"^\s*(?P<better>.+?)\s+>\s+(?P<than>.+?)\s+on\s+(?P<on>.+?)\s*$")
@@ -55,8 +56,8 @@ class Verdict:
 def read_claims(path: Path) -> list[Claim]:
     """Read a YAML list of sentences, or of `claim`, `seeds`, `alpha`; raise ConfigError on what is wrong in which."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(require_file(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--claims must be a YAML file, got {path} ({' '.join(str(error).split())})") from None
     if not isinstance(content, list) or not content:
         raise ConfigError(f"{path} must be a list of claims, such as: - mola_inverted > lora on glue/rte")
