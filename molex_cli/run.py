@@ -1,7 +1,6 @@
 """One run, read from top to bottom: settings in, a record out."""
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -37,7 +36,7 @@ def run(
     it and raises. `lock` is that on the run's folder, if it is ours already.
     """
     with distributed.destroy_at_end():
-        if "WORLD_SIZE" in os.environ:  # the processes must know each other to agree on a folder
+        if hardware.shared_by_others():  # the processes must know each other to agree on a folder
             hardware.accelerator(experiment.hardware)
         learner = continual if experiment.stages else single_task
         rows = reading.read_all(experiment)
@@ -115,7 +114,7 @@ def _end(folder: Path, record: records.Record, journal: Sinks, watchers: Sinks) 
     journal.write(_finished(folder, record))
     _write(folder, record)
     if distributed.rank() == 0:
-        tidying.tidy(folder, record)
+        tidying.drop_not_kept(folder, record)
     watchers.write(_finished(folder, record))
 
 

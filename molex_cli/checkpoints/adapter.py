@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -23,6 +24,7 @@ from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Objective, head_outputs
 from molex_cli.records.partial import renamed_when_whole
 from molex_cli.runtime.hardware import random_stream
+from molex_cli.runtime.paths import require_file
 
 FORMAT = 1
 ABOUT_DIGEST = "about_sha256"  # over all beside the tensors; adapters of before have none
@@ -51,7 +53,7 @@ def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
-        reason = " ".join(str(error).split())[-160:]
+        reason = " ".join(str(error).split()).rpartition("] ")[2]  # torch names a line of its own code first
         raise MethodError(
             f"method={experiment.method.name} must fit into memory, got: {reason}; make it smaller"
         ) from None
@@ -87,7 +89,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dic
 def read_about(path: Path) -> Saved:
     """Return what an adapter file holds beside the tensors; raise CheckpointError for a foreign one."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(require_file(path), framework="pt") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
         raise CheckpointError(f"{path} must be an adapter file, got no such file") from None
@@ -107,7 +109,15 @@ def read_about(path: Path) -> Saved:
             raise ConfigError(problems)
     except CheckpointError:
         raise
-    except Exception as error:  # there is no end to what settings of another's, or damaged ones, lead to
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        OmegaConfBaseException,
+        ConfigError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
     return found

@@ -30,6 +30,7 @@ from molex_cli.methods.peft import PREFIX
 from molex_cli.models.loading import skeleton
 from molex_cli.models.structure import ALL_LINEAR, Backbone
 from molex_cli.objectives import head_outputs
+from molex_cli.runtime.paths import require_file
 
 # Keys of a config that do not change what the tensors mean, or that are read below.
 UNDERSTOOD = {"peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "bias", "init_lora_weights"}
@@ -56,8 +57,8 @@ class Adapter:
 def read(folder: Path) -> Adapter:
     """Return what a PEFT folder holds; raise CheckpointError for what LoRA here cannot represent."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(folder / FILE)
+        config = json.loads(require_file(folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(require_file(folder / FILE))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} must hold {CONFIG} and {FILE}, got no {Path(error.filename).name}") from None
     except (OSError, ValueError, RecursionError, SafetensorError) as error:

@@ -187,7 +187,7 @@ def subfolder(folder: Path, name: str) -> Path:
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
-        raise records.unwritable(str(path), error) from None
+        raise records.unwritable(str(path), error, "a run must have a folder") from None
     remove_stale(path)
     return path
 

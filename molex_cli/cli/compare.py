@@ -96,4 +96,4 @@ def _write(path: Path | None, text: str) -> None:
         remove_stale(path.parent, path.name)
         write_text(path, text)
     except OSError as error:
-        raise unwritable(str(path), error) from None
+        raise unwritable(str(path), error, "--output must be a file") from None

@@ -142,7 +142,7 @@ def draw(analysis: dict[str, Any], folder: Path) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 figure.savefig(path, dpi=150)
             except OSError as error:
-                raise unwritable(str(path), error) from None
+                raise unwritable(str(path), error, "a plot must be a file") from None
             say(f"written: {path}")
 
 

@@ -16,6 +16,7 @@ from molex_cli.compare.layout import bounds, detection
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Comparison
 from molex_cli.errors import ConfigError, nearest
+from molex_cli.runtime.paths import require_file
 from molex_cli.statistics.multiplicity import holm
 
 SENTENCE = re.compile(r"^\s*(?P<better>.+?)\s+>\s+(?P<than>.+?)\s+on\s+(?P<on>.+?)\s*$")
@@ -52,7 +53,7 @@ class Verdict:
 def read_claims(path: Path) -> list[Claim]:
     """Read a YAML list of sentences, or of `claim`, `seeds`, `alpha`; raise ConfigError on what is wrong in which."""
     try:
-        return parse_claims(path.read_bytes(), path)
+        return parse_claims(require_file(path).read_bytes(), path)
     except OSError as error:
         raise ConfigError(f"--claims must be a YAML file, got {path} ({' '.join(str(error).split())})") from None
 

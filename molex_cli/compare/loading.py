@@ -85,7 +85,6 @@ def _kept(run: Run, which: str) -> Correctness | None:
     return evaluated.get("correctness") if evaluated else None
 
 
-@cache
 def _rows(run: Run, which: str) -> list[dict[str, Any]]:
     """Return the kept predictions; none where there are none."""
     path = run.folder / f"predictions-{which}.jsonl"
@@ -159,7 +158,7 @@ def _unreadable(run: Run, which: str) -> str:
     if not which or packed or "stages" in run.record.scores:
         return ""
     try:
-        _rows(run, which)
+        run.values(which, run.record.scores["metric"])
     except RecordError as error:
         return str(error)
     return ""

@@ -244,7 +244,7 @@ def _composed(
     try:
         with own_files.judged() as read, values_made_text() as made:
             config = composed(line.config_path, line.config_name, line.extra_dirs, overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         where = own_files.place(getattr(error.__context__, "full_key", None) or "", read)
         raise ConfigError(texts.composing_problem(error, read) or f"{one_line(error)}{where}") from error
     except RecursionError:

@@ -1,12 +1,13 @@
 """Which run an experiment is, and its settings as a file that later edits do not change; no torch."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from molex_cli import records
 from molex_cli.config import schema
 from molex_cli.methods.base import registered_name
+from molex_cli.records.parts import SavedSettings
+from molex_cli.records.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -32,5 +33,5 @@ def save_settings(path: Path, experiment: schema.Experiment) -> None:
 
 def load_settings(path: Path) -> schema.Experiment:
     """Return the settings that `save_settings` wrote."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, "the settings of a run", SavedSettings)
     return schema.from_data(content["method_class"], content["settings"])

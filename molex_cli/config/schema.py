@@ -181,7 +181,8 @@ def resolve(config: DictConfig) -> Experiment:
 
 def _new_problems(experiment: Experiment) -> Iterator[str]:
     """Yield what a new run must not have; files of before open all the same."""
-    yield from (f"log{problem}" for problem in experiment.log.wandb_problems())
+    if experiment.log.wandb is not Wandb.disabled:
+        yield from (f"log{problem}" for problem in experiment.log.wandb_problems())
     tasks = {"task": experiment.task, **{f"stages.{name}": stage for name, stage in experiment.stages.items()}}
     for key, task in tasks.items():
         yield from (f"{key}{problem}" for problem in task.label_problems(task.labels or ()))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from molex_cli.data.reading import Split
+from molex_cli.errors import ModelError
 from molex_cli.records.partial import remove_stale, renamed_when_whole
 
 FORMAT = 2  # of what is cached
@@ -94,7 +95,13 @@ def encode(split: Split, tokenizer: Any, max_length: int, cache_dir: Path) -> En
     path = cache_dir / "tokens" / f"{key}.npz"
     arrays = _cached(path)
     if arrays is None:
-        arrays = _tokenised(split, tokenizer, max_length)
+        try:
+            arrays = _tokenised(split, tokenizer, max_length)
+        except Exception as error:
+            if type(error) is not Exception:  # the tokenizers library has no class of its own for its errors
+                raise
+            reason = " ".join(str(error).split())
+            raise ModelError(f"the model's tokenizer must take the rows, got a damaged one: {reason}") from None
         _keep(path, arrays)
     return Encoded(split.ids, split.labels, arrays["tokens"], arrays["types"], arrays["offsets"])
 

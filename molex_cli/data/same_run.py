@@ -9,6 +9,7 @@ from molex_cli.config import schema
 from molex_cli.config.run_id import run_name
 from molex_cli.data import reading
 from molex_cli.data.tables import files_of
+from molex_cli.errors import RecordError
 from molex_cli.models import sources
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock
@@ -37,7 +38,11 @@ def others(experiment: schema.Experiment, folder: Path, data: Mapping[str, Any])
     """Return a line for each run of the same name, with what makes it another one; `data` is as in `acquired`."""
     lines, now = [], _made_from(experiment, data)
     for other in locks.tries(experiment.output_dir, run_name(experiment)):
-        record = locks.record_of(other) if other.resolve() != folder.resolve() else None
+        try:
+            record = locks.record_of(other) if other.resolve() != folder.resolve() else None
+        except RecordError as error:
+            lines.append(f"{error}; this run stands beside it")
+            continue
         if record is not None and (found := differences(of_record(record), now)):
             lines.append(f"{other} is another run of this name ({'; '.join(found)}); this one stands beside it")
     return lines

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from molex_cli.config.task import Files, Quoting, Task
 from molex_cli.errors import DataError, nearest
 from molex_cli.models import hub
-from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.paths import expanded, require_file
 
 SPLITS = ("train", "validation")
 Mode = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
@@ -147,7 +147,7 @@ def renamed_row(row: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, 
 
 
 def _parsed(path: Path, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
-    ending = path.suffix.lower()
+    ending = require_file(path).suffix.lower()
     if ending == ".parquet":
         import pyarrow.parquet
 

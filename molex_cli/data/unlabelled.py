@@ -11,6 +11,7 @@ from molex_cli.data.reading import inputs
 from molex_cli.data.tables import ENDINGS, renamed_row, unlabelled
 from molex_cli.errors import DataError
 from molex_cli.records.files import as_json
+from molex_cli.runtime.paths import require_file
 
 EMPTY = "the line is empty"
 
@@ -32,10 +33,10 @@ def of_file(task: Task, labels: Sequence[str], path: Path) -> list[NewRow]:
     """Return the rows of a table, or the lines of any other file."""
     try:
         if path.suffix.lower() not in ENDINGS:
-            lines = path.read_bytes().decode("utf-8-sig").split("\n")
+            lines = require_file(path).read_bytes().decode("utf-8-sig").split("\n")
             ends = lines[:-1] if lines[-1] == "" else lines
             return [of_line(task, labels, number, line) for number, line in enumerate(ends, start=1)]
-        path.open("rb").close()  # a table's reader would not say so plainly that it cannot be opened
+        require_file(path).open("rb").close()  # a table's reader would not say so plainly that it cannot be opened
     except OSError as error:
         raise DataError(f"--file must be a file of rows or lines, got {path} ({error.strerror})") from None
     except UnicodeDecodeError as error:

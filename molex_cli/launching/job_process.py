@@ -1,5 +1,6 @@
 """The process that does a job's run: one of its own, so that no failure reaches other jobs, or this one."""
 
+import io
 import multiprocessing
 import os
 import sys
@@ -16,7 +17,7 @@ from molex_cli.records import locks
 from molex_cli.records.locks import RunLock, State
 from molex_cli.records.secrets import WithoutSecrets
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
-from molex_cli.runtime.streams import safe_streams
+from molex_cli.runtime.streams import Dropping
 
 TAIL_CHARACTERS = 4000
 
@@ -68,17 +69,16 @@ def _run_alone(job: Path, folder: Path, environment: dict[str, str]) -> None:
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
         sys.stdout = sys.stderr = console
-        with safe_streams(outlive_readers=True):
-            code = _exit_code(job, folder)
-        sys.exit(code)
+        sys.exit(_exit_code(job, folder))
 
 
 def _console(folder: Path) -> TextIO:
-    """Open the file that takes the job's output; without room for it the output goes nowhere."""
+    """Open the file that takes the job's output, without secrets; without room for it the output goes nowhere."""
     try:
-        return WithoutSecrets(open(folder / locks.CONSOLE, "ab"), encoding="utf-8", line_buffering=True)
+        raw = Dropping(folder / locks.CONSOLE, "a")
     except OSError:
-        return open(os.devnull, "a", buffering=1, encoding="utf-8")
+        raw = Dropping(os.devnull, "a")
+    return WithoutSecrets(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _exit_code(job: Path, folder: Path) -> int:

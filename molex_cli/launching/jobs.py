@@ -29,7 +29,7 @@ from molex_cli.records import disk_error, locks
 from molex_cli.records.locks import RunLock, State
 
 STOPPED = "the sweep was stopped, by a failure with fail_fast or by Ctrl-C"
-WITHOUT_ROOM = "the run's record must have room for its end, got none; make room and repeat the command"
+WITHOUT_END = "the run's record must say how it ended, got running still; repeat the command"
 STOP = "stop"  # a file of this name in the sweep's folder lets no further job start
 
 
@@ -136,4 +136,4 @@ def _end(job: Path, folder: Path) -> Status:
     reported = read_status(job)
     if reported.state in (JobState.failed, JobState.interrupted):
         return replace(status, state=reported.state, error=reported.error)
-    return status if status.state.is_end else replace(status, state=JobState.interrupted, error=WITHOUT_ROOM)
+    return status if status.state.is_end else replace(status, state=JobState.interrupted, error=WITHOUT_END)

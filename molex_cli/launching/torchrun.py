@@ -5,13 +5,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict
 
 from molex_cli import records
 from molex_cli.config import run_id
 from molex_cli.config.schema import Experiment
 from molex_cli.data import same_run
-from molex_cli.errors import ConfigError, MolexError, TrainingError
+from molex_cli.errors import ConfigError, MolexError, RecordError, TrainingError
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock, State
 from molex_cli.records.parts import Failure
@@ -29,7 +31,7 @@ WATCH_SECONDS = 0.2
 
 def run_here(experiment: Experiment, lock: RunLock | None = None) -> records.Record:
     """Run an experiment and return its record, or the record of the run that there is; a failure raises."""
-    started_by_others = int(os.environ.get("WORLD_SIZE", 0))
+    started_by_others = hardware.shared_by_others()
     count = started_by_others or hardware.process_count(experiment.hardware)
     if experiment.hardware.shard and count == 1:
         raise ConfigError("hardware.shard must have several processes to divide weights among, got 1")
@@ -76,9 +78,12 @@ def _shared(experiment: Experiment, lock: RunLock, count: int) -> records.Record
     return record
 
 
-class ProcessFailure(Failure):
+class ProcessFailure(TypedDict):
     """The error of a process, and when it came."""
 
+    type: str
+    message: str
+    traceback: str
     time: float
 
 
@@ -86,7 +91,8 @@ def _first_error(folder: Path) -> Failure | None:
     """Return the error of the first process that failed, and remove the files with the errors of all."""
     errors = []
     for path in folder.glob(f"{ERROR}*"):
-        errors.append(read_json(path, "the error of a process", ProcessFailure))
+        with suppress(RecordError):  # half of one, of a process that was killed while it wrote
+            errors.append(read_json(path, "the error of a process", ProcessFailure))
         path.unlink()
     first = min(errors, key=lambda each: each["time"], default=None)
     return {"type": first["type"], "message": first["message"], "traceback": first["traceback"]} if first else None

@@ -1,5 +1,6 @@
 """The parts of a transformer that methods work on, found by structure."""
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -168,8 +169,9 @@ def _matches(pattern: str, name: str, key: str, until: float) -> bool:
     if pattern == ALL_LINEAR or name.endswith(f".{pattern}"):
         return True
     try:
+        re.compile(pattern)  # `regex` takes more, and means other things by it
         return regex.fullmatch(pattern, name, timeout=max(until - time.monotonic(), 1e-3)) is not None
-    except regex.error as error:
+    except (re.error, regex.error) as error:
         raise MethodError(f"{key} must be names or regular expressions, got {pattern} ({error})") from None
     except (TimeoutError, MemoryError, RecursionError, OverflowError):
         raise MethodError(

@@ -14,10 +14,10 @@ TOO_LONG = (errno.ENAMETOOLONG,)
 BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO)
 
 
-def unwritable(output_dir: str, error: OSError) -> RecordError:
-    """Return the error of an output folder that cannot be written to."""
+def unwritable(path: str, error: OSError, what: str = "output_dir must be a folder") -> RecordError:
+    """Return the error of a place that cannot be written to, which is an output folder unless it says `what`."""
     reason = error.strerror or type(error).__name__
-    told = RecordError(f"output_dir must be a folder that can be written to, got {output_dir} ({reason})")
+    told = RecordError(f"{what} that can be written to, got {path} ({reason})")
     return no_room(error) or told
 
 

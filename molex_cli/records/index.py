@@ -31,7 +31,8 @@ def add(folder: Path, record: Record) -> None:
     """Append a record to the index of the folder that its run's folder lies in."""
     line = {"folder": folder.name, "changed": _changed(folder), "record": _short(record)}
     # One write of a file opened for appending: lines of processes that end together do not mix.
-    descriptor = os.open(folder.parent / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # a pipe that nobody reads is an error, no wait
+    descriptor = os.open(folder.parent / NAME, flags, 0o644)
     try:
         os.write(descriptor, (as_json(line) + "\n").encode())
     finally:

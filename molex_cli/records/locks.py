@@ -260,7 +260,10 @@ def _same_try(output_dir: str, slug: str, now: Mapping[str, Any], wait: float) -
 
 def _made_from(folder: Path) -> dict[str, Any] | None:
     """Return what the run of a folder was made from, as its record says or, before there is one, its lock."""
-    record = record_of(folder)
+    try:
+        record = record_of(folder)
+    except RecordError as error:
+        raise RecordError(f"{error}; resume=never starts over beside it") from None
     if record is not None:
         return of_record(record)
     begun = folder / BEGUN

@@ -244,3 +244,10 @@ class EventLine(TypedDict):
 
     event: str
     step: NotRequired[Count]
+
+
+class SavedSettings(TypedDict):
+    """The settings of a run as a file of their own."""
+
+    method_class: str
+    settings: dict[str, Any]

@@ -4,8 +4,9 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
-NAME = re.compile("KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
+NAME = re.compile("(^|_)(KEY|TOKEN)S?(_|$)|APIKEY|SECRET|PASSW|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
 VALUE = re.compile(r"(?![/~.]).{16,}|(?=.*\d)(?=.*[A-Za-z])(?![/~.]).{8,}", re.DOTALL)
 """No word, number or path, such as variables called TOKEN_DIR or KEYBOARD have: these stay as they are."""
 HIDDEN = "***"
@@ -22,8 +23,14 @@ def shown(name: str) -> str:
 
 
 def secrets() -> list[str]:
-    """Return the values of all variables that look secret."""
-    return [value for name, value in os.environ.items() if looks_secret(name) and VALUE.fullmatch(value)]
+    """Return the values of all variables that look secret, the longest first: one may begin with another."""
+    found = [value for name, value in os.environ.items() if _is_secret(name, value)]
+    return sorted(found, key=len, reverse=True)
+
+
+@lru_cache(maxsize=1000)
+def _is_secret(name: str, value: str) -> bool:
+    return looks_secret(name) and VALUE.fullmatch(value) is not None
 
 
 def hidden(text: str, values: Sequence[str] | None = None) -> str:

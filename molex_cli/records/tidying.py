@@ -17,9 +17,7 @@ UNFINISHED = re.compile(
 def left_over(folder: Path, record: Record | None) -> list[Path]:
     """Return what goes from a run's folder when nobody works in it."""
     found = [path for path in folder.iterdir() if UNFINISHED.fullmatch(path.name)]
-    if record is not None and record.status == "finished":
-        found += [path for path in _not_kept(folder, str(record.settings.get("keep"))) if path.exists()]
-    return found
+    return found if record is None else [*found, *_not_kept(folder, record)]
 
 
 def tidy(folder: Path, record: Record | None) -> None:
@@ -28,8 +26,20 @@ def tidy(folder: Path, record: Record | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _not_kept(folder: Path, keep: str) -> Iterator[Path]:
-    """Yield what a finished run no longer needs: its state, and the adapters that `keep` leaves out."""
+def drop_not_kept(folder: Path, record: Record) -> None:
+    """Remove what a run does not keep when it ends; what is unfinished may be of the processes that share it."""
+    for path in _not_kept(folder, record):
+        path.unlink(missing_ok=True)
+
+
+def _not_kept(folder: Path, record: Record) -> list[Path]:
+    """Return what a finished run no longer needs: its state, and the adapters that `keep` leaves out."""
+    if record.status != "finished":
+        return []
+    return [path for path in _unneeded(folder, str(record.settings.get("keep"))) if path.exists()]
+
+
+def _unneeded(folder: Path, keep: str) -> Iterator[Path]:
     yield folder / STATE
     has_best = (folder / "adapter-best.safetensors").exists()  # after stages the last is the best
     for which in ("last", "best"):

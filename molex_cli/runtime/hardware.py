@@ -99,6 +99,14 @@ def random_stream(seed: int, stream: str) -> Iterator[None]:
         yield
 
 
+def shared_by_others() -> int:
+    """Return how many processes torchrun has started for this run; 0 where it did not start this one."""
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
+        if not os.environ.get(name, "0").isdecimal():
+            raise ConfigError(f"{name} must be a number, as torchrun sets it, got {os.environ[name]!r}; unset it")
+    return int(os.environ.get("WORLD_SIZE", 0))
+
+
 def process_count(hardware: Hardware) -> int:
     """Return how many processes share a run."""
     if hardware.processes is not None:
@@ -114,6 +122,7 @@ def accelerator(hardware: Hardware) -> "Accelerator":
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    shared_by_others()
     if not torch.distributed.is_initialized():  # each run in a process chooses anew
         AcceleratorState._reset_state(reset_partial_state=True)
     if hardware.device is Device.cuda and not torch.cuda.is_available():
@@ -180,5 +189,9 @@ def description() -> dict[str, str | int | None]:
 
 
 def machine_memory() -> int:
-    """Return the bytes of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return the bytes of this machine's memory, or what a container has of it."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # there is no container, or it says max
+        return whole

@@ -1,5 +1,6 @@
 """Paths as people write them, and a home for those who have none."""
 
+import errno
 import getpass
 import os
 import tempfile
@@ -13,6 +14,13 @@ from molex_cli.runtime.streams import say_once
 def expanded(path: str | Path) -> Path:
     """Return a path with the home folder in place of `~`, which no shell replaces behind a `=` or in a YAML file."""
     return _with_home(Path(path)) if str(path).startswith("~") else Path(path)
+
+
+def require_file(path: Path) -> Path:
+    """Return the path of a file; raise OSError for a pipe, on which a reader waits for ever, and for a folder."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "a folder is there" if path.is_dir() else "a pipe or a device is there", str(path))
+    return path
 
 
 def place_of(path: Path) -> tuple[int, int]:

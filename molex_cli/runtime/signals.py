@@ -25,7 +25,8 @@ def terminated_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        _received.clear()
+        if getattr(before, "__name__", "") != interrupt.__name__:  # else whoever is around this still has to see it
+            _received.clear()
 
 
 def require_running() -> None:

@@ -57,16 +57,17 @@ def _safe(stream: Any, drops: bool) -> Any:
     except (AttributeError, OSError):
         return stream
     stream.flush()
-    raw = (_Dropping if drops else io.FileIO)(descriptor, "w", closefd=False)
+    raw = (Dropping if drops else io.FileIO)(descriptor, "w", closefd=False)
     errors = stream.errors if codecs.lookup(stream.encoding).name.startswith("utf") else ESCAPED
     is_line_buffered = stream.line_buffering or raw.isatty()
     return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, errors, line_buffering=is_line_buffered)
 
 
-class _Dropping(io.FileIO):
+class Dropping(io.FileIO):
     """A file that drops what cannot be written: its reader is gone, or its disk full."""
 
     def write(self, content: Any) -> int:
+        """Write bytes, or drop them."""
         try:
             return super().write(content)
         except OSError:

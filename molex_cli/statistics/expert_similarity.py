@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.errors import CheckpointError, ConfigError
+from molex_cli.runtime.paths import require_file
 
 Floats = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ def of_run(file: Path, scale_of: Callable[[str, Mapping[str, Any]], float]) -> l
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="np") as tensors:
+        with safe_open(require_file(file), framework="np") as tensors:
             about = json.loads((tensors.metadata() or {})["molex"])
             names = sorted(name.removesuffix(".down") for name in tensors.keys() if name.endswith(".down"))  # noqa: SIM118
             scale = scale_of(about["method_class"], about["settings"]["method"]) if names else 1.0

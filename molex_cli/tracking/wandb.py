@@ -151,11 +151,12 @@ def require_usable(settings: Iterable[Wandb]) -> None:
 
 def environment_problems(left_out: Collection[str] = ()) -> Iterator[str]:
     """Yield what is wrong with W&B's variables, by its own rules."""
+    names = sorted(name for name in os.environ if name.startswith("WANDB_") and name not in left_out)
+    if not names:
+        return
     import wandb
 
-    for name in sorted(os.environ):
-        if not name.startswith("WANDB_") or name in left_out:
-            continue
+    for name in names:
         try:
             wandb.Settings().update_from_env_vars({name: os.environ[name]})
         except (ValueError, wandb.errors.Error) as error:

@@ -6,7 +6,6 @@ between the two will come to that evaluation again.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 import torch
 
 from molex_cli.checkpoints import adapter
-from molex_cli.errors import CheckpointError
-from molex_cli.records import lines_of
+from molex_cli.errors import CheckpointError, RecordError
+from molex_cli.records.reading import read_rows
+from molex_cli.runtime.paths import require_file
 
 WAY_OUT = "resume=never starts over beside it"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -34,7 +34,7 @@ def digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 over a file."""
-    with path.open("rb") as file:
+    with require_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -71,7 +71,7 @@ def predictions(folder: Path, about: Mapping[str, Any], total_steps: int) -> dic
 def _told(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
-    except (CheckpointError, OSError, ValueError) as error:
+    except (CheckpointError, RecordError, OSError, ValueError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) or not path.exists() else error
         raise CheckpointError(f"{path} must be as its run left it, to resume from, got {reason}; {WAY_OUT}") from None
 
@@ -80,7 +80,4 @@ def _rows(path: Path, expected: str | None) -> list[dict[str, Any]]:
     """Return the predictions in a file; raise ValueError if it is not the one of this digest, or not one at all."""
     if expected is not None and file_digest(path) != expected:
         raise ValueError("other bytes")
-    rows = [json.loads(line) for line in lines_of(path)]
-    if not all(isinstance(row, dict) and "id" in row for row in rows):
-        raise ValueError("a line that is no prediction")
-    return rows
+    return read_rows(path)

@@ -21,6 +21,7 @@ from molex_cli.errors import CheckpointError
 from molex_cli.records.renamed import routing_of_today, settings_of_today, without_added
 from molex_cli.records.tidying import STATE as NAME
 from molex_cli.runtime import distributed
+from molex_cli.runtime.paths import require_file
 from molex_cli.tracking.events import Evaluated, Event, Step
 from molex_cli.training.intact import MOMENTS, WAY_OUT, digest, file_digest, predictions, require_plausible
 from molex_cli.training.loop import Schedule, Training
@@ -128,7 +129,7 @@ def load(folder: Path, total_steps: int) -> TrainingState | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(require_file(path), framework="pt") as file:
             metadata = file.metadata() or {}
             about = json.loads(metadata["molex"])
             _require_format(path, about["format"])

@@ -140,7 +140,7 @@ def test_outputs_of_one_meaning_are_added_up():
         (["run=RUN", "splt=train"], "splt is no setting"),
         (["run=RUN", "noise=[nan]"], "noise must be lengths from 0, got nan"),
         (["run=RUN", "task.metrics=[f1]"], "task.metrics must come with task=NAME, got it alone"),
-        (["run=RUN", "method=molex"], "method must be one of task, data_dir, train.max_rows"),
+        (["run=RUN", "method=molex"], "method must be one of task, data_dir, cache_dir, train.max_rows"),
         (["run=RUN/adapter-last.safetensors", "which=best"], "which must be left out where run is an adapter file"),
         (["run=RUN", *FILES[:4], "task.label=b", "task.columns=[a]"], "must have a label of no, yes, got"),
     ],
@@ -239,7 +239,7 @@ def test_lines_that_do_not_fit_are_refused(trained, capsys, monkeypatch):
     said = refusal(capsys, "predict", f"run={folder}", "--file=latin.txt")
     assert "latin.txt must be UTF-8, got byte 0xe9" in said
     said = refusal(capsys, "predict", f"run={folder}", "task=glue/cola")
-    assert "task must be one of hardware here, got a setting that is not read" in said
+    assert "task must be one of hardware, cache_dir here, got a setting that is not read" in said
 
 
 def test_lines_are_split_at_line_ends_only(trained, capsys):

@@ -171,3 +171,16 @@ def test_a_file_under_the_home_folder_counts_as_any_other(experiment, monkeypatc
     monkeypatch.setenv("HOME", str(Path.cwd()))
     task = experiment(*(setting.replace("=train.csv", "=~/train.csv") for setting in COMMAND[2:])).task
     assert files_of(task, None) == [Path.cwd() / "train.csv", Path("test.csv")]
+
+
+def test_a_damaged_record_names_the_way_out_and_the_way_out_works(capsys: pytest.CaptureFixture[str]) -> None:
+    write()
+    assert main(COMMAND) == 0
+    (record,) = Path("outputs").glob("*/record.json")
+    record.write_text(record.read_text()[:200])
+    capsys.readouterr()
+    assert main(COMMAND) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; resume=never starts over beside it")
+    assert main([*COMMAND, "resume=never"]) == 0
+    assert f"{record}" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from molex_cli.cli import main
 from molex_cli.config import run_id
 from molex_cli.data import reading
 from molex_cli.errors import DataError
+from molex_cli.launching.job_process import _console
 from molex_cli.records import secrets
 from molex_cli.run import run
 
@@ -87,7 +88,21 @@ def test_an_error_on_the_screen_tells_no_secret(monkeypatch, capsys):
     assert capsys.readouterr().err == "molex: no rows at https://user:***@host\n"
 
 
-def test_the_console_of_a_job_has_no_secret():
-    with secrets.WithoutSecrets(open("console.log", "ab"), encoding="utf-8", line_buffering=True) as console:
+def test_the_console_of_a_job_has_no_secret_and_outlives_a_full_disk():
+    with _console(Path()) as console:
         print("a", SECRET, file=console)
         assert Path("console.log").read_text() == "a ***\n"
+    Path("full").mkdir()
+    Path("full/console.log").symlink_to("/dev/full")
+    with _console(Path("full")) as console:
+        print("dropped", file=console, flush=True)
+
+
+def test_a_secret_that_begins_with_another_is_hidden_whole(monkeypatch):
+    monkeypatch.setenv("B_KEY", SECRET + "and more 1")
+    assert secrets.hidden(f"x {SECRET}and more 1 y") == "x *** y"
+
+
+@pytest.mark.parametrize("name", ["TOKENIZED_DATA", "MONKEY_DIR", "KEYBOARD", "TOKENIZERS_BACKEND"])
+def test_a_word_that_only_begins_or_ends_as_a_secret_does_is_none(name):
+    assert not secrets.looks_secret(name)

@@ -31,6 +31,15 @@ KINDS = {
 }
 
 
+ERRORS = {  # words of its message, and its type
+    "biases": "MethodError",
+    "Is a directory": "IsADirectoryError",
+    "must fit into memory": "MethodError",
+    "finite": "TrainingError",
+    "killed by SIGKILL": "ProcessEnded",
+}
+
+
 def presets(kinds=KINDS):
     """Write an experiment for each kind of end that a job may have."""
     Path("mine/experiment").mkdir(parents=True)
@@ -77,7 +86,7 @@ def one_of_each_kind(*launcher):
     """Run a sweep with one job of each kind; return its exit code."""
     presets()
     bug = folder_of("experiment=bug")
-    (bug / "events.jsonl").mkdir(parents=True)  # no file can be written there: nobody foresees that
+    (bug / "adapter-last.safetensors").mkdir(parents=True)  # no file can be written there: nobody foresees that
     Killer(folder_of("experiment=killed")).start()
     return main(["train", "-m", "-cd", "mine", f"experiment={','.join(KINDS)}", *launcher])
 
@@ -87,19 +96,16 @@ def expect_one_of_each_kind(code, shown):
     found = statuses()
     assert [status.state for status in found] == ["finished", *["failed"] * 5]
     told = {Path(status.folder).name: status.error for status in found}
-    errors = {}
+    errors = []
     for name, record in all_records().items():
         assert record["status"] == ("failed" if told[name] else "finished")
         assert record["finished"]
         if told[name]:
             assert record["error"]["message"] == told[name]
-            errors[record["error"]["type"]] = record["error"]
-    assert set(errors) == {"MethodError", "IsADirectoryError", "RuntimeError", "TrainingError", "ProcessEnded"}
-    assert "biases" in errors["MethodError"]["message"]
-    assert "Traceback" in errors["IsADirectoryError"]["traceback"]
-    assert "allocate" in errors["RuntimeError"]["message"]
-    assert "finite" in errors["TrainingError"]["message"]
-    assert "killed by SIGKILL" in errors["ProcessEnded"]["message"]
+            errors.append(record["error"])
+    messages = {words: next(e for e in errors if words in e["message"]) for words in ERRORS}
+    assert {words: error["type"] for words, error in messages.items()} == ERRORS
+    assert "Traceback" in messages["Is a directory"]["traceback"]
     table = shown[shown.index("job ") :].splitlines()
     assert [line.split()[1] for line in table[1:7]] == ["finished", *["failed"] * 5]
     for line, status in zip(table[1:7], found, strict=True):
