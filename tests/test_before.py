@@ -123,7 +123,7 @@ def assert_same_keys(one: Record, other: Record) -> None:
 
     The majority baseline was that of the training rows; the best constant is another thing and has another name.
     """
-    later = {f"settings.{key}" for key in ADDED} | {"evaluation.labels", "evaluation.positive"}
+    later = {f"settings.{key}" for key in ADDED} | {"evaluation.labels", "evaluation.positive", "scores.evaluations"}
     sections = ("environment.", "scores.majority.", "scores.constant.", "data.train.labels.", "data.validation.labels.")
     both = (flat(asdict(each)).keys() - later for each in (one, other))
     found, expected = ({key for key in keys if not key.startswith(sections)} for keys in both)

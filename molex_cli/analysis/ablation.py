@@ -9,7 +9,7 @@ from molex_cli.checkpoints.adapter import adapt
 from molex_cli.checkpoints.saved_run import EvaluationRequest, SavedRun, predictions, prepared
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import LayerExperts
-from molex_cli.statistics import paired, pseudo_values
+from molex_cli.statistics import intervals, pseudo_values
 from molex_cli.statistics.expert_similarity import ExpertSimilarity, layer_and_module, of_factors
 
 
@@ -40,9 +40,9 @@ def ablated(run: SavedRun, request: EvaluationRequest, *, each_expert: bool) -> 
         with layers[layer].without(expert):
             rest = predictions(run, request, split, objective)
         values = [pseudo_values.of_rows(each.rows, metric, labels, positive) for each in (rest, whole)]
-        interval = paired.Interval(rest.scores[metric] - whole.scores[metric], np.nan, np.nan)
+        interval = intervals.Interval(rest.scores[metric] - whole.scores[metric], np.nan, np.nan)
         if values[0] is not None and values[1] is not None:
-            interval = paired.example_interval(values[0] - values[1])
+            interval = intervals.example_interval(values[0] - values[1])
         pairs = zip(rest.rows, whole.rows, strict=True)
         ablations.append(
             AblatedPart(

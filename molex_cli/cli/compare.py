@@ -1,7 +1,6 @@
 """`molex compare`: which arm is better, by how much, and whether that is more than noise."""
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
     options = _parser().parse(argv)
+    if options.detect is not None and options.detect <= 0:
+        raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
     from molex_cli.compare.confounds import confounds
     from molex_cli.compare.layout import Report
     from molex_cli.compare.loading import load
@@ -31,10 +32,10 @@ def main(argv: list[str]) -> int:
         say(f"left out: {line}", file=sys.stderr)
     if not found.runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
-    table = compare(
-        found.runs, _keys(options.rows), _keys(options.cols), options.which, options.against, FAMILIES[options.adjust]
-    )
+    rows, cols, adjust = _keys(options.rows), _keys(options.cols), FAMILIES[options.adjust]
+    table = compare(found.runs, rows, cols, options.which, options.against, adjust=adjust, detect=options.detect)
     notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
+    table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
     _write(path, formats.text(name, Report(table, notes, path and path.parent)))
     if options.html:
@@ -50,6 +51,16 @@ def _parser() -> Parser:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
+    parser.add_argument(
+        "--show",
+        action="append",
+        choices=("median", "trained"),
+        default=[],
+        help="what stands beside the mean over seeds",
+    )
+    parser.add_argument(
+        "--detect", type=float, metavar="POINTS", help="tell how many seeds would find a difference of this size"
+    )
     parser.add_argument("--format", choices=formats.names(), default="table")
     parser.add_argument(
         "--claims", type=expanded, metavar="FILE", help="hypotheses to be judged; flags a file younger than its runs"
@@ -66,12 +77,12 @@ def _keys(text: str) -> list[str]:
 def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
     if path is None:
         return []
-    from molex_cli.compare import hypotheses
+    from molex_cli.compare import hypotheses, registration
 
-    wanted = hypotheses.read_claims(path)
-    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    judged = hypotheses.lines(hypotheses.verdicts(wanted, table, changed), table)
-    return [*(f"claim: {line}" for line in judged), f"claims: {hypotheses.FILE_TIME}"]
+    claims = hypotheses.read_claims(path)
+    registered = registration.registered(path, claims)
+    judged = hypotheses.lines(hypotheses.verdicts(claims, table, [each.when for each in registered.written]), table)
+    return [*(f"claim: {line}" for line in judged), f"claims: {registered.told()}"]
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -82,14 +82,18 @@ def application(argv: list[str], config_path: str, name: str = "molex train") ->
 
 
 def job(config: DictConfig) -> float:
-    """Run one job of a sweeper that optimises, and return its score: the last of the first metric."""
+    """Run one job of a sweeper that optimises, and return its score: the last of the first metric.
+
+    Where training rows were set apart to choose the best, it is the score on these.
+    """
     from molex_cli.launching.torchrun import run_here
 
     experiment = schema.resolve(config)
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed  # a trial that failed before has no score to return
     record = run_here(experiment)
-    score = record.scores["last"]["scores"][record.scores["metric"]]
+    last = record.scores["last"]
+    score = (last.get("selection") or last["scores"])[record.scores["metric"]]
     return math.nan if score is None else float(score)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.compare.loading import Run
-from molex_cli.statistics import paired
+from molex_cli.statistics import intervals, paired
+from molex_cli.statistics.intervals import LEAST_SEEDS, Interval, SeedVariance
+from molex_cli.statistics.power import detectable_effect, seeds_needed
 
 if TYPE_CHECKING:
     from molex_cli.compare.table import Cell
@@ -23,45 +25,67 @@ class Difference:
     """How one arm differs from another, on the seeds and examples that both have."""
 
     seeds: list[int]
-    interval: paired.Interval
+    interval: Interval
     """Of the mean difference, and its p."""
     over: str
     """What the interval holds for: seeds, seeds and examples, or the examples of one seed."""
+    variance: str
+    """Over seeds: that of the pair, or the one pooled over the column where that is larger."""
     permutation: float
     """p of the exact paired permutation test over seeds; it cannot be below 2 / 2**seeds."""
     mcnemar: float | None
-    """p of McNemar's exact test over the examples that only one arm gets right at most of its seeds."""
-    detectable: float
-    """Smallest difference that so many seeds would find with 80 % power."""
-    needed: int | None
-    """Seeds that would find the observed difference with 80 % power; None where more seeds alone would not."""
+    """p of McNemar's exact test over the examples that only one arm gets right; of a single seed alone."""
     adjusted: float = math.nan
     """The interval's p, adjusted for all tests of the table."""
+    undecided: str = ""
+    """Why nothing is concluded from the p."""
+    caveat: str = ""
+    """What the conclusion rests on."""
+    level: float = 0.05
+    """Of the strictest test of the family."""
+
+    def is_significant(self, alpha: float) -> bool:
+        """Return whether a difference may be called one at a level."""
+        return not self.undecided and self.adjusted < alpha
+
+    @property
+    def detectable(self) -> float:
+        """Return the smallest difference that so many seeds find with 80 % power at the level; inf if unknown."""
+        return detectable_effect(self.interval, self.level) if len(self.seeds) >= LEAST_SEEDS else math.inf
+
+    def needed(self, effect: float) -> int | None:
+        """Return how many seeds find a difference of this size; None where more seeds alone would not."""
+        return seeds_needed(effect, self.interval, len(self.seeds), self.level)
 
 
-def difference(one: "Cell", other: "Cell") -> Difference:
-    """Return how `one` differs from `other` on what both have."""
+def difference(one: "Cell", other: "Cell", pooled: SeedVariance | None = None) -> Difference:
+    """Return how `one` differs from `other` on what both have; `pooled` is the variance that their column shares.
+
+    It is of arms with enough seeds, and counts for no pair of fewer.
+    """
     seeds = sorted(set(one.by_seed) & set(other.by_seed))
+    pooled = pooled if len(seeds) >= LEAST_SEEDS else None
     by_seed = [one.by_seed[seed] - other.by_seed[seed] for seed in seeds]
-    interval, over = _interval(by_seed, _by_example(one, other, seeds))
+    interval, over = _interval(by_seed, _by_example(one, other, seeds), pooled)
     return Difference(
         seeds=seeds,
         interval=interval,
         over=over,
+        variance="pooled" if pooled else "pair",
         permutation=paired.sign_permutation(by_seed),
-        mcnemar=_mcnemar(one, other, seeds),
-        detectable=paired.detectable_effect(interval),
-        needed=paired.seeds_needed(interval, len(seeds)),
+        mcnemar=_mcnemar(one, other, seeds[0]) if len(seeds) == 1 else None,
     )
 
 
-def _interval(by_seed: Sequence[float], table: NDArray[np.float64] | None) -> tuple[paired.Interval, str]:
-    """Return the interval of a difference, and what it holds for; one seed has a p of 1: it says nothing of others."""
+def _interval(
+    by_seed: Sequence[float], table: NDArray[np.float64] | None, pooled: SeedVariance | None
+) -> tuple[Interval, str]:
+    """Return the interval of a difference, and what it holds for; one seed has no p: it says nothing of others."""
     if table is None:
-        return paired.seed_interval(by_seed), "seeds"
+        return intervals.seed_interval(by_seed, pooled=pooled), "seeds"
     if len(by_seed) > 1:
-        return paired.crossed_interval(table), "seeds and examples"
-    return replace(paired.example_interval(table[0]), p=1.0), "examples of one seed"
+        return intervals.crossed_interval(table, pooled=pooled), "seeds and examples"
+    return replace(intervals.example_interval(table[0]), p=math.nan), "examples of one seed"
 
 
 def _by_example(one: "Cell", other: "Cell", seeds: Sequence[int]) -> NDArray[np.float64] | None:
@@ -74,11 +98,11 @@ def _by_example(one: "Cell", other: "Cell", seeds: Sequence[int]) -> NDArray[np.
     return np.stack([first - second for first, second in pairs]) if pairs else None
 
 
-def _mcnemar(one: "Cell", other: "Cell", seeds: Sequence[int]) -> float | None:
-    pairs = _pairs(one, other, seeds, lambda run: run.correctness(one.which))
+def _mcnemar(one: "Cell", other: "Cell", seed: int) -> float | None:
+    pairs = _pairs(one, other, [seed], lambda run: run.correctness(one.which))
     if not pairs:
         return None
-    first, second = (np.mean(each, axis=0) > 0.5 for each in zip(*pairs, strict=True))
+    first, second = (each > 0.5 for each in pairs[0])
     return paired.mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
 
 

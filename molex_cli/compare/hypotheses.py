@@ -10,20 +10,17 @@ from typing import Any
 
 import yaml
 
-from molex_cli.compare.differences import Difference, difference
-from molex_cli.compare.layout import bounds, scale
+from molex_cli.compare.differences import Difference
+from molex_cli.compare.judging import ALPHA, judged_difference, pooled_variance
+from molex_cli.compare.layout import bounds, detection
 from molex_cli.compare.loading import Run
-from molex_cli.compare.table import ALPHA, Comparison
+from molex_cli.compare.table import Comparison
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.runtime.paths import require_file
-from molex_cli.statistics import paired
+from molex_cli.statistics.multiplicity import holm
 
 SENTENCE = re.compile(r"^\s*(?P<better>.+?)\s+>\s+(?P<than>.+?)\s+on\s+(?P<on>.+?)\s*$")
 KEYS = ("claim", "seeds", "alpha")
-FILE_TIME = (
-    "that a claim came before its runs is judged by the time of its file alone, which anybody can set: "
-    "no flag is no proof, a published version of the file is"
-)
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,20 @@ class Verdict:
 def read_claims(path: Path) -> list[Claim]:
     """Read a YAML list of sentences, or of `claim`, `seeds`, `alpha`; raise ConfigError on what is wrong in which."""
     try:
-        content = yaml.safe_load(require_file(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        return parse_claims(require_file(path).read_bytes(), path)
+    except OSError as error:
         raise ConfigError(f"--claims must be a YAML file, got {path} ({' '.join(str(error).split())})") from None
-    if not isinstance(content, list) or not content:
+
+
+def parse_claims(content: bytes, path: Path) -> list[Claim]:
+    """Return the claims of a version of a file."""
+    try:
+        entries = yaml.safe_load(content.decode("utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date is a ValueError
+        raise ConfigError(f"--claims must be a YAML file, got {path} ({' '.join(str(error).split())})") from None
+    if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path} must be a list of claims, such as: - mola_inverted > lora on glue/rte")
-    return [_claim(path, number, entry) for number, entry in enumerate(content, start=1)]
+    return [_claim(path, number, entry) for number, entry in enumerate(entries, start=1)]
 
 
 def _claim(path: Path, number: int, entry: Any) -> Claim:
@@ -79,20 +84,21 @@ def _claim(path: Path, number: int, entry: Any) -> Claim:
         raise ConfigError(f"{path}, claim {number}: alpha must be between 0 and 1, got {alpha}")
     if seeds is not None and not (isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds)):
         raise ConfigError(f"{path}, claim {number}: seeds must be a list of whole numbers, got {seeds}")
-    return Claim(**found.groupdict(), alpha=alpha, seeds=None if seeds is None else tuple(seeds))
+    return Claim(found["better"], found["than"], found["on"], alpha, None if seeds is None else tuple(seeds))
 
 
-def verdicts(claims: Sequence[Claim], table: Comparison, changed: datetime) -> list[Verdict]:
-    """Return a verdict on each claim, adjusted for all of them (Holm); `changed` is when they were last edited."""
+def verdicts(claims: Sequence[Claim], table: Comparison, changed: Sequence[datetime]) -> list[Verdict]:
+    """Return a verdict on each claim, adjusted for all of them (Holm); `changed` is when each was last edited."""
     tested = [_difference(claim, table) for claim in claims]
-    adjusted = iter(paired.holm([each.interval.p for each in tested if each]))
+    adjusted = holm([each.interval.p if each else math.nan for each in tested])
+    family = max(1, sum(not math.isnan(p) for p in adjusted))
     found = []
-    for claim, each in zip(claims, tested, strict=True):
+    for claim, each, p, when in zip(claims, tested, adjusted, changed, strict=True):
         if each is None:
             found.append(Verdict(claim, "not run", None, []))
             continue
-        judged = replace(each, adjusted=next(adjusted))
-        found.append(Verdict(claim, _result(claim, judged, table), judged, _flags(claim, table, changed)))
+        judged = replace(each, adjusted=p, level=claim.alpha / family)
+        found.append(Verdict(claim, _result(claim, judged, table), judged, _flags(claim, judged, table, when)))
     return found
 
 
@@ -103,37 +109,45 @@ def lines(judged: Sequence[Verdict], table: Comparison) -> list[str]:
 
 def _line(verdict: Verdict, table: Comparison) -> str:
     line = f"{verdict.claim}: {verdict.result}"
-    if verdict.difference is None:
+    d = verdict.difference
+    if d is None:
         return line
-    d, times = verdict.difference, scale(table.cells[verdict.claim.better, verdict.claim.on].metric)
-    line += f", {d.interval.estimate * times:+.2f}, 95 % {bounds(d.interval, times)}, n = {len(d.seeds)} seeds"
-    line += f", p {d.adjusted:.3g}"
-    return line + (f", detectable {d.detectable * times:.2f}" if math.isfinite(d.detectable) else "")
+    if not d.seeds:
+        return f"{line}, no seed in common"
+    times = table.cells[verdict.claim.better, verdict.claim.on].metric.scale
+    p = "no p of so few" if math.isnan(d.adjusted) else f"p {d.adjusted:.3g}"
+    detectable = [f"detectable {d.detectable * times:.2f}"] if math.isfinite(d.detectable) else []
+    line += f", {d.interval.estimate * times:+.2f}, 95 % {bounds(d.interval, times)}, n = {len(d.seeds)} seeds, {p}"
+    return ", ".join([line, *detectable, *detection(table, d, times)])
 
 
 def _difference(claim: Claim, table: Comparison) -> Difference | None:
     for name, choices in ((claim.better, table.rows), (claim.than, table.rows), (claim.on, table.cols)):
         if name not in choices:
             raise ConfigError(f"a claim must be on the table's arms and columns, got {name}; {nearest(name, choices)}")
-    cells = [table.cells.get((row, claim.on)) for row in (claim.better, claim.than)]
-    return None if cells[0] is None or cells[1] is None else difference(cells[0], cells[1])
+    column = table.column(claim.on)
+    if claim.better not in column or claim.than not in column:
+        return None
+    cells = list(column.values())
+    return judged_difference(column[claim.better], column[claim.than], cells, pooled_variance(cells))
 
 
 def _result(claim: Claim, measured: Difference, table: Comparison) -> str:
-    if not measured.adjusted < claim.alpha:
-        return "undecided"
+    if not measured.is_significant(claim.alpha):
+        return measured.undecided or "undecided"
     sign = 1 if table.cells[claim.better, claim.on].metric.higher_is_better else -1
-    return "supported" if sign * measured.interval.estimate > 0 else "contradicted"
+    verdict = "supported" if sign * measured.interval.estimate > 0 else "contradicted"
+    return ", ".join(filter(None, [verdict, measured.caveat]))
 
 
-def _flags(claim: Claim, table: Comparison, changed: datetime) -> list[str]:
-    """Return whether the claim's file was changed after its runs had started, and whether other seeds decided it."""
+def _flags(claim: Claim, measured: Difference, table: Comparison, changed: datetime) -> list[str]:
+    """Return whether the claim was changed after its runs had started, and whether other seeds decided it."""
     runs = [run for row in (claim.better, claim.than) for run in table.cells[row, claim.on].runs]
     early = sorted({run.record.seed for run in runs if _started(run) < changed})
-    flags = [f"its file was changed after seeds {_listed(early)} had started"] if early else []
+    flags = [f"it was written or changed after seeds {_listed(early)} had started"] if early else []
     if claim.seeds is not None:
-        have = {run.record.seed for run in runs}
-        added, missing = sorted(have - set(claim.seeds)), sorted(set(claim.seeds) - have)
+        decided, planned = set(measured.seeds), set(claim.seeds)
+        added, missing = sorted(decided - planned), sorted(planned - decided)
         flags += [f"seeds {_listed(added)} were added to those that were to decide"] if added else []
         flags += [f"seeds {_listed(missing)} are missing"] if missing else []
     return flags

@@ -1,24 +1,37 @@
 """What all formats share: headings, cells in words, the legend, and a line for each difference."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from molex_cli.compare.collapse import counted
 from molex_cli.compare.differences import Difference
+from molex_cli.compare.judging import ALPHA
 from molex_cli.compare.loading import Run
-from molex_cli.compare.table import ALPHA, Cell, Comparison
-from molex_cli.metrics.base import Metric, scored_class
-from molex_cli.statistics.paired import Interval, smallest_p
+from molex_cli.compare.table import Cell, Comparison
+from molex_cli.metrics.base import scored_class
+from molex_cli.statistics.intervals import LEAST_SEEDS, Interval
+from molex_cli.statistics.paired import smallest_p
 
-MARKS = {"provisional": "°", "degenerate": "†", "undefined": "‡", "published variant": "ᵖ"}
+MARKS = {"provisional": "°", "degenerate": "†", "collapsed": "‡", "published variant": "ᵖ"}
 MEANING = {
-    "°": "provisional: fewer than 3 seeds",
+    "°": "provisional: fewer than 3 seeds, which have no p",
     "†": "degenerate: a run predicts a constant, has an undefined score or failed a self-check",
-    "‡": "a seed's score is undefined and left out",
+    "‡": "a seed collapsed: its score is no better than a constant prediction's, or undefined, and counts as that",
     "ᵖ": "reproduces a published implementation, quirks included",
 }
+ROWS = re.compile(r"on [\d,]+ training rows")  # how many differs from task to task
+BOUND = "how many may at most (one-sided 95 %)"
+VARIANCES = {"pair": "each pair's own", "pooled": "pooled over all arms, or a pair's own where that is larger"}
+CENTRES: dict[str, Callable[[Cell], float]] = {
+    "median": lambda cell: cell.median,
+    "trained": lambda cell: cell.trained_mean,
+}
+"""What may stand beside the mean, by its name."""
 COSTS: dict[str, Callable[[Run], float | None]] = {
     "trainable": lambda run: run.record.parameters.get("trainable"),
     "added": lambda run: run.record.parameters.get("added"),
@@ -54,11 +67,6 @@ class CellText:
     is_close: bool = False
 
 
-def scale(metric: Metric) -> float:
-    """Return what a score is multiplied with: shares are shown in percent."""
-    return 100.0 if metric.high == 1.0 else 1.0
-
-
 def heading(table: Comparison, col: str) -> str:
     """Return a column's name with its metric, unit and direction."""
     metric = next(iter(table.column(col).values())).metric
@@ -68,7 +76,7 @@ def heading(table: Comparison, col: str) -> str:
 def metric_name(table: Comparison, col: str) -> str:
     """Return the name of a column's metric, with the class that it scores, if it scores one, and its unit."""
     cells = list(table.column(col).values())
-    unit = " %" if scale(cells[0].metric) == 100 else ""
+    unit = " %" if cells[0].metric.scale == 100 else ""
     classes = {cell.positive for cell in cells} - {None}  # runs of before do not tell theirs
     return f"{scored_class(cells[0].metric.name, classes.pop() if len(classes) == 1 else None)}{unit}"
 
@@ -79,7 +87,7 @@ def cell_text(cell: Cell | None) -> CellText:
         return CellText("–")
     if math.isnan(cell.mean):
         return CellText("undefined" + _marks(cell))
-    times = scale(cell.metric)
+    times = cell.metric.scale
     spread = "" if math.isnan(cell.deviation) else f" ± {cell.deviation * times:.2f}"
     return CellText(f"{cell.mean * times:.2f}{spread} ({len(cell.by_seed)}){_marks(cell)}", cell.is_best, cell.is_close)
 
@@ -89,13 +97,38 @@ def _marks(cell: Cell) -> str:
 
 
 def matrix(table: Comparison) -> tuple[list[str], list[tuple[str, list[CellText]]]]:
-    """Return the headings and, for each arm, its name and cells: scores, then costs."""
-    head = [" ".join(table.row_keys) or "arm", *(heading(table, col) for col in table.cols), *COSTS]
+    """Return the headings and, for each arm, its name and cells: scores, what stands beside them, costs."""
+    beside = _beside(table)
+    head = [" ".join(table.row_keys) or "arm", *(heading(table, col) for col in table.cols), *beside, *COSTS]
     lines = []
     for row in table.rows:
         cells = [cell_text(table.cells.get((row, col))) for col in table.cols]
+        cells += [CellText(value(row)) for value in beside.values()]
         lines.append((table.display.get(row, row), [*cells, *(CellText(_cost(table, row, name)) for name in COSTS)]))
     return head, lines
+
+
+def _beside(table: Comparison) -> dict[str, Callable[[str], str]]:
+    """Return the columns beside the scores: what each shows of a row."""
+
+    def statistic(name: str, col: str, row: str) -> str:
+        cell = table.cells.get((row, col))
+        value = math.nan if cell is None else CENTRES[name](cell) * cell.metric.scale
+        return "–" if math.isnan(value) else f"{value:.2f}"
+
+    shown: dict[str, Callable[[str], str]] = {
+        f"{col} {name}": partial(statistic, name, col) for name in table.show for col in table.cols
+    }
+    shown["collapsed"] = lambda row: counted([table.cells.get((row, col)) for col in table.cols])
+    if table.which == "best":
+        shown["evaluations"] = lambda row: _candidates(table.cells_of(row))
+    return shown
+
+
+def _candidates(cells: Sequence[Cell]) -> str:
+    """Return among how many evaluations the best of a run was chosen."""
+    counts = {run.record.scores.get("evaluations") or 0 for cell in cells for run in cell.runs}
+    return "/".join(str(count or "?") for count in sorted(counts))
 
 
 def _cost(table: Comparison, row: str, name: str) -> str:
@@ -109,44 +142,60 @@ def legend(table: Comparison) -> list[str]:
     used = {note for cell in table.cells.values() for note in cell.notes}
     lines = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
     if table.against is None:
-        test = f"paired test, {table.adjust} over all pairs, α = 0.05"
+        test = f"paired test, {table.adjust} over all pairs, α = {ALPHA}"
         lines.append(f"bold: best of its column; underlined: not significantly different from it ({test})")
     else:
         lines.append("bold: best of its column")
+    unknown = "; ?: the records do not tell" if any(not cell.tells_collapses for cell in table.cells.values()) else ""
+    each = f" ({', '.join(table.cols)})" if len(table.cols) > 1 else ""
+    lines.append(f"collapsed: seeds that learned nothing, of all{each}, and {BOUND}{unknown}")
+    if "trained" in table.show:
+        lines.append("trained: mean over the seeds that did not collapse")
+    lines += [f"variance over seeds: {each}" for each in _variances(table)]
     return [*lines, *(f"{mark} {MEANING[mark]}" for note, mark in MARKS.items() if note in used)]
+
+
+def _variances(table: Comparison) -> list[str]:
+    """Return by which variance over seeds the arms of which columns were compared."""
+    found: dict[str, list[str]] = {}
+    for col in table.cols:
+        compared = [cell.difference for cell in table.column(col).values() if cell.difference]
+        for variance in sorted({each.variance for each in compared if len(each.seeds) >= LEAST_SEEDS}):
+            found.setdefault(variance, []).append(col)
+    return [f"{VARIANCES[variance]} in {', '.join(cols)}" for variance, cols in found.items()]
 
 
 def _selection(table: Comparison) -> str:
     rules = {
-        run.record.scores.get("selection", "an unknown rule") for cell in table.cells.values() for run in cell.runs
+        ROWS.sub("on training rows", run.record.scores.get("selection", "an unknown rule"))
+        for cell in table.cells.values()
+        for run in cell.runs
     }
     return "the best evaluation: " + " / ".join(sorted(rules))
 
 
 def differences(table: Comparison) -> list[str]:
     """Return a line for each test: difference, interval, p-values, and the smallest detectable difference."""
-    lines = []
-    for col in table.cols:
-        column = table.column(col)
-        base = table.against or next((row for row, cell in column.items() if cell.is_best), "")
-        lines += [_difference(table, row, base, col, cell) for row, cell in column.items() if cell.difference]
-    return lines
+    return [
+        _difference(table, row, col, cell, cell.difference)
+        for col in table.cols
+        for row, cell in table.column(col).items()
+        if cell.difference
+    ]
 
 
-def _difference(table: Comparison, row: str, base: str, col: str, cell: Cell) -> str:
-    difference = cell.difference
-    assert difference is not None
-    arm, compared_with = table.display.get(row, row), table.display.get(base, base)
+def _difference(table: Comparison, row: str, col: str, cell: Cell, difference: Difference) -> str:
+    arm, compared_with = (table.display.get(each, each) for each in (row, cell.compared_with))
     if not difference.seeds:
         return f"{col}: {arm} and {compared_with} have no seed in common"
-    times = scale(cell.metric)
+    times = cell.metric.scale
     return ", ".join(
         [
             f"{col}: {arm} - {compared_with} = {difference.interval.estimate * times:+.2f}",
             f"95 % {bounds(difference.interval, times)} over {difference.over}",
-            f"p {difference.adjusted:.3g} ({table.adjust})",
-            *_tests(difference),
-            *_power(difference, times),
+            *_tests(table, difference),
+            *_power(table, difference, times),
+            *filter(None, [difference.undecided, difference.caveat]),
         ]
     )
 
@@ -158,25 +207,40 @@ def bounds(interval: Interval, times: float) -> str:
     return f"[{interval.low * times:+.2f}, {interval.high * times:+.2f}]"
 
 
-def _tests(difference: Difference) -> list[str]:
-    """Return the p-values of other tests, and whether so few seeds can reach significance."""
+def _tests(table: Comparison, difference: Difference) -> list[str]:
+    """Return the p-values, and whether so few seeds can reach significance."""
     count = len(difference.seeds)
+    if count < LEAST_SEEDS:
+        mcnemar = difference.mcnemar
+        ignoring = [] if mcnemar is None else [f"McNemar {mcnemar:.3g}, which ignores that other seeds differ"]
+        return [f"no p of fewer than {LEAST_SEEDS} seeds", *ignoring]
     least = smallest_p(count)
     cannot = f", which {_seeds(count)} cannot bring below {least:.3g}" if least >= ALPHA else ""
-    lines = [f"permutation over seeds {difference.permutation:.3g}{cannot}"]
-    return lines if difference.mcnemar is None else [*lines, f"McNemar {difference.mcnemar:.3g}"]
+    return [
+        f"p {difference.adjusted:.3g} ({table.adjust})",
+        f"permutation over seeds {difference.permutation:.3g}{cannot}",
+    ]
 
 
-def _power(difference: Difference, times: float) -> list[str]:
-    """Return what so many seeds would find, and how many would find a difference that was not significant."""
-    if not math.isfinite(difference.detectable):
+def _power(table: Comparison, difference: Difference, times: float) -> list[str]:
+    """Return what so many seeds would find, and how many would find the difference that was asked for."""
+    detectable = difference.detectable
+    found = f"{_seeds(len(difference.seeds))} find {detectable * times:.2f} with 80 % power"
+    return [*([found] if math.isfinite(detectable) else []), *detection(table, difference, times)]
+
+
+def detection(table: Comparison, difference: Difference, times: float) -> list[str]:
+    """Return how many seeds would find the difference that was asked for, if one was."""
+    if table.detect is None:
         return []
-    lines = [f"{_seeds(len(difference.seeds))} find {difference.detectable * times:.2f} with 80 % power"]
-    if difference.adjusted < ALPHA or not difference.interval.estimate:
-        return lines
-    if difference.needed is None:
-        return [*lines, "more seeds alone would not find this difference"]
-    return [*lines, f"this difference would need about {difference.needed} seeds"]
+    if not math.isfinite(difference.detectable):
+        return [
+            f"how many seeds find {table.detect:.2f} cannot be told from {_seeds(len(difference.seeds))} like these"
+        ]
+    needed = difference.needed(table.detect / times)
+    if needed is None:
+        return [f"more seeds alone would not find {table.detect:.2f}"]
+    return [f"{table.detect:.2f} needs about {_seeds(needed)}"]
 
 
 def _seeds(count: int) -> str:
@@ -199,8 +263,14 @@ def _facts(table: Comparison, row: str, col: str, cell: Cell) -> dict[str, Any]:
         "mean": cell.mean,
         "sd": cell.deviation,
         "n": len(cell.by_seed),
+        "median": cell.median,
+        "mean_of_trained": cell.trained_mean,
+        "collapsed": len(cell.collapsed) if cell.tells_collapses else math.nan,
+        "collapsed_at_most": cell.most_collapses,
         "best": cell.is_best,
         "not_significantly_different_from_best": cell.is_close,
+        "undecided": cell.difference.undecided if cell.difference else "",
+        "evaluations": _mean(cell.runs, lambda run: run.record.scores.get("evaluations")),
         "notes": "; ".join(cell.notes),
         **costs,
     }

@@ -93,7 +93,7 @@ def _rows(run: Run, which: str) -> list[dict[str, Any]]:
 
 def _examples(run: Run, ids: str) -> str:
     """Return what identifies scored examples: rows that were edited are others, whatever their ids."""
-    scored = (str(about.get("fingerprint")) for split, about in run.record.data.items() if not split.endswith("train"))
+    scored = (str(about.get("fingerprint")) for split, about in run.record.data.items() if split.endswith("validation"))
     return " ".join((ids, *scored))
 
 

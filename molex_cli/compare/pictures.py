@@ -7,14 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from molex_cli.compare import plots
-from molex_cli.compare.layout import metric_name, scale
+from molex_cli.compare.layout import metric_name
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
 from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric
 from molex_cli.records import lines_of, read_record
-from molex_cli.records.parts import EvaluatedLine
+from molex_cli.records.parts import SELECTION, EvaluatedLine
 from molex_cli.records.reading import Misfit, parsed
 from molex_cli.statistics import expert_similarity
 
@@ -31,6 +31,7 @@ class Picture:
     names: Sequence[str] = ()
 
 
+MIXED = "; on the selection rows where a run has some, else on validation"
 MOST_MAPS = 12  # arms whose experts are drawn: each heat map takes a third of a second and up to 30 kB
 
 
@@ -53,7 +54,9 @@ def curves(table: Comparison) -> Iterator[Picture]:
             only = f"; the {len(best)} best of {len(column)} arms" if len(column) > len(best) else ""
             styled = [_styled(line, number) for number, line in enumerate(lines)]
             figure = plots.line_chart("", styled, x="step", y=metric_name(table, col), legend=False)
-            caption = f"{col}: mean, and from the worst to the best seed{only}"
+            rows = {_has_selection(run) for row in shown for run in column[row].runs}
+            on = "" if True not in rows else "; on the selection rows" if len(rows) == 1 else MIXED
+            caption = f"{col}: mean, and from the worst to the best seed{only}{on}"
             yield Picture("; ".join([caption, *damaged]), figure, [line.name for line in lines])
 
 
@@ -77,7 +80,7 @@ def _curve(name: str, cell: Cell, damaged: list[str]) -> plots.Line | None:
             damaged.append(f"left out: {error}")
             continue
         for step, value in found:
-            by_step.setdefault(step, []).append(value * scale(cell.metric))
+            by_step.setdefault(step, []).append(value * cell.metric.scale)
     if not by_step:
         return None
     steps = sorted(by_step)
@@ -94,8 +97,10 @@ def _styled(line: plots.Line, number: int) -> plots.Line:
 def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
     """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean.
 
+    Of a run that set rows apart to choose the best, the scores on these: validation is scored for a few alone.
     Raises RecordError for events that are damaged; a last line that was cut off is none.
     """
+    has_selection = _has_selection(run)
     path = run.folder / "events.jsonl"
     lines = lines_of(path) if path.exists() else []
     found: dict[int, list[float]] = {}
@@ -108,10 +113,15 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
             if number == len(lines):
                 continue
             raise RecordError(f"{path} must hold events, got a broken line {number}: {error}") from None
-        value = event["scores"].get(metric)
+        value = event["scores"].get(metric) if (event.get("split") == SELECTION) is has_selection else None
         if value is not None:
             found.setdefault(event["step"], []).append(float(value))
     return [(step, sum(values) / len(values)) for step, values in found.items()]
+
+
+def _has_selection(run: Run) -> bool:
+    """Return whether a run set rows apart to choose the best."""
+    return bool(run.setting("train.selection"))
 
 
 def costs(table: Comparison) -> Iterator[Picture]:
@@ -157,7 +167,7 @@ def _points(table: Comparison, col: str, cost: Callable[[Run], float | None]) ->
     for row, cell in table.column(col).items():
         known = [value for run in cell.runs if (value := cost(run))]
         if known and not math.isnan(cell.mean):
-            times = scale(cell.metric)
+            times = cell.metric.scale
             spread = 0.0 if math.isnan(cell.deviation) else cell.deviation
             y, low, high = cell.mean * times, (cell.mean - spread) * times, (cell.mean + spread) * times
             found.append(plots.Point(table.display.get(row, row), sum(known) / len(known), y, low, high))

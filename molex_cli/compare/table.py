@@ -1,22 +1,21 @@
 """Runs to cells: means over seeds, the best of each column, and what is not significantly different from it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from molex_cli.compare.arms import by_label, distinguishing_settings, label
-from molex_cli.compare.differences import Difference, difference
+from molex_cli.compare.collapse import has_collapsed
+from molex_cli.compare.differences import Difference
+from molex_cli.compare.judging import judge
 from molex_cli.compare.loading import Run
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.metrics.base import Metric, metric_named
-from molex_cli.statistics import paired
-
-ADJUSTMENTS = {"Holm": paired.holm, "Benjamini-Hochberg": paired.benjamini_hochberg}
-PROVISIONAL = 3  # fewer seeds than this
-ALPHA = 0.05
+from molex_cli.statistics.collapse import most_collapses
+from molex_cli.statistics.intervals import LEAST_SEEDS
 
 
 @dataclass
@@ -30,7 +29,9 @@ class Cell:
     which: str
     is_best: bool = False
     is_close: bool = False
-    """Whether it is not significantly different from the best of its column."""
+    """Whether it was tested and is not significantly different from the best of its column."""
+    compared_with: str = ""
+    """The row that `difference` is from."""
     difference: Difference | None = None
     """From the best of the column, or from the arm that all are compared with."""
 
@@ -40,9 +41,39 @@ class Cell:
 
     @cached_property
     def by_seed(self) -> dict[int, float]:
-        """Return the score of each seed; undefined ones are left out."""
+        """Return the score of each seed; one that is undefined counts as a constant prediction does by convention."""
         found = {run.record.seed: run.score(self.which, self.metric.name) for run in self.runs}
-        return {seed: score for seed, score in sorted(found.items()) if score is not None}
+        return {seed: self.metric.when_undefined if score is None else score for seed, score in sorted(found.items())}
+
+    @cached_property
+    def collapsed(self) -> list[int]:
+        """Return the seeds that learned nothing, as far as the records tell."""
+        return sorted(seed for seed, found in self._collapses.items() if found)
+
+    @property
+    def tells_collapses(self) -> bool:
+        """Return whether the records tell of every seed."""
+        return None not in self._collapses.values()
+
+    @property
+    def most_collapses(self) -> float:
+        """Return the share of seeds that may collapse at most; NaN where the records do not tell."""
+        return most_collapses(len(self.collapsed), len(self.by_seed)) if self.tells_collapses else math.nan
+
+    @cached_property
+    def _collapses(self) -> dict[int, bool | None]:
+        return {run.record.seed: has_collapsed(run, self.which, self.metric) for run in self.runs}
+
+    @property
+    def trained_mean(self) -> float:
+        """Return the mean over the seeds that did not collapse; NaN if all did."""
+        values = [score for seed, score in self.by_seed.items() if seed not in self.collapsed]
+        return sum(values) / len(values) if values else math.nan
+
+    @property
+    def median(self) -> float:
+        """Return the median over seeds."""
+        return float(np.median(list(self.by_seed.values())))
 
     @property
     def mean(self) -> float:
@@ -60,9 +91,9 @@ class Cell:
     def notes(self) -> list[str]:
         """Return what a reader must know of the cell."""
         facts = {
-            "provisional": len(self.by_seed) < PROVISIONAL,
+            "provisional": len(self.by_seed) < LEAST_SEEDS,
             "degenerate": any(run.record.degenerate for run in self.runs),
-            "undefined": len(self.by_seed) < len(self.runs),
+            "collapsed": bool(self.collapsed),
             "published variant": any(run.record.settings["method"].get("published") for run in self.runs),
         }
         return [name for name, holds in facts.items() if holds]
@@ -83,10 +114,18 @@ class Comparison:
     """Names of rows for people."""
     adjust: str = "Holm"
     """How the p-values are adjusted for their family."""
+    detect: float | None = None
+    """The difference, as it is shown, for which the seeds that it takes are told."""
+    show: Sequence[str] = ()
+    """What stands beside the means, of `layout.CENTRES`."""
 
     def column(self, col: str) -> dict[str, Cell]:
         """Return the cells of a column by row."""
         return {row: self.cells[row, col] for row in self.rows if (row, col) in self.cells}
+
+    def cells_of(self, row: str) -> list[Cell]:
+        """Return the cells of an arm."""
+        return [self.cells[row, col] for col in self.cols if (row, col) in self.cells]
 
     def runs_of(self, row: str) -> list[Run]:
         """Return all runs of an arm."""
@@ -107,6 +146,7 @@ def compare(
     which: str,
     against: str | None = None,
     adjust: str = "Holm",
+    detect: float | None = None,
 ) -> Comparison:
     """Return the table; raise ConfigError where a key or the arm to compare with is unknown."""
     metrics = {col: _metric(col, in_col) for col, in_col in by_label(runs, cols).items()}
@@ -120,10 +160,10 @@ def compare(
         ).runs.append(run)
         display[row] = _display_name(run, row, rows)
     labels = list(dict.fromkeys(row for row, _ in cells)), list(dict.fromkeys(col for _, col in cells))
-    found = Comparison(list(rows), list(cols), *labels, cells, which, against, display, adjust)
+    found = Comparison(list(rows), list(cols), *labels, cells, which, against, display, adjust, detect)
     if against is not None and against not in found.rows:
         raise ConfigError(f"--against must be one of the rows, got {against}; {nearest(against, found.rows)}")
-    _judge(found)
+    judge(found)
     return found
 
 
@@ -140,45 +180,3 @@ def _display_name(run: Run, row: str, keys: Sequence[str]) -> str:
     """Return a row's name for people: with the method's display name instead of its name."""
     name = run.record.display.get("method", "")
     return row.replace(str(run.setting("method")), name, 1) if "method" in keys and name else row
-
-
-def _judge(table: Comparison) -> None:
-    """Find the best of each column, compare every other arm with it (or with `against`), adjust, and mark.
-
-    The best is chosen by the same runs, so its family is every pair of arms of a column.
-    """
-    tested: list[Cell] = []
-    family = 0
-    for col in table.cols:
-        column = {row: cell for row, cell in table.column(col).items() if not math.isnan(cell.mean)}
-        if column:
-            tested += _compared(column, table.against)
-            family += len(column) - 1 if table.against else len(column) * (len(column) - 1) // 2
-    p_values = [cell.difference.interval.p for cell in tested if cell.difference]
-    adjusted = ADJUSTMENTS[table.adjust](p_values, family)
-    for cell, p in zip(tested, adjusted, strict=True):
-        assert cell.difference is not None
-        cell.difference = replace(cell.difference, adjusted=p)
-        cell.is_close = table.against is None and not p < ALPHA
-
-
-def _compared(column: Mapping[str, Cell], against: str | None) -> list[Cell]:
-    """Mark the best of a column; return the cells that are compared with it, or with the arm `against`."""
-    best = _best(column)
-    column[best].is_best = True
-    base = column.get(against) if against else column[best]
-    tested = [cell for cell in column.values() if base is not None and cell is not base]
-    for cell in tested:
-        assert base is not None
-        cell.difference = difference(cell, base)
-    return tested
-
-
-def _best(column: Mapping[str, Cell]) -> str:
-    """Return the row of the highest mean (lowest, where low is better); a degenerate one only if there is no other."""
-
-    def rank(row: str) -> tuple[bool, float]:
-        sign = 1 if column[row].metric.higher_is_better else -1
-        return "degenerate" not in column[row].notes, sign * column[row].mean
-
-    return max(column, key=rank)

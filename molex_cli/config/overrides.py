@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +30,7 @@ from molex_cli.config.hydra_internals import (
 from molex_cli.config.parsing import is_hydra, key_of, one_line, parsed
 from molex_cli.config.problems import form_problems, group_problems, is_free_form, value_problems
 from molex_cli.config.run_id import Job
+from molex_cli.config.search_path import SEARCH_PATH, with_home
 from molex_cli.config.sweeps import (
     as_text,
     choices_of,
@@ -40,9 +41,7 @@ from molex_cli.config.sweeps import (
     values_of,
 )
 from molex_cli.errors import ConfigError
-from molex_cli.runtime.paths import expanded
 
-SEARCH_PATH = "hydra.searchpath"
 Configs = Mapping[tuple[str, ...], DictConfig]
 """The composed settings of each combination of the groups' files."""
 
@@ -111,7 +110,7 @@ def _with_search_path(line: CommandLine) -> CommandLine:
     paths = [text for text in line.overrides if key_of(text) == SEARCH_PATH]
     if line.config_path == conf_dir() and not paths:
         return line
-    line = _with_home(line)
+    line = with_home(line)
     try:
         with warnings.catch_warnings(action="ignore"):  # Hydra's, of what is said below
             found = hydras.search_folders(_composed(line, [], []).hydra)
@@ -120,22 +119,6 @@ def _with_search_path(line: CommandLine) -> CommandLine:
     if missing := [folder for folder in found if not folder.is_dir()]:
         raise ConfigError(f"hydra.searchpath must have folders that are there, got {missing[0]}")
     return dataclasses.replace(line, searched=[folder for folder in found if folder not in line.folders])
-
-
-def _with_home(line: CommandLine) -> CommandLine:
-    """Return the line with the home folder in place of `~` in the search path, which Hydra takes as it is written."""
-    given = [o.value() for o in parsed(line.overrides)[0] if o.key_or_group == SEARCH_PATH]
-    if not given:
-        first = next(file for folder in line.folders if (file := folder / f"{line.config_name}.yaml").is_file())
-        own_files.content(first)
-        given = [hydras.own_search_path(first)]
-    if not isinstance(given[-1], list) or not any(str(each).startswith("~") for each in given[-1]):
-        return line
-    # As a path an address, pkg://..., would lose one of its slashes.
-    found = [str(expanded(each)) if str(each).startswith("~") else str(each) for each in given[-1]]
-    paths = [QuotedString(each, Quote.double).with_quotes() for each in found]
-    others = [text for text in line.overrides if key_of(text) != SEARCH_PATH]
-    return dataclasses.replace(line, overrides=[*others, f"{SEARCH_PATH}=[{','.join(paths)}]"])
 
 
 def _parse(line: CommandLine) -> tuple[list[Override], list[str]]:

@@ -194,16 +194,9 @@ def problems(experiment: Experiment) -> Iterator[str]:
         yield from (f"{section}{problem}" for problem in getattr(experiment, section).problems())
     for name, stage in experiment.stages.items():
         yield from (f"stages.{name}{problem}" for problem in stage.problems())
-    if experiment.stages and (experiment.train.evaluate_every or experiment.train.evaluate_at_start):
-        yield "train.evaluate_every and train.evaluate_at_start must be left out with stages, got one of them"
-    if len(experiment.stages) == 1:
-        yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
+    yield from _stage_problems(experiment)
     if experiment.checkpoint_every is not None and experiment.checkpoint_every < 1:
         yield f"checkpoint_every must be at least 1, got {experiment.checkpoint_every}"
-    if experiment.checkpoint_every is not None and experiment.stages:
-        yield "checkpoint_every must be left out with stages, between which the states lie, got it with " + ", ".join(
-            experiment.stages
-        )
     yield from _smoothing_problems(experiment)
     if experiment.method.learning_rate <= 0:
         yield f"method.learning_rate must be above 0, got {experiment.method.learning_rate}"
@@ -213,6 +206,22 @@ def problems(experiment: Experiment) -> Iterator[str]:
     is_built = num_layers is not None and 0 < num_layers <= MOST_PARTS
     if num_layers is not None and is_built and not list(experiment.method.problems()):
         yield from experiment.method.layer_problems(num_layers)
+
+
+def _stage_problems(experiment: Experiment) -> Iterator[str]:
+    """Yield what does not go with tasks that are learned one after the other."""
+    if not experiment.stages:
+        return
+    if experiment.train.evaluate_every or experiment.train.evaluate_at_start:
+        yield "train.evaluate_every and train.evaluate_at_start must be left out with stages, got one of them"
+    if experiment.train.selection:
+        yield f"train.selection must be 0 with stages, which keep their last model, got {experiment.train.selection}"
+    if len(experiment.stages) == 1:
+        yield f"stages must be two or more, got {next(iter(experiment.stages))} alone"
+    if experiment.checkpoint_every is not None:
+        yield "checkpoint_every must be left out with stages, between which the states lie, got it with " + ", ".join(
+            experiment.stages
+        )
 
 
 def _smoothing_problems(experiment: Experiment) -> Iterator[str]:

@@ -52,6 +52,10 @@ class Train:
     """Tokens of one row at most; longer rows are cut."""
     max_rows: int | None = None
     """Rows of each split at most, a fixed sample; null takes all."""
+    selection: float = 0.0
+    """Training rows that choose the best evaluation instead: a share below 1, or a number; 0 chooses on validation."""
+    selection_seed: int = 0
+    """Draws those rows; the same for every arm and seed."""
     evaluate_at_start: bool = False
     """Score the untrained model too; it is never the best."""
     evaluate_every: int | None = None
@@ -76,6 +80,7 @@ class Train:
             if value is not None and value <= 0:
                 yield f".{name} must be {'at least 1' if name in positive else 'above 0'}, got {value}"
         yield from self._warmup_problems()
+        yield from self._selection_problems()
         if self.weight_decay < 0:
             yield f".weight_decay must be at least 0, got {self.weight_decay}"
         for name in ("adam_beta1", "adam_beta2", "label_smoothing"):
@@ -95,6 +100,13 @@ class Train:
             yield f".warmup_ratio must be at least 0 and below 1, got {self.warmup_ratio}"
         if self.warmup_steps is not None and self.warmup_steps < 0:
             yield f".warmup_steps must be at least 0, got {self.warmup_steps}"
+
+    def _selection_problems(self) -> Iterator[str]:
+        is_number = self.selection >= 1
+        if self.selection < 0 or (is_number and self.selection != int(self.selection)):
+            yield f".selection must be a share of the training rows below 1, or their number, got {self.selection}"
+        if self.selection_seed and not self.selection:
+            yield f".selection_seed must go with train.selection, got {self.selection_seed} without one"
 
     def warmup(self, total_steps: int) -> int:
         """Return the steps of a training of so many in which the learning rate rises."""

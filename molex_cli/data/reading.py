@@ -12,8 +12,10 @@ from typing import Any
 
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind, Task
+from molex_cli.data.selection import NONE, Named, Selection, divided, with_all_references
 from molex_cli.data.tables import SPLITS, Table, table
 from molex_cli.errors import ConfigError, DataError, all_of
+from molex_cli.records.parts import SELECTION
 
 SHOWN_ROWS = 12
 
@@ -56,9 +58,10 @@ Rows = dict[str, tuple[dict[str, Split], list[str]]]
 
 def read_all(experiment: Experiment) -> Rows:
     """Return all rows of an experiment; raise with what is wrong in any of its splits."""
-    tasks = experiment.stages or {"": experiment.task}
+    tasks, train = experiment.stages or {"": experiment.task}, experiment.train
+    selection = Selection(train.selection, train.selection_seed)
     return all_of(
-        {name: partial(read, task, experiment.data_dir, experiment.train.max_rows) for name, task in tasks.items()}
+        {name: partial(read, task, experiment.data_dir, train.max_rows, selection) for name, task in tasks.items()}
     )
 
 
@@ -71,13 +74,23 @@ def about_all(rows: Rows) -> dict[str, Any]:
     }
 
 
-def read(task: Task, data_dir: str | None, max_rows: int | None = None) -> tuple[dict[str, Split], list[str]]:
-    """Return the task's splits and its labels; `max_rows` keeps a fixed sample of each split."""
+def read(
+    task: Task, data_dir: str | None, max_rows: int | None = None, selection: Selection = NONE
+) -> tuple[dict[str, Split], list[str]]:
+    """Return the task's splits and its labels; `max_rows` keeps a fixed sample of each split.
+
+    With a selection, training rows are divided in two: those that are trained on, and those that choose the best.
+    """
     tables = all_of({split: partial(_labelled, task, split, data_dir) for split in SPLITS})
     labels = _labels(task, tables["train"]) if _are_in_rows(task) else list(task.labels or ())
     _require_fitting(task, labels)
-    attempts = {split: partial(_split, task, split, table, labels, max_rows) for split, table in tables.items()}
-    return all_of(attempts), labels
+    attempts = {split: partial(_named, task, split, table, labels, max_rows) for split, table in tables.items()}
+    named = all_of(attempts)
+    if selection.size:
+        train, selected = divided(named["train"], selection, tables["train"].source, task)
+        named = {"train": train, SELECTION: selected, "validation": named["validation"]}
+    sources = tables | {SELECTION: tables["train"]}
+    return {split: _as_split(rows, sources[split], labels) for split, rows in named.items()}, labels
 
 
 def read_labels(task: Task, data_dir: str | None) -> list[str]:
@@ -92,7 +105,8 @@ def read_split(
 ) -> Split:
     """Return one split, with the labels that a model was trained on."""
     _require_fitting(task, labels)
-    return _split(task, split, _labelled(task, split, data_dir), labels, max_rows, training=False)
+    table = _labelled(task, split, data_dir)
+    return _as_split(_named(task, split, table, labels, max_rows, training=False), table, labels)
 
 
 def _are_in_rows(task: Task) -> bool:
@@ -130,15 +144,20 @@ def _rows_named(numbers: Sequence[int]) -> str:
     return f"rows {', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _split(
+def _named(
     task: Task, split: str, table: Table, labels: Sequence[str], max_rows: int | None, *, training: bool = True
-) -> Split:
+) -> list[Named]:
+    """Return id, texts, choices and target of each row; of many a fixed sample."""
     numbered = zip(table.numbers, table.rows, strict=True)
     named = [(f"{split}:{number}", *_row(task, row, labels, table.source, number)) for number, row in numbered]
     if task.kind is Kind.generation and not (split == "train" and training):
-        named = _with_all_references(named)
+        named = with_all_references(named)
     if max_rows is not None and max_rows < len(named):
         named = [named[i] for i in sorted(random.Random(0).sample(range(len(named)), max_rows))]
+    return named
+
+
+def _as_split(named: Sequence[Named], table: Table, labels: Sequence[str]) -> Split:
     ids, texts, choices, targets = map(list, zip(*named, strict=True))
     content = json.dumps([ids, texts, targets, *([choices] if any(choices) else [])], ensure_ascii=False)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
@@ -176,15 +195,6 @@ def inputs(
 def label_words(label: str) -> str:
     """Return a label as words: not_equivalent is not equivalent."""
     return label.replace("_", " ")
-
-
-def _with_all_references(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return one row for each text, with all that may be written for it; its id is that of the first."""
-    merged: dict[Any, tuple[Any, ...]] = {}
-    for key, texts, _, written in rows:
-        first, references = merged.get(texts, (key, ()))
-        merged[texts] = first, references + written
-    return [(key, texts, (), references) for texts, (key, references) in merged.items()]
 
 
 def _choices(value: Any, column: str, where: str) -> tuple[list[str], tuple[str, ...]]:

@@ -58,7 +58,9 @@ def _made_from(experiment: schema.Experiment, data: Mapping[str, Any] | None = N
     settings = schema.as_data(experiment)
     if data is not None:
         return made_from(settings, data, base_of(experiment))
-    rows = [settings["stages"] or settings["task"], settings["data_dir"], settings["train"]["max_rows"]]
+    train = settings["train"]
+    chosen = [train["max_rows"], train["selection"], train["selection_seed"]]
+    rows = [settings["stages"] or settings["task"], settings["data_dir"], *chosen]
     files = [
         (str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size)
         for task in experiment.stages.values() or [experiment.task]

@@ -44,8 +44,15 @@ class Metric:
     """It scores the positive one of two classes, whose index its function takes as `positive`."""
     implementation: Callable[[], str] | None = None
     """Returns what computes the score, with versions, for the record; raises ConfigError where that is missing."""
+    when_undefined: float = 0.0
+    """What a prediction counts as for which the formula has no value, by convention: a constant says nothing."""
     not_computed: str = ""
     """Why it is not computed, and how to get it; such a metric can be named, but not come first."""
+
+    @property
+    def scale(self) -> float:
+        """What a score is multiplied with where people read it: shares are shown in percent."""
+        return 100.0 if self.high == 1.0 else 1.0
 
     def score(self, predictions: Sequence[Any], references: Sequence[Any], positive: int = 1) -> float:
         """Return the score; `positive` is the index of the positive class, where it scores one."""

@@ -16,7 +16,7 @@ from molex_cli.records.reading import Misfit, parsed
 from molex_cli.records.record import record_from
 
 NAME = "index.jsonl"
-LEFT_OUT = ("routing", "command", "attempts")  # what is long and stands in no table
+LEFT_OUT = ("routing", "command")  # what is long and stands in no table
 
 
 class Line(msgspec.Struct):
@@ -65,12 +65,16 @@ def _folders(output_dir: Path) -> list[Path]:
 
 
 def _copied(line: Line | None, changed: int) -> Record | None:
-    """Return the record that a line copies, if it is of this version and no older than the record."""
+    """Return the record that a line copies, if it is of this version and no older than the record.
+
+    Lines of before left its attempts out, which tell when a run was first started.
+    """
     if line is None or line.changed != changed:
         return None
     try:
         content = parsed(bytes(line.record), dict[str, Any])
-        return record_from(content) if content.get("version") == RECORD_VERSION else None
+        is_whole = content.get("version") == RECORD_VERSION and "attempts" in content
+        return record_from(content) if is_whole else None
     except Misfit:
         return None
 

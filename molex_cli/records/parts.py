@@ -18,6 +18,9 @@ Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 Status = Literal["running", "finished", "failed", "interrupted", "imported"]
 
+SELECTION = "selection"
+"""The split of training rows that chooses the best evaluation."""
+
 
 class Correctness(TypedDict):
     """Which predictions are right, a bit for each, with a hash of their ids."""
@@ -34,6 +37,8 @@ class Score(TypedDict):
     step: NotRequired[Count]
     epoch: NotRequired[Number | None]
     loss: NotRequired[Number | None]
+    selection: NotRequired[Mapping[str, Number | None]]
+    """Scores on the training rows that choose the best, where some are set apart."""
     correctness: NotRequired[Correctness]
 
 
@@ -47,6 +52,8 @@ class Scores(TypedDict, total=False):
     best: Score
     selection: str
     """The rule of `best`."""
+    evaluations: Count
+    """Among which the best was chosen."""
     constant: Mapping[str, Number | None]
     """The best that one answer to every row reaches."""
     stages: list[str]
@@ -229,6 +236,7 @@ class EvaluatedLine(TypedDict):
     event: Literal["evaluated"]
     step: Count
     scores: dict[str, Number | None]
+    split: NotRequired[str]
 
 
 class EventLine(TypedDict):

@@ -14,6 +14,8 @@ ADDED: dict[str, Any] = {
     "train.adam_beta2": 0.999,
     "train.adam_epsilon": 1e-8,
     "train.label_smoothing": 0.0,
+    "train.selection": 0.0,
+    "train.selection_seed": 0,
     "method.which": "blocks",
     "method.voters": "prompt",
     "method.attend_padding": False,

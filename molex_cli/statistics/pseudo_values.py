@@ -1,6 +1,6 @@
 """A value of each example whose mean is the score, so that two models are compared example by example; no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.metrics.base import METRICS, ByExample
-from molex_cli.statistics import paired
 
 
 def of_rows(
@@ -25,7 +24,7 @@ def of_rows(
     predictions, references = _as_indices(rows, labels or [])
     score = partial(known.score, positive=list(labels).index(positive) if labels and positive is not None else 1)
     if known.by_example is ByExample.jackknife:
-        values = paired.pseudo_values(score, predictions, references)
+        values = pseudo_values(score, predictions, references)
     else:
         pairs = zip(predictions, references, strict=True)
         values = np.array([score([p], [r]) for p, r in pairs], dtype=np.float64)
@@ -44,3 +43,26 @@ def _as_indices(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> tup
     others = sorted({*predictions, *references} - {*labels, None})
     index = {None: -1} | {name: i for i, name in enumerate([*labels, *others])}
     return [index[name] for name in predictions], [index[name] for name in references]
+
+
+def pseudo_values(
+    score: Callable[[Any, Any], float], predictions: Sequence[Any], references: Sequence[Any]
+) -> NDArray[np.float64]:
+    """Return a value for each example whose mean is the score, though the score is no mean over examples.
+
+    The jackknife's n θ - (n - 1) θ without the example (Tukey 1958), moved so that the mean is θ itself: what an
+    example contributes, so that such scores are compared over seeds and examples as accuracies are. NaN where the
+    score is undefined without an example.
+    """
+    count = len(references)
+    whole = score(predictions, references)
+    without: dict[tuple[Any, Any], float] = {}
+    left = []
+    for i, pair in enumerate(zip(predictions, references, strict=True)):
+        if pair not in without:  # what is equal changes the score equally
+            rest = [*predictions[:i], *predictions[i + 1 :]], [*references[:i], *references[i + 1 :]]
+            without[pair] = score(*rest)
+        left.append(without[pair])
+    values = count * whole - (count - 1) * np.asarray(left)
+    moved: NDArray[np.float64] = values - values.mean() + whole
+    return moved

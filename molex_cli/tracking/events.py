@@ -79,6 +79,8 @@ class Evaluated(Event):
     """The same for the training steps since the evaluation before."""
     rows: Sequence[Mapping[str, Any]] = field(default=(), metadata={"written": False})
     """A prediction for each example, for who keeps them; too long to be written with the event."""
+    is_whole: bool = field(default=True, metadata={"written": False})
+    """Whether no other split is scored after the same step; the routing is on that one."""
 
 
 @dataclass(frozen=True, kw_only=True)

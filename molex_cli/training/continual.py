@@ -4,6 +4,7 @@ The optimizer and the learning-rate schedule start anew with every stage (MoLA, 
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from molex_cli.errors import ConfigError, TaskError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
-from molex_cli.metrics.base import scored_class
+from molex_cli.metrics.base import metric_named, scored_class
 from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
 from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Predictions
@@ -245,15 +246,15 @@ def _finish(run: Sequential) -> None:
 
 def _scores(run: Sequential) -> Scores:
     """Return the record's scores: OP under the metric's own name, PD and BWT beside it."""
-    metric = run.metric
+    metric, matrix = run.metric, _defined(run)
     end: Score = {
         "step": run.step,
         "epoch": float(len(run.stages)),
         "loss": sum(predictions.loss for predictions in run.predictions) / len(run.predictions),
         "scores": {
-            metric: overall_performance(run.matrix),
-            "performance_drop": performance_drop(run.matrix),
-            "backward_transfer": backward_transfer(run.matrix),
+            metric: overall_performance(matrix),
+            "performance_drop": performance_drop(matrix),
+            "backward_transfer": backward_transfer(matrix),
         },
     }
     baselines = [stage.baseline([metric]) for stage in run.stages]
@@ -265,5 +266,12 @@ def _scores(run: Sequential) -> Scores:
         "last": end,
         "best": end,
         "selection": f"none: after the last stage; {metric} is the mean over the stages (OP)",
+        "evaluations": 1,
         "constant": {metric: sum(known) / len(known)} if known else {},
     }
+
+
+def _defined(run: Sequential) -> list[list[float]]:
+    """Return the matrix with what an undefined score counts as by convention."""
+    value = metric_named(run.metric).when_undefined
+    return [[value if math.isnan(score) else score for score in row] for row in run.matrix]

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import TrainingError
@@ -11,7 +12,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import METRICS
 from molex_cli.objectives.base import Predictions
 from molex_cli.records import correctness
-from molex_cli.records.parts import Score, Scores
+from molex_cli.records.parts import SELECTION, Score, Scores
 from molex_cli.tracking.events import Evaluated, Event, Step
 from molex_cli.training.stage import Stage
 
@@ -26,15 +27,20 @@ class ScoredPredictions:
     step: int
     epoch: float
     predictions: Predictions
+    selection: dict[str, float] = field(default_factory=dict)
+    """Scores on the rows that choose the best, where these are not the split itself."""
 
     def summary(self) -> Score:
         """Return what the record keeps of it."""
-        return {
+        found: Score = {
             "step": self.step,
             "epoch": self.epoch,
             "loss": self.predictions.loss,
             "scores": self.predictions.scores,
         }
+        if self.selection:
+            found["selection"] = self.selection
+        return found
 
     def with_correctness(self) -> Score:
         """Return the same and which predictions are right, where a prediction is right or wrong."""
@@ -43,13 +49,16 @@ class ScoredPredictions:
 
 
 class Scoring:
-    """Scores the validation split during training and remembers the last and the best predictions."""
+    """Scores the model during training and remembers the last and the best predictions of the validation split.
 
-    selection = "the best is the {end} {metric} on validation, the split that is reported; the first of equals"
+    Where rows are set apart to choose the best, each evaluation scores these, and validation is scored for the last and
+    for what is the best so far alone.
+    """
 
     def __init__(self, adapted: Adapted, stage: Stage, accelerator: "Accelerator") -> None:
         self.adapted, self.objective = adapted, stage.objective
-        self.encoded, self.names = stage.encoded["validation"], list(stage.experiment.task.metrics)
+        self.encoded, self.names = stage.encoded, list(stage.experiment.task.metrics)
+        self.chosen_on = SELECTION if SELECTION in self.encoded else "validation"
         self.settings, self.schedule, self.device = stage.experiment.train, stage.schedule, accelerator.device
         self.first: ScoredPredictions | None = None
         """Before the first step, if that was scored."""
@@ -60,11 +69,11 @@ class Scoring:
     def after_each(self, steps: Iterator[Step]) -> Iterator[Event]:
         """Pass on each step, and an `Evaluated` after those where it is due."""
         if self.settings.evaluate_at_start and self.last is None:
-            yield self.evaluated(0, 0.0)
+            yield from self.evaluated(0, 0.0)
         for step in steps:
             yield step
             if self.schedule.evaluates_after(step.step):
-                yield self.evaluated(step.step, step.epoch)
+                yield from self.evaluated(step.step, step.epoch)
 
     def as_state(self) -> dict[str, Any]:
         """Return all scores so far, without the predictions."""
@@ -84,39 +93,64 @@ class Scoring:
         for name in {"first", "last", "best"} & set(state):
             kept = state[name]
             predictions = Predictions(rows.get(name, []), kept["scores"], kept["loss"], tuple(kept["reasons"]))
-            setattr(self, name, ScoredPredictions(kept["step"], kept["epoch"], predictions))
+            scored = ScoredPredictions(kept["step"], kept["epoch"], predictions, kept.get("selection", {}))
+            setattr(self, name, scored)
 
-    def evaluated(self, step: int, epoch: float) -> Evaluated:
-        """Score the split now; what was scored before the first step is no candidate for the best."""
-        started = time.perf_counter()
-        during = self.adapted.take_routing()
-        predictions = self.objective.predictions(
-            self.adapted, self.encoded, self.names, self.settings.eval_batch_size, self.device
-        )
-        self.last = ScoredPredictions(step, epoch, predictions)
-        if not math.isfinite(predictions.loss):
-            way_out = "lower train.learning_rate"
-            raise TrainingError(f"validation loss must be finite, got {predictions.loss} at step {step}; {way_out}")
+    def evaluated(self, step: int, epoch: float) -> Iterator[Evaluated]:
+        """Score now, and yield what came of it, the split that chooses the best last, with the routing on it.
+
+        What is scored before the first step is no candidate.
+        """
+        during, started = self.adapted.take_routing(), time.perf_counter()
+        chosen = self._predictions(self.chosen_on, step)
         self.routing = self.adapted.take_routing()
-        chosen = METRICS[self.names[0]]
-        before = self.best.predictions.scores[chosen.name] if self.best else None
-        is_best = step > 0 and (self.best is None or chosen.better(predictions.scores[chosen.name], before))
-        if step == 0:
-            self.first = self.last
-        if is_best:
-            self.best = self.last
-        return Evaluated(
-            step=step,
-            epoch=epoch,
-            split="validation",
-            loss=predictions.loss,
-            scores=predictions.scores,
-            seconds=time.perf_counter() - started,
-            best=is_best,
-            routing=self.routing,
-            training_routing=during if step > 0 else {},
-            rows=predictions.rows,
+        is_best = step > 0 and self._is_best(chosen)
+        seconds = time.perf_counter() - started
+        told = partial(Evaluated, step=step, epoch=epoch, best=is_best)
+        whole = partial(told, routing=self.routing, training_routing=during if step else {})
+        if self.chosen_on == "validation":
+            self._remember(ScoredPredictions(step, epoch, chosen), is_best)
+            yield whole(split="validation", loss=chosen.loss, scores=chosen.scores, seconds=seconds, rows=chosen.rows)
+            return
+        if is_best or step in (0, self.schedule.total_steps):
+            started = time.perf_counter()
+            reported = self._predictions("validation", step)
+            self.adapted.take_routing()
+            self._remember(ScoredPredictions(step, epoch, reported, chosen.scores), is_best)
+            took = time.perf_counter() - started
+            yield told(
+                split="validation",
+                loss=reported.loss,
+                scores=reported.scores,
+                seconds=took,
+                rows=reported.rows,
+                is_whole=False,
+            )
+        yield whole(split=self.chosen_on, loss=chosen.loss, scores=chosen.scores, seconds=seconds)
+
+    def _predictions(self, split: str, step: int) -> Predictions:
+        found = self.objective.predictions(
+            self.adapted, self.encoded[split], self.names, self.settings.eval_batch_size, self.device
         )
+        if not math.isfinite(found.loss):
+            way_out = "lower train.learning_rate"
+            raise TrainingError(f"{split} loss must be finite, got {found.loss} at step {step}; {way_out}")
+        return found
+
+    def _is_best(self, found: Predictions) -> bool:
+        """Return whether no earlier evaluation chose as well."""
+        if self.best is None:
+            return True
+        name = self.names[0]
+        before = self.best.selection or self.best.predictions.scores
+        return METRICS[name].better(found.scores[name], before[name])
+
+    def _remember(self, scored: ScoredPredictions, is_best: bool) -> None:
+        self.last = scored
+        if scored.step == 0:
+            self.first = scored
+        if is_best:
+            self.best = scored
 
     def summary(self, constant: dict[str, float]) -> Scores:
         """Return the record's scores."""
@@ -128,11 +162,20 @@ class Scoring:
             **first,
             "last": self.last.with_correctness(),
             "best": self.best.with_correctness(),
-            "selection": self.selection.format(
-                end="highest" if METRICS[self.names[0]].higher_is_better else "lowest", metric=self.names[0]
-            ),
+            "selection": self._rule(),
+            "evaluations": sum(map(self.schedule.evaluates_after, range(1, self.last.step + 1))),
             "constant": constant,
         }
+
+    def _rule(self) -> str:
+        """Return how the best evaluation was chosen, in words."""
+        end = "highest" if METRICS[self.names[0]].higher_is_better else "lowest"
+        rows = (
+            f"{len(self.encoded[SELECTION].ids):,} training rows that were set apart for it"
+            if self.chosen_on == SELECTION
+            else "validation, the split that is reported"
+        )
+        return f"the best is the {end} {self.names[0]} on {rows}; the first of equals"
 
     def degenerate(self) -> list[str]:
         """Return why the last scores are degenerate."""

@@ -6,7 +6,7 @@ beside them. Random streams and the next rows follow from the seed and the step,
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +64,8 @@ class CheckpointWriter:
     """What else the state holds, by its key there."""
     files: dict[str, str] = field(default_factory=dict)
     """Digests of the predictions that the state goes with."""
+    rows: Sequence[Mapping[str, Any]] = ()
+    """The predictions of an evaluation that is not whole yet."""
     saved_at: float = field(default_factory=time.monotonic)
 
     def pass_on(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -76,16 +78,22 @@ class CheckpointWriter:
     def _keep(self, event: Event) -> None:
         if isinstance(event, Evaluated):
             self._keep_evaluation(event)
-        if isinstance(event, Evaluated) or (isinstance(event, Step) and self._is_due(event.step)):
+        if (isinstance(event, Evaluated) and event.is_whole) or (isinstance(event, Step) and self._is_due(event.step)):
             self._save()
 
     def _keep_evaluation(self, event: Evaluated) -> None:
+        """Write adapters and predictions once all of a step's splits are scored: a crash between finds the old ones."""
+        self.rows = event.rows or self.rows
+        if not event.is_whole:
+            return
         for which in ("last", "best") if event.best else ("last",):
             path = self.folder / f"adapter-{which}.safetensors"
             adapter.save(path, self.training.adapted, self.experiment, self.labels, event.step)
-            rows = self.folder / f"predictions-{which}.jsonl"
-            records.write_rows(rows, event.rows)
-            self.files[rows.name] = file_digest(rows)
+            if self.rows:
+                rows = self.folder / f"predictions-{which}.jsonl"
+                records.write_rows(rows, self.rows)
+                self.files[rows.name] = file_digest(rows)
+        self.rows = ()
 
     def _is_due(self, step: int) -> bool:
         if self.schedule.evaluates_after(step):  # the evaluation comes next, and the state after it

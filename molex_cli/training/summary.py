@@ -133,7 +133,7 @@ class CollapseAlarm:
         """Pass on each event and a note after an evaluation that found a collapse; raise if the run is to stop."""
         for event in events:
             yield event
-            if isinstance(event, Evaluated) and (note := self.look(event.routing)):
+            if isinstance(event, Evaluated) and event.is_whole and (note := self.look(event.routing)):
                 yield note
 
     def look(self, routing: dict[str, dict[str, Any]]) -> Noted | None:

@@ -31,7 +31,7 @@ def test_claims_get_verdicts_with_all_that_speaks_against_them(capsys):
     assert "n = 3 seeds" in lines[0]
     assert "detectable" in lines[2]
     assert "seeds 2 were added to those that were to decide" in lines[1]
-    assert "its file was changed after seeds 0, 1, 2 had started" in lines[0]  # these records have no start
+    assert "it was written or changed after seeds 0, 1, 2 had started" in lines[0]  # these records have no start
 
 
 def test_a_claim_whose_file_is_older_has_no_flag_and_the_reader_is_told_what_that_is_worth(capsys):
@@ -44,7 +44,7 @@ def test_a_claim_whose_file_is_older_has_no_flag_and_the_reader_is_told_what_tha
     (line,) = [line for line in shown if line.startswith("claim: ")]
     assert ";" not in line
     (told,) = [line for line in shown if line.startswith("claims: ")]
-    assert "judged by the time of its file alone, which anybody can set" in told
+    assert "judged by the time of the file alone, which anybody can set" in told
 
 
 @pytest.mark.parametrize(

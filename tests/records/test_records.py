@@ -108,6 +108,20 @@ def test_the_index_says_what_the_records_say(tmp_path):
     assert all("routing" not in line["record"] for line in lines)
 
 
+def test_the_index_keeps_attempts_and_a_line_of_before_without_them_hides_none(tmp_path):
+    tried = record(attempts=[{"started": "2020-01-01T00:00:00+00:00", "status": "interrupted"}])
+    for name in ("now", "before"):
+        (tmp_path / name).mkdir()
+        records.write_record(tmp_path / name, tried)
+        index.add(tmp_path / name, tried)
+    now, before = map(json.loads, (tmp_path / index.NAME).read_text().splitlines())
+    assert now["record"]["attempts"] == tried.attempts
+    del before["record"]["attempts"]
+    (tmp_path / index.NAME).write_text(json.dumps(before) + "\n")
+    found, _ = index.read(tmp_path)
+    assert [each.attempts for each in found.values()] == [tried.attempts] * 2
+
+
 def test_a_broken_line_or_record_costs_only_itself(tmp_path):
     for name in ("good", "bad"):
         (tmp_path / name).mkdir()

@@ -1,7 +1,9 @@
 """Continual learning: the definitions on the paper's own table, and stages learned one after the other."""
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.data.reading import read
 from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
+from molex_cli.training import continual
 
 # MoLA, table 6: row = trained up to, columns = biology, physics, chemistry, economics, earth science.
 INVERTED = [
@@ -122,3 +125,8 @@ def test_a_filter_that_keeps_no_row_is_said(capsys):
     files = ["task.files.train=one.csv", "task.files.validation=one.csv"]
     assert main(["train", "experiment=smoke", "method=lora", *PLAIN, *files, "task.where.a=nothing"]) == 2
     assert "the train split must have rows with a=nothing, got none in one.csv" in "".join(capsys.readouterr())
+
+
+def test_an_undefined_stage_counts_by_convention_in_the_mean():
+    undefined = SimpleNamespace(metric="matthews", matrix=[[0.5, math.nan], [math.nan, 0.4]])
+    assert continual._defined(undefined) == [[0.5, 0.0], [0.0, 0.4]]

@@ -16,7 +16,8 @@ def scoring_of(values, metric):
     experiment = SimpleNamespace(
         task=SimpleNamespace(metrics=[metric]), train=SimpleNamespace(eval_batch_size=1, evaluate_at_start=False)
     )
-    stage = SimpleNamespace(objective=objective, experiment=experiment, encoded={"validation": None}, schedule=None)
+    schedule = SimpleNamespace(evaluates_after=lambda step: True)
+    stage = SimpleNamespace(objective=objective, experiment=experiment, encoded={"validation": None}, schedule=schedule)
     return Scoring(SimpleNamespace(take_routing=dict), stage, SimpleNamespace(device="cpu"))
 
 
@@ -25,7 +26,7 @@ def scoring_of(values, metric):
 )
 def test_the_best_is_the_highest_and_the_first_of_equals(accuracies, best):
     scoring = scoring_of(accuracies, "accuracy")
-    events = [scoring.evaluated(step, 1.0) for step in range(1, len(accuracies) + 1)]
+    events = [event for step in range(1, len(accuracies) + 1) for event in scoring.evaluated(step, 1.0)]
     assert max(event.step for event in events if event.best) == best
     assert (scoring.best.step, scoring.last.step) == (best, len(accuracies))
     assert scoring.best.predictions.scores == {"accuracy": max(accuracies)}
@@ -35,7 +36,7 @@ def test_where_low_is_better_the_best_is_the_lowest_and_the_record_says_so(monke
     low = dataclasses.replace(METRICS["accuracy"], name="error_rate", higher_is_better=False)
     monkeypatch.setitem(METRICS, "error_rate", low)
     scoring = scoring_of([0.5, 0.2, 0.4], "error_rate")
-    assert [scoring.evaluated(step, 1.0).best for step in (1, 2, 3)] == [True, True, False]
+    assert [next(scoring.evaluated(step, 1.0)).best for step in (1, 2, 3)] == [True, True, False]
     summary = scoring.summary({})
     assert summary["best"]["scores"] == {"error_rate": 0.2}
     assert summary["selection"].startswith("the best is the lowest error_rate")

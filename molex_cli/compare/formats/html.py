@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from molex_cli.compare import svg
-from molex_cli.compare.layout import Report, matrix, scale
+from molex_cli.compare.layout import Report, matrix
 from molex_cli.compare.pictures import MOST_MAPS, Picture, costs, curves, experts, look
 from molex_cli.compare.table import Comparison
 from molex_cli.runtime.streams import visible
@@ -127,7 +127,7 @@ def _runs(table: Comparison, beside: Path) -> Iterator[list[Entry]]:
     for (row, col), cell in table.cells.items():
         for run in cell.runs:
             score = run.score(table.which, cell.metric.name)
-            shown = "undefined" if score is None else f"{score * scale(cell.metric):.2f}"
+            shown = "undefined" if score is None else f"{score * cell.metric.scale:.2f}"
             yield [
                 Entry(table.display.get(row, row)),
                 Entry(col),

@@ -1,8 +1,10 @@
 """JSON: cells with their seeds, differences and runs, and all notes."""
 
 from dataclasses import asdict
+from typing import Any
 
 from molex_cli.compare.layout import Report, facts
+from molex_cli.compare.table import Cell
 from molex_cli.records import as_json
 from molex_cli.runtime.streams import visible
 
@@ -14,10 +16,17 @@ def text(report: Report) -> str:
         {
             **known,
             "by_seed": cell.by_seed,
-            "difference": asdict(cell.difference) if cell.difference else None,
+            "difference": _difference(cell),
             "runs": [str(run.folder) for run in cell.runs],
         }
         for known, cell in zip(facts(table), table.cells.values(), strict=True)
     ]
     content = {"which": table.which, "against": table.against, "cells": cells, "notes": report.lines()}
     return visible(as_json(content, indent=2)) + "\n"
+
+
+def _difference(cell: Cell) -> dict[str, Any] | None:
+    found = cell.difference
+    if found is None:
+        return None
+    return {"compared_with": cell.compared_with, **asdict(found), "detectable": found.detectable}

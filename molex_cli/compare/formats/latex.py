@@ -11,7 +11,7 @@ LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "[": "{[}", "]": "{]}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "*": "{*}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",  # a star would belong to the \\ before it
-    "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": r"\textendash{}", "°": r"$^\circ$",
+    "±": r"$\pm$", "≤": r"$\leq$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": r"\textendash{}", "°": r"$^\circ$",
     "†": r"$^\dagger$", "‡": r"$^\ddagger$", "ᵖ": r"$^{\mathrm{p}}$", "▽": r"$\triangledown$", "Δ": r"$\Delta$",
     "□": r"$\square$", "⋈": r"$\bowtie$", "◇": r"$\lozenge$", "α": r"$\alpha$",
 }  # fmt: skip
