@@ -2,7 +2,6 @@
 
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
