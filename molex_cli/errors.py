@@ -83,3 +83,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
         return f"did you mean {close[0]}?"
     shown = ", ".join(choices[:24]) + (", ..." if len(choices) > 24 else "")
     return f"choose from {shown}" if choices else "there is nothing to choose from"
+
+
+def shortened(message: str, most: int = 2000) -> str:
+    """Return a message without its middle if a value in it is so long that nobody would read on."""
+    return message if len(message) <= most else f"{message[: most // 2]} ... {message[-most // 2 :]}"

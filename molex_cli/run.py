@@ -84,7 +84,7 @@ def _run(
         state.require_same(folder, earlier.about, state.conditions(experiment, records.environment()))
     record = _new_record(experiment, data, _attempts(lock.record, earlier))
     _write(folder, record)
-    journal, watchers, sinks = Sinks([]), Sinks([]), Sinks([])
+    journal, watchers, sinks = Sinks([]), Sinks([Console()]), Sinks([])  # who says what goes wrong from here on
     try:
         journal = _journal(experiment, folder, earlier.step if earlier else None)
         watchers = _watchers(experiment, folder, record, journal, extra_sinks)

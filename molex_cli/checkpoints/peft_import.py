@@ -60,7 +60,9 @@ def read(folder: Path) -> Adapter:
         config = json.loads(require_file(folder / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(require_file(folder / FILE))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} must hold {CONFIG} and {FILE}, got no {Path(error.filename).name}") from None
+        raise CheckpointError(
+            f"{folder} must hold {CONFIG} and {FILE}, got no {Path(error.filename or FILE).name}"
+        ) from None
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from molex_cli import __version__
 from molex_cli.cli import registry
-from molex_cli.errors import ConfigError, MolexError, nearest
+from molex_cli.errors import ConfigError, MolexError, nearest, shortened
 from molex_cli.records.disk import disk_errors_told
 from molex_cli.records.secrets import hidden
 from molex_cli.runtime.paths import know_user
@@ -95,5 +95,5 @@ def _ended_by(signal: str, argv: Sequence[str]) -> str:
 
 def _complain(lines: Sequence[str]) -> int:
     for line in lines:
-        say(f"molex: {hidden(line)}".replace("\n", "\\n"), file=sys.stderr)
+        say(f"molex: {hidden(shortened(line))}".replace("\n", "\\n"), file=sys.stderr)
     return 2

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molex_cli.errors import RecordError
+from molex_cli.errors import RecordError, shortened
 from molex_cli.metrics.base import METRICS, ByExample, metric_named
 from molex_cli.records import Record, correctness, identity_of, index, read_record, read_rows
 from molex_cli.records.made_from import differences, of_record
@@ -115,7 +115,7 @@ def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
     latest: dict[tuple[str, int], list[Run]] = {}
     for run in _runs(paths):
         if why := run if isinstance(run, str) else _unusable(run) or _unreadable(run, which):
-            loaded.left_out.append(" ".join(why.splitlines()))  # a record may hold any text
+            loaded.left_out.append(shortened(" ".join(why.splitlines())))  # a record may hold any text
             continue
         assert isinstance(run, Run)
         tries = latest.setdefault((run.record.variant, run.record.seed), [])

@@ -15,6 +15,7 @@ import numpy as np
 from molex_cli.data.reading import Split
 from molex_cli.errors import ModelError
 from molex_cli.records.partial import remove_stale, renamed_when_whole
+from molex_cli.runtime.paths import require_file
 
 FORMAT = 2  # of what is cached
 
@@ -147,7 +148,7 @@ def _for_nothing(tokenizer: Any) -> int:
 
 def _cached(path: Path) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(require_file(path), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in ("tokens", "types", "offsets")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or half a file: encode again
         return None

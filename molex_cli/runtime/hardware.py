@@ -101,6 +101,9 @@ def random_stream(seed: int, stream: str) -> Iterator[None]:
 
 def shared_by_others() -> int:
     """Return how many processes torchrun has started for this run; 0 where it did not start this one."""
+    told = [name for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if name in os.environ]
+    if len(told) in (1, 2):
+        raise ConfigError(f"{told[0]} must come with WORLD_SIZE, RANK and LOCAL_RANK, as torchrun sets them; unset it")
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
         if not os.environ.get(name, "0").isdecimal():
             raise ConfigError(f"{name} must be a number, as torchrun sets it, got {os.environ[name]!r}; unset it")
