@@ -134,7 +134,7 @@ def test_a_tag_is_refused_where_wandb_refuses_it(tag):
     ],
 )
 def test_a_name_that_wandb_does_not_take_is_refused(argument, says, capsys):
-    assert says in refused(capsys, "train", *SMOKE, argument)
+    assert says in refused(capsys, "train", *SMOKE, "log.wandb=offline", argument)
 
 
 @pytest.mark.parametrize("flag", ["nan", "inf", "-inf", "1e300", "0", "-1"])
