@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import wandb
 from support.runs import interrupted
+from support.wandb_process import no_process_of_wandb_is_left  # noqa: F401
 from wandb_server import ENTITY, Server
 
 from molex_cli.cli import main

@@ -10,6 +10,7 @@ import pytest
 import wandb
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.wandb_process import no_process_of_wandb_is_left  # noqa: F401
 from wandb_server import Server
 
 from molex_cli.cli import main

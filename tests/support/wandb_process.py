@@ -1,4 +1,4 @@
-"""What the tests of tracking share."""
+"""A fixture for tests that start a process of W&B."""
 
 import os
 import sys
