@@ -63,7 +63,10 @@ def _parser() -> Parser:
     )
     parser.add_argument("--format", choices=formats.names(), default="table")
     parser.add_argument(
-        "--claims", type=expanded, metavar="FILE", help="hypotheses to be judged; flags a file younger than its runs"
+        "--claims",
+        type=expanded,
+        metavar="FILE",
+        help="hypotheses to be judged; flags those that are younger than their runs",
     )
     parser.add_argument("--html", type=expanded, metavar="FILE", help="write one self-contained page")
     parser.add_argument("--output", type=expanded, help="file to write instead of standard output")

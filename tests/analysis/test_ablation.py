@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import batch
+from support.runs import working_in
 
 from molex_cli.analysis import ablation
 from molex_cli.checkpoints import adapter
@@ -23,9 +24,7 @@ TRAIN = ["train", "experiment=smoke", "hardware.threads=1", "train.learning_rate
 def folders(tmp_path_factory):
     """Return the folders of three runs: two of MoLA, one of MoLEx."""
     made = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(made)
-        monkeypatch.setenv("MOLEX_CACHE", str(made / "cache"))
+    with working_in(made):
         for method in ("mola_inverted", "mola_triangle", "molex"):
             assert main([*TRAIN, f"method={method}", "train.epochs=9"]) == 0
     return {path.name.split("-")[2]: path for path in made.glob("outputs/builtin*")}

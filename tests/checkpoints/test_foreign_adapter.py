@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from support.runs import working_in
 
 from molex_cli.checkpoints.adapter import ABOUT_DIGEST
 from molex_cli.cli import main
@@ -18,9 +19,7 @@ HOSTILE = "${oc.env:WANDB_API_KEY}"
 def good(tmp_path_factory):
     """Return the adapter file of an ordinary run."""
     folder = tmp_path_factory.mktemp("good")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("MOLEX_CACHE", str(folder / "cache"))
+    with working_in(folder):
         assert main(["train", "experiment=smoke", "method=lora", "train.max_steps=1", "hardware.threads=1"]) == 0
     return next(folder.glob("outputs/*/adapter-last.safetensors"))
 

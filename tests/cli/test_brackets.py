@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.runs import working_in
 
 from molex_cli.cli import main
 
@@ -14,8 +15,7 @@ TRAIN = ["train", "experiment=smoke", "train.max_steps=1", f'task.name="{NAME}"'
 def trained(tmp_path_factory):
     """Return a folder with a run whose task and method have brackets in their names."""
     folder = tmp_path_factory.mktemp("brackets")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with working_in(folder):
         assert main([*TRAIN, "log.wandb=disabled"]) == 0
     return folder
 

@@ -1,6 +1,7 @@
 """What a run of a test left, runs that were interrupted, and stages to learn."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,15 @@ from safetensors import safe_open
 
 from molex_cli.run import run
 from molex_cli.tracking.events import Step
+
+
+@contextmanager
+def working_in(folder):
+    """Work in a folder, with a cache of its own: for runs that several tests share."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setenv("MOLEX_CACHE", str(folder / "cache"))
+        yield patched
 
 
 def only_record(folder="outputs") -> tuple[dict, object]:

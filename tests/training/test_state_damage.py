@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.runs import StopAt, outcome
+from support.runs import StopAt, outcome, working_in
 
 from molex_cli.cli import main
 from molex_cli.config import command_line, overrides
@@ -27,9 +27,7 @@ TOTAL = 6
 def stopped(tmp_path_factory):
     """Return the folder of a run that was interrupted after step 5, and of one that went on from there."""
     made = tmp_path_factory.mktemp("stopped")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(made)
-        patched.setenv("MOLEX_CACHE", str(made / "cache"))
+    with working_in(made) as patched:
         with pytest.raises(KeyboardInterrupt):
             run(overrides.checked(command_line.CommandLine(overrides=SETTINGS)), extra_sinks=(StopAt(Step, 5),))
         shutil.copytree(made / "outputs", made / "whole/outputs")
