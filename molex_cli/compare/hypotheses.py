@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from molex_cli.compare.differences import Difference
+from molex_cli.compare.effects import bounds, detection
 from molex_cli.compare.judging import ALPHA, judged_difference, pooled_variance
-from molex_cli.compare.layout import bounds, detection
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Comparison
 from molex_cli.errors import ConfigError, nearest

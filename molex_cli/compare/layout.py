@@ -1,4 +1,4 @@
-"""What all formats share: headings, cells in words, the legend, and a line for each difference."""
+"""What all formats share: the report, headings, cells in words, and the legend."""
 
 import math
 import re
@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.compare.collapse import counted
-from molex_cli.compare.differences import Difference
+from molex_cli.compare.effects import Effect, sentence
+from molex_cli.compare.effects import effects as effects_of
 from molex_cli.compare.judging import ALPHA
 from molex_cli.compare.loading import Run
-from molex_cli.compare.table import Cell, Comparison
-from molex_cli.metrics.base import scored_class
-from molex_cli.statistics.intervals import LEAST_SEEDS, Interval
-from molex_cli.statistics.paired import smallest_p
+from molex_cli.compare.table import Cell, Comparison, metric_name
+from molex_cli.statistics.intervals import LEAST_SEEDS
 
 MARKS = {"provisional": "°", "degenerate": "†", "collapsed": "‡", "published variant": "ᵖ"}
 MEANING = {
@@ -44,6 +43,16 @@ COSTS: dict[str, Callable[[Run], float | None]] = {
 
 
 @dataclass(frozen=True)
+class Section:
+    """A further table of a report, all of it text."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a format writes."""
 
@@ -52,10 +61,24 @@ class Report:
     """Verdicts on hypotheses and confounds."""
     folder: Path | None = None
     """Where the file lies that it is written to; None for the terminal."""
+    title: str = ""
+    answers: Sequence[str] = ()
+    """Sentences that come first."""
+    effects: Sequence[Effect] | None = None
+    """The differences; None for those of the table."""
+    sections: Sequence[Section] = ()
+
+    def differences(self) -> Sequence[Effect]:
+        """Return the differences to be shown."""
+        return effects_of(self.table) if self.effects is None else self.effects
+
+    def remarks(self) -> list[str]:
+        """Return the lines under the table: its legend, and the notes."""
+        return [*legend(self.table), *self.notes]
 
     def lines(self) -> list[str]:
-        """Return the lines under the table."""
-        return [*legend(self.table), *differences(self.table), *self.notes]
+        """Return all besides the table and the sections as lines, for a format that has no more tables."""
+        return [*self.answers, *legend(self.table), *map(sentence, self.differences()), *self.notes]
 
 
 @dataclass(frozen=True)
@@ -71,14 +94,6 @@ def heading(table: Comparison, col: str) -> str:
     """Return a column's name with its metric, unit and direction."""
     metric = next(iter(table.column(col).values())).metric
     return f"{col} {metric_name(table, col)} {'↑' if metric.higher_is_better else '↓'}"
-
-
-def metric_name(table: Comparison, col: str) -> str:
-    """Return the name of a column's metric, with the class that it scores, if it scores one, and its unit."""
-    cells = list(table.column(col).values())
-    unit = " %" if cells[0].metric.scale == 100 else ""
-    classes = {cell.positive for cell in cells} - {None}  # runs of before do not tell theirs
-    return f"{scored_class(cells[0].metric.name, classes.pop() if len(classes) == 1 else None)}{unit}"
 
 
 def cell_text(cell: Cell | None) -> CellText:
@@ -141,11 +156,11 @@ def legend(table: Comparison) -> list[str]:
     rule = "the last evaluation" if table.which == "last" else _selection(table)
     used = {note for cell in table.cells.values() for note in cell.notes}
     lines = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
+    test = f"paired test, {table.adjust} over all {'pairs' if table.against is None else 'tests'}, α = {ALPHA}"
     if table.against is None:
-        test = f"paired test, {table.adjust} over all pairs, α = {ALPHA}"
         lines.append(f"bold: best of its column; underlined: not significantly different from it ({test})")
     else:
-        lines.append("bold: best of its column")
+        lines.append(f"bold: best of its column; p: {test}")
     unknown = "; ?: the records do not tell" if any(not cell.tells_collapses for cell in table.cells.values()) else ""
     each = f" ({', '.join(table.cols)})" if len(table.cols) > 1 else ""
     lines.append(f"collapsed: seeds that learned nothing, of all{each}, and {BOUND}{unknown}")
@@ -172,79 +187,6 @@ def _selection(table: Comparison) -> str:
         for run in cell.runs
     }
     return "the best evaluation: " + " / ".join(sorted(rules))
-
-
-def differences(table: Comparison) -> list[str]:
-    """Return a line for each test: difference, interval, p-values, and the smallest detectable difference."""
-    return [
-        _difference(table, row, col, cell, cell.difference)
-        for col in table.cols
-        for row, cell in table.column(col).items()
-        if cell.difference
-    ]
-
-
-def _difference(table: Comparison, row: str, col: str, cell: Cell, difference: Difference) -> str:
-    arm, compared_with = (table.display.get(each, each) for each in (row, cell.compared_with))
-    if not difference.seeds:
-        return f"{col}: {arm} and {compared_with} have no seed in common"
-    times = cell.metric.scale
-    return ", ".join(
-        [
-            f"{col}: {arm} - {compared_with} = {difference.interval.estimate * times:+.2f}",
-            f"95 % {bounds(difference.interval, times)} over {difference.over}",
-            *_tests(table, difference),
-            *_power(table, difference, times),
-            *filter(None, [difference.undecided, difference.caveat]),
-        ]
-    )
-
-
-def bounds(interval: Interval, times: float) -> str:
-    """Return an interval's bounds, in the unit in which its score is shown."""
-    if not math.isfinite(interval.low):
-        return "unknown"
-    return f"[{interval.low * times:+.2f}, {interval.high * times:+.2f}]"
-
-
-def _tests(table: Comparison, difference: Difference) -> list[str]:
-    """Return the p-values, and whether so few seeds can reach significance."""
-    count = len(difference.seeds)
-    if count < LEAST_SEEDS:
-        mcnemar = difference.mcnemar
-        ignoring = [] if mcnemar is None else [f"McNemar {mcnemar:.3g}, which ignores that other seeds differ"]
-        return [f"no p of fewer than {LEAST_SEEDS} seeds", *ignoring]
-    least = smallest_p(count)
-    cannot = f", which {_seeds(count)} cannot bring below {least:.3g}" if least >= ALPHA else ""
-    return [
-        f"p {difference.adjusted:.3g} ({table.adjust})",
-        f"permutation over seeds {difference.permutation:.3g}{cannot}",
-    ]
-
-
-def _power(table: Comparison, difference: Difference, times: float) -> list[str]:
-    """Return what so many seeds would find, and how many would find the difference that was asked for."""
-    detectable = difference.detectable
-    found = f"{_seeds(len(difference.seeds))} find {detectable * times:.2f} with 80 % power"
-    return [*([found] if math.isfinite(detectable) else []), *detection(table, difference, times)]
-
-
-def detection(table: Comparison, difference: Difference, times: float) -> list[str]:
-    """Return how many seeds would find the difference that was asked for, if one was."""
-    if table.detect is None:
-        return []
-    if not math.isfinite(difference.detectable):
-        return [
-            f"how many seeds find {table.detect:.2f} cannot be told from {_seeds(len(difference.seeds))} like these"
-        ]
-    needed = difference.needed(table.detect / times)
-    if needed is None:
-        return [f"more seeds alone would not find {table.detect:.2f}"]
-    return [f"{table.detect:.2f} needs about {_seeds(needed)}"]
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' if count != 1 else ''}"
 
 
 def facts(table: Comparison) -> list[dict[str, Any]]:

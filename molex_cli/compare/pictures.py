@@ -7,9 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from molex_cli.compare import plots
-from molex_cli.compare.layout import metric_name
 from molex_cli.compare.loading import Run
-from molex_cli.compare.table import Cell, Comparison
+from molex_cli.compare.table import Cell, Comparison, metric_name
 from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric

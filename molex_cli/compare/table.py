@@ -13,7 +13,7 @@ from molex_cli.compare.differences import Difference
 from molex_cli.compare.judging import judge
 from molex_cli.compare.loading import Run
 from molex_cli.errors import ConfigError, nearest
-from molex_cli.metrics.base import Metric, metric_named
+from molex_cli.metrics.base import Metric, metric_named, scored_class
 from molex_cli.statistics.collapse import most_collapses
 from molex_cli.statistics.intervals import LEAST_SEEDS
 
@@ -165,6 +165,14 @@ def compare(
         raise ConfigError(f"--against must be one of the rows, got {against}; {nearest(against, found.rows)}")
     judge(found)
     return found
+
+
+def metric_name(table: Comparison, col: str) -> str:
+    """Return the name of a column's metric, with the class that it scores, if it scores one, and its unit."""
+    cells = list(table.column(col).values())
+    unit = " %" if cells[0].metric.scale == 100 else ""
+    classes = {cell.positive for cell in cells} - {None}  # runs of before do not tell theirs
+    return f"{scored_class(cells[0].metric.name, classes.pop() if len(classes) == 1 else None)}{unit}"
 
 
 def _metric(col: str, runs: Sequence[Run]) -> Metric:
