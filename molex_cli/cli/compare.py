@@ -26,14 +26,17 @@ def main(argv: list[str]) -> int:
     from molex_cli.compare.layout import Report
     from molex_cli.compare.loading import load
     from molex_cli.compare.table import compare
+    from molex_cli.compare.tuning import Tuning
 
+    tuned, seeds = _tuned(options.tune, options.tuning_seeds)
     found = load(options.paths, options.which)
     for line in found.left_out:
         say(f"left out: {line}", file=sys.stderr)
     if not found.runs:
         raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
     rows, cols, adjust = _keys(options.rows), _keys(options.cols), FAMILIES[options.adjust]
-    table = compare(found.runs, rows, cols, options.which, options.against, adjust=adjust, detect=options.detect)
+    tuning = Tuning(tuned, seeds, found.diverged)
+    table = compare(found.runs, rows, cols, options.which, options.against, adjust, options.detect, tuning)
     notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
     table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
@@ -61,6 +64,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--detect", type=float, metavar="POINTS", help="tell how many seeds would find a difference of this size"
     )
+    parser.add_argument("--tune", metavar="SETTINGS", help="of each arm compare the best values, as other runs tell")
+    parser.add_argument("--tuning-seeds", metavar="SEEDS", help="seeds of these runs, which the table leaves out")
     parser.add_argument("--format", choices=formats.names(), default="table")
     parser.add_argument(
         "--claims",
@@ -75,6 +80,22 @@ def _parser() -> Parser:
 
 def _keys(text: str) -> list[str]:
     return [key for key in text.split(",") if key]
+
+
+def _tuned(settings: str | None, seeds: str | None) -> tuple[list[str], list[int]]:
+    """Return what is tuned, and on which seeds."""
+    if settings is None and seeds is None:
+        return [], []
+    if settings is None or seeds is None:
+        alone = "--tuning-seeds" if settings is None else "--tune"
+        raise ConfigError(f"--tune must go with --tuning-seeds, got {alone} alone")
+    if not (keys := _keys(settings)):
+        raise ConfigError("--tune must name a setting at least, got none")
+    try:
+        found = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--tuning-seeds must be whole numbers, such as 1000,1001, got {seeds}") from None
+    return list(dict.fromkeys(keys)), list(dict.fromkeys(found))
 
 
 def _verdicts(path: Path | None, table: "Comparison") -> list[str]:

@@ -31,15 +31,25 @@ def by_label(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, list[Run]]:
     return found
 
 
-def distinguishing_settings(runs: Sequence[Run], rows: Sequence[str], cols: Sequence[str]) -> dict[str, list[str]]:
-    """Return for each row the settings in which its runs differ within a column: they are no seeds of one arm."""
+def distinguishing_settings(
+    runs: Sequence[Run], rows: Sequence[str], cols: Sequence[str], tuned: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Return for each row the settings in which its runs differ within a column: they are no seeds of one arm.
+
+    Settings that are `tuned` tell no arms apart.
+    """
     found: dict[str, set[str]] = {}
     for row, in_row in by_label(runs, rows).items():
         for in_cell in by_label(in_row, cols).values():
             if keys := differing([defining(run) for run in in_cell]):
                 named = [key for key in keys if key != VARIANT]
                 found.setdefault(row, set()).update(named or keys)
-    return {row: sorted(keys) for row, keys in found.items()}
+    return {row: sorted(key for key in keys if not is_among(key, tuned)) for row, keys in found.items()}
+
+
+def is_among(key: str, settings: Sequence[str]) -> bool:
+    """Return whether a setting is one of some, or a part of one."""
+    return any(key == setting or key.startswith(f"{setting}.") for setting in settings)
 
 
 @cache

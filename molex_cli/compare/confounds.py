@@ -1,10 +1,11 @@
 """Confounds: everything in which the arms of a table differ besides the settings that name its rows and columns."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from molex_cli.compare.arms import VARIANT, defining, differing
+from molex_cli.compare.arms import VARIANT, defining, differing, is_among
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Comparison
 from molex_cli.records import NUMBER_FORMATS, flat
@@ -18,6 +19,9 @@ BUDGETS: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
 )
 
 
+CHOICE = ": the best of several is better by chance, and --tune chooses on rows and seeds that report nothing"
+
+
 def confounds(table: Comparison) -> list[str]:
     """Return a line for each confound: settings, budgets, seeds, data, versions, code, hardware."""
     arms = {row: table.runs_of(row) for row in table.rows}
@@ -29,7 +33,9 @@ def confounds(table: Comparison) -> list[str]:
         lines += _seeds(col, own)
         lines += _differ(f"data differ in {col}", own, _fingerprints)
         lines += _differ(f"classes that are scored differ in {col}", own, _positive)
-        lines += _differ(f"learning rates in {col}", own, _learning_rate)
+        lines += [*_tuning(table, col), *_choices(col, own)]
+        if not any(key.endswith("learning_rate") for key in _fairly_tuned(table, col)):
+            lines += _differ(f"learning rates in {col}", own, _learning_rate)
         if table.which == "best":
             lines += _differ(f"the best was chosen by other rules in {col}", own, _selection)
     return [*lines, *_differ("published variants are compared with others", arms, _published), *_environment(arms)]
@@ -41,6 +47,28 @@ def _seeds(col: str, arms: dict[str, list[Run]]) -> list[str]:
     for row, runs in arms.items():
         found.setdefault(", ".join(map(str, sorted(run.record.seed for run in runs))), set()).add(row)
     return [f"seeds differ in {col}: {_listed(found)}"] if len(found) > 1 else []
+
+
+def _fairly_tuned(table: Comparison, col: str) -> Sequence[str]:
+    """Return the settings that every arm of a column tuned by as many trials: their values are no confound."""
+    trials = {cell.tuned.trials if cell.tuned else 0 for cell in table.column(col).values()}
+    return table.tuned if len(trials) == 1 else ()
+
+
+def _tuning(table: Comparison, col: str) -> list[str]:
+    """Return a line where arms had other numbers of trials, and for each setting of which other values were tried."""
+    tuned = {row: cell.tuned for row, cell in table.column(col).items() if cell.tuned}
+    lines = _told(f"trials of tuning in {col}", {row: str(each.trials) for row, each in tuned.items()})
+    for key in table.tuned:
+        tried = {row: ", ".join(map(str, each.grid[key])) for row, each in tuned.items()}
+        lines += _told(f"values of {key} that were tried in {col}", tried)
+    return lines
+
+
+def _choices(col: str, arms: dict[str, list[Run]]) -> list[str]:
+    """Return a line where one method has more rows than another: whoever takes the best of them flatters it."""
+    counts = Counter(str(runs[0].setting("method")) for runs in arms.values())
+    return [f"{line}{CHOICE}" for line in _told(f"rows of a method in {col}", {m: str(n) for m, n in counts.items()})]
 
 
 def _learning_rate(run: Run) -> Any:
@@ -65,20 +93,18 @@ def _settings(table: Comparison, arms: dict[str, list[Run]]) -> list[str]:
     studied = (*table.row_keys, *table.col_keys)
     found: dict[str, dict[str, set[str]]] = {}
     for col in table.cols:
-        column = table.column(col)
+        column, expected = table.column(col), (*studied, *_fairly_tuned(table, col))
         values = {row: defining(cell.runs[0]) for row, cell in column.items()}
         for key in differing(list(values.values())):
-            if not _is_expected(key, studied):
+            if not _is_expected(key, expected):
                 for row, each in values.items():
                     found.setdefault(key, {}).setdefault(str(each.get(key)), set()).add(row)
     return [f"{key} differs: {_listed(values)}" for key, values in found.items()]
 
 
-def _is_expected(key: str, studied: Sequence[str]) -> bool:
-    """Return whether arms may differ in a setting: it is studied, or has a line of its own."""
-    if key == VARIANT or key.startswith(("hardware.", ROWS)):
-        return True
-    return any(key == s or key.startswith(f"{s}.") for s in studied)
+def _is_expected(key: str, expected: Sequence[str]) -> bool:
+    """Return whether arms may differ in a setting: it is studied or tuned, or has a line of its own."""
+    return key == VARIANT or key.startswith(("hardware.", ROWS)) or is_among(key, expected)
 
 
 def _budget(name: str, unit: str, arms: dict[str, list[Run]], value: Callable[[Run], float | None]) -> list[str]:
@@ -130,6 +156,14 @@ def _differ(what: str, arms: dict[str, list[Run]], value: Callable[[Run], Any]) 
     for row, runs in arms.items():
         for run in runs:
             found.setdefault(str(value(run)), set()).add(row)
+    return [f"{what}: {_listed(found)}"] if len(found) > 1 else []
+
+
+def _told(what: str, by_row: Mapping[str, str]) -> list[str]:
+    """Return a line with the arms of each value if the arms differ in it."""
+    found: dict[str, set[str]] = {}
+    for row, value in by_row.items():
+        found.setdefault(value, set()).add(row)
     return [f"{what}: {_listed(found)}"] if len(found) > 1 else []
 
 

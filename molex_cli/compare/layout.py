@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from molex_cli.compare import tuned_values
 from molex_cli.compare.collapse import counted
 from molex_cli.compare.effects import Effect, sentence
 from molex_cli.compare.effects import effects as effects_of
@@ -135,6 +136,7 @@ def _beside(table: Comparison) -> dict[str, Callable[[str], str]]:
         f"{col} {name}": partial(statistic, name, col) for name in table.show for col in table.cols
     }
     shown["collapsed"] = lambda row: counted([table.cells.get((row, col)) for col in table.cols])
+    shown |= tuned_values.columns(table)
     if table.which == "best":
         shown["evaluations"] = lambda row: _candidates(table.cells_of(row))
     return shown
@@ -166,6 +168,7 @@ def legend(table: Comparison) -> list[str]:
     lines.append(f"collapsed: seeds that learned nothing, of all{each}, and {BOUND}{unknown}")
     if "trained" in table.show:
         lines.append("trained: mean over the seeds that did not collapse")
+    lines += tuned_values.lines(table)
     lines += [f"variance over seeds: {each}" for each in _variances(table)]
     return [*lines, *(f"{mark} {MEANING[mark]}" for note, mark in MARKS.items() if note in used)]
 
@@ -214,6 +217,7 @@ def _facts(table: Comparison, row: str, col: str, cell: Cell) -> dict[str, Any]:
         "undecided": cell.difference.undecided if cell.difference else "",
         "evaluations": _mean(cell.runs, lambda run: run.record.scores.get("evaluations")),
         "notes": "; ".join(cell.notes),
+        **tuned_values.facts(cell.tuned),
         **costs,
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molex_cli.errors import RecordError, shortened
+from molex_cli.errors import RecordError, TrainingError, shortened
 from molex_cli.metrics.base import METRICS, ByExample, metric_named
 from molex_cli.records import Record, correctness, identity_of, index, read_record, read_rows
 from molex_cli.records.made_from import differences, of_record
@@ -104,6 +104,8 @@ class LoadedRuns:
     runs: list[Run] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """A line for each record that is not used, with the reason."""
+    diverged: list[Run] = field(default_factory=list)
+    """Runs of which training failed, such as by a loss that is not finite; none that was run again to its end."""
 
 
 def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
@@ -114,11 +116,13 @@ def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
     loaded = LoadedRuns()
     latest: dict[tuple[str, int], list[Run]] = {}
     for run in _runs(paths):
+        if isinstance(run, Run) and has_diverged(run) and not _group_missing(run.record):
+            loaded.diverged.append(run)
         if why := run if isinstance(run, str) else _unusable(run) or _unreadable(run, which):
             loaded.left_out.append(shortened(" ".join(why.splitlines())))  # a record may hold any text
             continue
         assert isinstance(run, Run)
-        tries = latest.setdefault((run.record.variant, run.record.seed), [])
+        tries = latest.setdefault(_name(run), [])
         again = next((each for each in tries if not _differ(each, run)), None)
         if again is None:
             tries.append(run)
@@ -127,7 +131,18 @@ def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
             loaded.left_out.append(f"{older.folder} was run again as {newer.folder}")
             tries[tries.index(again)] = newer
     loaded.runs = [run for tries in latest.values() for run in tries]
+    loaded.diverged = [run for run in loaded.diverged if all(_differ(each, run) for each in latest.get(_name(run), []))]
     return loaded
+
+
+def has_diverged(run: Run) -> bool:
+    """Return whether training failed, such as by a loss that is not finite: a result of its settings."""
+    error = run.record.error
+    return run.record.status == "failed" and error is not None and error["type"] == TrainingError.__name__
+
+
+def _name(run: Run) -> tuple[str, int]:
+    return run.record.variant, run.record.seed
 
 
 def _unusable(run: Run) -> str:
@@ -144,12 +159,16 @@ def _unusable(run: Run) -> str:
 
 def _missing(record: Record) -> str:
     """Return what a comparison needs of a record and does not find."""
-    for group in ("method", "task", "model", "hardware"):
-        if group not in record.settings:
-            return f"settings.{group}"
+    if missing := _group_missing(record):
+        return missing
     if "metric" not in record.scores:
         return "scores.metric"
     return next((f"scores.{which}" for which in WHICH if record.evaluated(which) is None), "")
+
+
+def _group_missing(record: Record) -> str:
+    groups = ("method", "task", "model", "hardware")
+    return next((f"settings.{group}" for group in groups if group not in record.settings), "")
 
 
 def _unreadable(run: Run, which: str) -> str:

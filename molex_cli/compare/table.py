@@ -12,6 +12,7 @@ from molex_cli.compare.collapse import has_collapsed
 from molex_cli.compare.differences import Difference
 from molex_cli.compare.judging import judge
 from molex_cli.compare.loading import Run
+from molex_cli.compare.tuning import NOTHING, Tuned, Tuning
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.metrics.base import Metric, metric_named, scored_class
 from molex_cli.statistics.collapse import most_collapses
@@ -34,6 +35,8 @@ class Cell:
     """The row that `difference` is from."""
     difference: Difference | None = None
     """From the best of the column, or from the arm that all are compared with."""
+    tuned: Tuned | None = None
+    """What other runs chose for these."""
 
     def run_of(self, seed: int) -> Run:
         """Return the run of a seed."""
@@ -118,6 +121,8 @@ class Comparison:
     """The difference, as it is shown, for which the seeds that it takes are told."""
     show: Sequence[str] = ()
     """What stands beside the means, of `layout.CENTRES`."""
+    tuned: Sequence[str] = ()
+    """Settings that each arm has tuned values of."""
 
     def column(self, col: str) -> dict[str, Cell]:
         """Return the cells of a column by row."""
@@ -147,10 +152,16 @@ def compare(
     against: str | None = None,
     adjust: str = "Holm",
     detect: float | None = None,
+    tuning: Tuning = NOTHING,
 ) -> Comparison:
-    """Return the table; raise ConfigError where a key or the arm to compare with is unknown."""
+    """Return the table; raise ConfigError where a key or the arm to compare with is unknown.
+
+    With tuning, the runs of its seeds choose for their arm which of the others the table holds.
+    """
+    tuning.require_possible(runs, [*rows, *cols])
     metrics = {col: _metric(col, in_col) for col, in_col in by_label(runs, cols).items()}
-    distinguishing = distinguishing_settings(runs, rows, cols)
+    runs = [*runs, *(run for run in tuning.failures if label(run, cols) in metrics)]
+    distinguishing = distinguishing_settings(runs, rows, cols, tuning.settings)
     cells: dict[tuple[str, str], Cell] = {}
     display: dict[str, str] = {}
     for run in runs:
@@ -159,8 +170,12 @@ def compare(
             (row, col), Cell([], metrics[col], run.record.evaluation.get("positive"), which=which)
         ).runs.append(run)
         display[row] = _display_name(run, row, rows)
+    for (row, col), cell in cells.items() if tuning.settings else ():
+        cell.runs, cell.tuned = tuning.reported(cell.runs, which, f"{row} in {col}")
     labels = list(dict.fromkeys(row for row, _ in cells)), list(dict.fromkeys(col for _, col in cells))
-    found = Comparison(list(rows), list(cols), *labels, cells, which, against, display, adjust, detect)
+    found = Comparison(
+        list(rows), list(cols), *labels, cells, which, against, display, adjust, detect, tuned=tuning.settings
+    )
     if against is not None and against not in found.rows:
         raise ConfigError(f"--against must be one of the rows, got {against}; {nearest(against, found.rows)}")
     judge(found)

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from molex_cli.compare import tuned_values
 from molex_cli.compare.layout import Report, facts
 from molex_cli.compare.table import Cell
 from molex_cli.records import as_json
@@ -18,6 +19,7 @@ def text(report: Report) -> str:
             "by_seed": cell.by_seed,
             "difference": _difference(cell),
             "runs": [str(run.folder) for run in cell.runs],
+            **({"tuned": tuned_values.as_data(cell.tuned)} if cell.tuned else {}),
         }
         for known, cell in zip(facts(table), table.cells.values(), strict=True)
     ]
