@@ -1,13 +1,12 @@
 """`molex plan`: what a method costs on a model, counted without weights."""
 
 import dataclasses
-from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.cost.matching import BUDGETS, SOLVABLE, matched, reference
+from molex_cli.cost.planning import labels_of, planned
 from molex_cli.records import as_json
 from molex_cli.runtime.streams import say
 
@@ -32,7 +31,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
     options = parser.parse(argv)
     experiment = overrides.checked(command_line.CommandLine(overrides=options.overrides))
-    plan_of = partial(_plan, labels=_labels(experiment))
+    labels = labels_of(experiment)
+
+    def plan_of(arm: "Experiment") -> "Plan":
+        return planned(arm, labels)
+
     if options.match:
         target = plan_of(reference(options.match, options.overrides))
         match, experiment = matched(experiment, target, options.solve, options.by, plan_of)
@@ -50,25 +53,6 @@ def main(argv: list[str]) -> int:
             f"{match.target:,.0f}, left over {over:+,.0f} ({match.left_over:+.3%})"
         )
     return 0
-
-
-def _labels(experiment: "Experiment") -> list[str]:
-    """Return the labels that the run's head would have, from the rows where no setting names them."""
-    from molex_cli.data.reading import read_labels
-
-    task = next(iter(experiment.stages.values()), experiment.task)
-    return read_labels(task, experiment.data_dir)
-
-
-def _plan(experiment: "Experiment", labels: Sequence[str]) -> "Plan":
-    """Return what an experiment's method costs on its model."""
-    from molex_cli.methods.ledger import ledger
-    from molex_cli.models.loading import skeleton
-    from molex_cli.objectives import head_outputs
-
-    outputs = head_outputs(experiment.task, experiment.model, labels)
-    adapted = experiment.method.inject(skeleton(experiment.model, outputs))
-    return ledger(adapted, experiment.train.max_length)
 
 
 def _print(plan: "Plan", experiment: "Experiment") -> None:

@@ -31,6 +31,12 @@ class Match:
     reached: float
 
     @property
+    def overrides(self) -> list[str]:
+        """Return the setting with what it replaces, as for `molex train`."""
+        section, _, name = self.setting.partition("=")[0].rpartition(".")
+        return [self.setting, *([f"{section}.{INSTEAD[name]}=null"] if name in INSTEAD else [])]
+
+    @property
     def left_over(self) -> float:
         """Return the reached budget less the target, as a share of the target."""
         return self.reached / self.target - 1
