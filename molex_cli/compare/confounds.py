@@ -90,7 +90,7 @@ def _selection(run: Run) -> str:
 
 def _settings(table: Comparison, arms: dict[str, list[Run]]) -> list[str]:
     """Return a line for each setting in which arms differ although no row or column is named after it."""
-    studied = (*table.row_keys, *table.col_keys)
+    studied = (*table.row_keys, *table.col_keys, *table.studied)
     found: dict[str, dict[str, set[str]]] = {}
     for col in table.cols:
         column, expected = table.column(col), (*studied, *_fairly_tuned(table, col))

@@ -158,11 +158,7 @@ def legend(table: Comparison) -> list[str]:
     rule = "the last evaluation" if table.which == "last" else _selection(table)
     used = {note for cell in table.cells.values() for note in cell.notes}
     lines = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
-    test = f"paired test, {table.adjust} over all {'pairs' if table.against is None else 'tests'}, α = {ALPHA}"
-    if table.against is None:
-        lines.append(f"bold: best of its column; underlined: not significantly different from it ({test})")
-    else:
-        lines.append(f"bold: best of its column; p: {test}")
+    lines += _tests(table) if table.is_judged else []
     unknown = "; ?: the records do not tell" if any(not cell.tells_collapses for cell in table.cells.values()) else ""
     each = f" ({', '.join(table.cols)})" if len(table.cols) > 1 else ""
     lines.append(f"collapsed: seeds that learned nothing, of all{each}, and {BOUND}{unknown}")
@@ -171,6 +167,14 @@ def legend(table: Comparison) -> list[str]:
     lines += tuned_values.lines(table)
     lines += [f"variance over seeds: {each}" for each in _variances(table)]
     return [*lines, *(f"{mark} {MEANING[mark]}" for note, mark in MARKS.items() if note in used)]
+
+
+def _tests(table: Comparison) -> list[str]:
+    """Return how arms were tested."""
+    test = f"paired test, {table.adjust} over all {'pairs' if table.against is None else 'tests'}, α = {ALPHA}"
+    if table.against is None:
+        return [f"bold: best of its column; underlined: not significantly different from it ({test})"]
+    return [f"bold: best of its column; p: {test}"]
 
 
 def _variances(table: Comparison) -> list[str]:

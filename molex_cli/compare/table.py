@@ -121,6 +121,10 @@ class Comparison:
     """The difference, as it is shown, for which the seeds that it takes are told."""
     show: Sequence[str] = ()
     """What stands beside the means, of `layout.CENTRES`."""
+    studied: Sequence[str] = ()
+    """Settings besides `row_keys` in which arms are meant to differ."""
+    is_judged: bool = True
+    """Whether `judge` compared the arms; a study's race does so itself."""
     tuned: Sequence[str] = ()
     """Settings that each arm has tuned values of."""
 

@@ -43,11 +43,7 @@ def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
 
     `settings` holds Hydra's own part, with the launcher.
     """
-    folder = _new_folder(jobs[0].experiment.output_dir)
-    paths = _frozen(folder, jobs)
-    view = View(paths, [" ".join(job.values) or run_id.run_name(job.experiment) for job in jobs])
-    interrupted = _run_missing([path for path in paths if not read_status(path).state.is_end], folder, settings, view)
-    view.update()
+    view, interrupted = run_all(jobs, settings)
     show(view.table())
     terminal = Terminal(soft_wrap=True)
     if any(status.state is JobState.failed and not status.ran for status in view.statuses):
@@ -55,6 +51,19 @@ def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
     if interrupted or any(status.state is JobState.interrupted for status in view.statuses):
         terminal.print("interrupted; the same command resumes with what is missing")
     return 130 if interrupted else _exit_code(view.statuses)
+
+
+def run_all(jobs: Sequence[Job], settings: DictConfig, about: Sequence[str] = ()) -> tuple[View, bool]:
+    """Run the jobs that are missing; return their view, with the statuses, and whether Ctrl-C or SIGTERM ended them.
+
+    The lines `about` stand in the live view.
+    """
+    folder = _new_folder(jobs[0].experiment.output_dir)
+    paths = _frozen(folder, jobs)
+    view = View(paths, [" ".join(job.values) or run_id.run_name(job.experiment) for job in jobs], about=about)
+    interrupted = _run_missing([path for path in paths if not read_status(path).state.is_end], folder, settings, view)
+    view.update()
+    return view, interrupted
 
 
 def _run_missing(jobs: Sequence[Path], folder: Path, settings: DictConfig, view: View) -> bool:

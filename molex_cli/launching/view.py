@@ -26,8 +26,10 @@ STYLES = {
 class View:
     """Follows the status files of a sweep's jobs and shows what changes."""
 
-    def __init__(self, jobs: Sequence[Path], labels: Sequence[str], terminal: Terminal | None = None) -> None:
-        self._jobs, self._labels = list(jobs), list(labels)
+    def __init__(
+        self, jobs: Sequence[Path], labels: Sequence[str], terminal: Terminal | None = None, about: Sequence[str] = ()
+    ) -> None:
+        self._jobs, self._labels, self._about = list(jobs), list(labels), about
         self._terminal = terminal or Terminal(soft_wrap=True)
         self.statuses = [Status() for _ in jobs]
         self._seen: dict[int, object] = {}
@@ -97,7 +99,8 @@ class View:
     def _shown(self) -> RenderableType:
         jobs = zip(self._labels, self.statuses, strict=True)
         running = [label for label, status in jobs if status.state is JobState.running]
-        lines = [styled(f"running  {label}", "cyan") for label in running[:8]]
+        lines = [styled(line, "dim") for line in self._about]
+        lines += [styled(f"running  {label}", "cyan") for label in running[:8]]
         ended = self._num_ended()
         words = [f"{ended} of {len(self._jobs)} done", *self._counts()]
         left = self._seconds_left()
