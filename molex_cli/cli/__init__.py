@@ -89,7 +89,7 @@ def _no_command(name: str) -> str:
 
 
 def _ended_by(signal: str, argv: Sequence[str]) -> str:
-    way_out = "; the same command starts or resumes it" if argv[:1] == ["train"] else ""
+    way_out = "; the same command starts or resumes it" if argv[:1] in (["train"], ["study"]) else ""
     return f"{signal} ended {' '.join(argv[:1]) or 'molex'}{way_out}"
 
 

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
     require_usable({job.experiment.log.wandb for job in jobs})
-    _require_writable(jobs[0].experiment.output_dir)
+    require_writable(jobs[0].experiment.output_dir)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
@@ -151,7 +151,7 @@ def _slots(devices: Sequence[str], jobs_per_device: int) -> int:
     return max(1, len(devices)) * jobs_per_device
 
 
-def _require_writable(output_dir: str) -> None:
+def require_writable(output_dir: str) -> None:
     """Raise before anything is loaded if the runs' folder cannot be made or written to."""
     try:
         Path(output_dir).mkdir(parents=True, exist_ok=True)

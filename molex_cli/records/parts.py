@@ -159,6 +159,13 @@ class Failure(TypedDict):
     traceback: NotRequired[str]
 
 
+class StudyVersion(TypedDict):
+    """What a study's file said when runs were started under it."""
+
+    digest: str
+    since: str
+
+
 class Attempt(TypedDict):
     """An earlier try of a resumed run."""
 

@@ -1,0 +1,117 @@
+"""`molex study`: from a file of hypotheses to verdicts, in one command that resumes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molex_cli.cli.parser import Parser
+from molex_cli.cli.train import register_resolvers, require_writable
+from molex_cli.config import command_line, overrides, schema
+from molex_cli.config.hydra_internals import BASIC_SWEEPER
+from molex_cli.config.run_id import Job
+from molex_cli.errors import ConfigError, MolexError
+from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
+from molex_cli.tracking.wandb import require_usable
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from molex_cli.study.arms import Arm, Composer
+    from molex_cli.study.definition import Study
+    from molex_cli.study.runs import Ended
+
+SUMMARY = "a file of hypotheses to verdicts: match budgets, tune, add seeds only where a claim is open, report"
+
+
+def main(argv: list[str]) -> int:
+    """Conduct the study of a file, and write what came of it."""
+    options = _parser().parse(argv)
+    added = ["--config-dir", options.config_dir] if options.config_dir else []
+    line = command_line.parse([*added, *options.overrides])
+    schema.register()
+    register_resolvers(line)
+    from molex_cli.study import definition
+    from molex_cli.study.arms import Composer, composed, matched, require_launch_only
+
+    study = definition.read(options.file)
+    composer = Composer(study.base, line)
+    try:
+        arms = matched(study, composer, composed(study, composer))
+    except MolexError as error:
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        raise ConfigError([f"{options.file}: {problem}" for problem in problems]) from None
+    require_launch_only(composer, arms[0])
+    for text in _planned(study, arms):
+        say(text)
+    return 0 if options.plan else _conduct(options.file, study, composer, arms, options.figure)
+
+
+def _parser() -> Parser:
+    parser = Parser("study", __doc__, epilog="example: molex study study.yaml hardware=pool")
+    parser.add_argument("file", type=expanded, help="YAML file of the study")
+    parser.add_overrides("where and how it runs: hardware, log, output_dir, ...; what is compared stands in the file")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="adds YAML files to conf/")
+    parser.add_argument("--plan", action="store_true", help="check the file, match budgets, count runs; run nothing")
+    parser.add_argument("--figure", type=expanded, metavar="FILE", help="write the differences as pdf, svg or png too")
+    return parser
+
+
+def _planned(study: "Study", arms: Sequence["Arm"]) -> list[str]:
+    """Return what is about to be done, in lines."""
+    lines = [
+        f"matched {arm.name}: {found.setting}, {found.reached:,.0f} {study.match.by} for {found.target:,.0f} "
+        f"of {study.match.to} ({found.left_over:+.2%})"
+        for arm in arms
+        if study.match and (found := arm.solution)
+    ]
+    trials = len(study.tuning.combinations()) * study.tuning.seeds * len(arms) if study.tuning else 0
+    tuning = f"{trials} runs to tune, then " if trials else ""
+    least, most = (len(arms) * seeds for seeds in (study.seeds.first, study.seeds.most))
+    return [*lines, f"{len(arms)} arms, {len(study.contests)} claims: {tuning}{least} to {most} runs"]
+
+
+def _conduct(path: Path, study: "Study", composer: "Composer", arms: Sequence["Arm"], figure: Path | None) -> int:
+    """Conduct a checked study."""
+    from molex_cli.study import history, report
+    from molex_cli.study.conduct import conduct
+    from molex_cli.study.runs import Runs
+
+    experiment = composer.experiment(*arms[0].overrides)
+    require_usable({experiment.log.wandb})
+    require_writable(experiment.output_dir)
+    settings = _launcher_settings(composer, arms[0])
+
+    def launch(jobs: Sequence[Job], about: Sequence[str]) -> "list[Ended]":
+        return _launched(jobs, about, settings)
+
+    with history.folder_of(experiment.output_dir, path) as folder:
+        versions = history.begun(folder, study.digest)
+        found = conduct(study, composer, arms, Runs(launch), say)
+        for text in report.write(folder, path.stem, found, versions, figure):
+            say(text)
+    return 0
+
+
+def _launcher_settings(composer: "Composer", arm: "Arm") -> "DictConfig":
+    """Return Hydra's own settings; raise ConfigError for a sweeper that would choose runs itself."""
+    _, line = overrides.jobs(composer.line(*arm.overrides))
+    settings = overrides.hydra_settings(replace(line, multirun=True))
+    if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
+        raise ConfigError(
+            f"hydra/sweeper must be basic in a study, which chooses its runs itself, got "
+            f"{settings.hydra.sweeper._target_}"
+        )
+    return settings
+
+
+def _launched(jobs: Sequence[Job], about: Sequence[str], settings: "DictConfig") -> "list[Ended]":
+    """Run jobs as a sweep does; raise KeyboardInterrupt when that was."""
+    from molex_cli.launching.sweeper import run_all
+    from molex_cli.study.runs import Ended
+
+    view, interrupted = run_all(jobs, settings, about)
+    if interrupted:
+        raise KeyboardInterrupt
+    return [Ended(str(status.state), status.folder, status.error) for status in view.statuses]

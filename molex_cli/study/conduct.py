@@ -1,0 +1,128 @@
+"""A study from its first run to its last verdict; to be read from top to bottom.
+
+Everything that it decides follows from the runs on disk, so a study that was killed repeats its looks on the runs that
+it finds, and goes on where they end.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from molex_cli.compare.arms import label
+from molex_cli.compare.collapse import caveat, is_undecided
+from molex_cli.compare.differences import Difference, difference
+from molex_cli.compare.loading import Run
+from molex_cli.compare.table import Cell
+from molex_cli.compare.tuning import Tuned
+from molex_cli.metrics.base import metric_named
+from molex_cli.statistics.sequential import Race
+from molex_cli.study.arms import Arm, Composer
+from molex_cli.study.definition import Claim, Study, arms_in
+from molex_cli.study.race import Contest, State, look
+from molex_cli.study.runs import Runs
+from molex_cli.study.tuning import remarks, settings_of, tuned
+
+COLUMN_KEYS = ("task", "model")
+
+
+@dataclass
+class Conducted:
+    """What a study has done and found."""
+
+    study: Study
+    arms: list[Arm]
+    race: Race
+    contests: list[Contest]
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    runs: dict[str, list[Run]] = field(default_factory=dict)
+    """Of each arm, by seed from 0; tuning's runs are none of them."""
+    differences: dict[Claim, Difference] = field(default_factory=dict)
+    """At the last look of each claim."""
+
+    def cell(self, arm: str, seeds: int | None = None) -> Cell:
+        """Return an arm's first seeds."""
+        runs = self.runs[arm][:seeds]
+        metric = metric_named(runs[0].record.scores["metric"])
+        positive = runs[0].record.evaluation.get("positive")
+        return Cell(runs, metric, positive, self.study.which, tuned=self.tuned.get(arm))
+
+    @property
+    def column(self) -> str:
+        """Return the name of task and model, of the first arm."""
+        return label(next(iter(self.runs.values()))[0], COLUMN_KEYS)
+
+
+def conduct(
+    study: Study, composer: Composer, arms: Sequence[Arm], runs: Runs, tell: Callable[[str], None]
+) -> Conducted:
+    """Tune the arms, then add seeds to those of open claims until none is open; `tell` gets a line on each step."""
+    race = Race(study.seeds.first, study.seeds.most)
+    chosen = tuned(study, composer, arms, runs, tell)
+    for name, each in chosen.items():
+        tell(f"tuned {name}: {', '.join([*settings_of(each), *remarks(each)])}")
+    arms = [arm.with_settings(settings_of(chosen[arm.name])) if arm.name in chosen else arm for arm in arms]
+    found = Conducted(study, arms, race, [Contest(claim) for claim in study.contests], chosen)
+    pace = Pace(runs)
+    for seeds in range(study.seeds.first, study.seeds.most + 1):
+        running = [contest for contest in found.contests if contest.state is State.open]
+        if not running:
+            break
+        _run(found, composer, running, seeds, runs, pace)
+        found.differences.update({contest.claim: _difference(found, contest.claim, seeds) for contest in running})
+        p_values = {contest.claim: _p(found.differences[contest.claim]) for contest in running}
+        look(found.contests, race, seeds, study.alpha, p_values)
+        for contest in running:
+            tell(f"after {seeds} seeds  {told(found, contest)}")
+    return found
+
+
+@dataclass
+class Pace:
+    """How long the runs that are left may take at most."""
+
+    runs: Runs
+    started: float = field(default_factory=time.monotonic)
+
+    def told(self, left: int) -> str:
+        """Return the runs that are left at most, and how long they take at the pace of those that were launched."""
+        if not self.runs.launched:
+            return f"at most {left} runs left"
+        minutes = (time.monotonic() - self.started) / self.runs.launched * left / 60
+        return f"at most {left} runs left, about {minutes:,.0f} min"
+
+
+def _run(found: Conducted, composer: Composer, running: Sequence[Contest], seeds: int, runs: Runs, pace: Pace) -> None:
+    """Give every arm of an open claim so many seeds."""
+    names = arms_in([contest.claim for contest in running])
+    done = {name: len(found.runs.get(name, [])) for name in names}
+    arms = [arm for arm in found.arms if arm.name in names]
+    jobs = [composer.job(arm, seed) for seed in range(seeds) for arm in arms if seed >= done[arm.name]]
+    left = sum(found.study.seeds.most - count for count in done.values())
+    about = [*(f"open  {told(found, contest)}" for contest in running), pace.told(left)]
+    for job, run in zip(jobs, runs.of(jobs, about), strict=True):
+        found.runs.setdefault(job.values[0], []).append(run)
+
+
+def _difference(found: Conducted, claim: Claim, seeds: int) -> Difference:
+    """Return how the arms of a claim differ on their first seeds, each pair with its own variance."""
+    one, other = (found.cell(name, seeds) for name in (claim.one, claim.other))
+    measured = difference(one, other)
+    column = [found.cell(name, seeds) for name in found.runs]
+    undecided = "undecided, collapses" if is_undecided(column, seeds) else ""
+    return replace(measured, undecided=undecided, caveat=caveat(one, other, seeds))
+
+
+def _p(measured: Difference) -> float:
+    return math.nan if measured.undecided else measured.interval.p
+
+
+def told(found: Conducted, contest: Contest) -> str:
+    """Return a claim with what is known of it, in a line."""
+    measured = found.differences.get(contest.claim)
+    if measured is None:
+        return f"{contest.claim}: no seeds yet"
+    times = found.cell(contest.claim.one).metric.scale
+    why = f", {measured.undecided.partition(', ')[2]}" if measured.undecided else ""
+    p = f"p over all looks {contest.q:.3g}, of the family {contest.adjusted:.3g}"
+    return f"{contest.claim}: {contest.state}{why}, {measured.interval.estimate * times:+.2f}, {p}"

@@ -1,0 +1,209 @@
+"""The file of a study: what is compared, at which cost, how often at least and at most, and what is claimed."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from molex_cli.config import own_files
+from molex_cli.config.hydra_internals import yaml_loader
+from molex_cli.config.parsing import key_of
+from molex_cli.config.sweeps import as_text
+from molex_cli.errors import ConfigError, nearest
+from molex_cli.records import as_json
+from molex_cli.runtime.paths import require_file
+
+FIRST_TUNING_SEED = 1000  # the reported seeds begin at 0
+MOST_SEEDS = 500
+CLAIM = re.compile(r"^\s*(?P<better>.+?)\s+>\s+(?P<than>.+?)\s*$")
+UNKNOWN = re.compile(r"unknown field `(?P<key>.*?)`( - at|$)")
+WHERE = re.compile(r" - at `(key in )?\$\.?(?P<where>.*)`$")
+Setting = float | int | bool | str | None
+
+
+class Match(Struct, forbid_unknown_fields=True, frozen=True):
+    """Every arm gets the budget of one."""
+
+    to: str
+    by: Literal["parameters", "flops"] = "parameters"
+    solve: Literal["rank", "total", "mean"] = "rank"
+    within: float = 0.1
+    """Largest difference from that budget, as a share of it."""
+
+
+class Seeds(Struct, forbid_unknown_fields=True, frozen=True):
+    """How many seeds every arm has at first, and at most."""
+
+    first: int = 3
+    most: int = 12
+
+
+class Tune(Struct, frozen=True):
+    """Values to choose from, by the mean score on the selection rows over seeds of their own."""
+
+    grid: dict[str, list[Any]]
+    seeds: int = 2
+
+    def combinations(self) -> list[tuple[Any, ...]]:
+        """Return every choice of a value of each setting."""
+        return list(product(*self.grid.values()))
+
+    def overrides(self, values: Sequence[Any]) -> list[str]:
+        """Return a choice as for `molex train`."""
+        return [f"{key}={as_text(value)}" for key, value in zip(self.grid, values, strict=True)]
+
+    @property
+    def each_seed(self) -> range:
+        """Return the seeds, which no reported run has."""
+        return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.seeds)
+
+
+class Claim(Struct, frozen=True):
+    """The hypothesis that one arm is better than another; of all pairs, that they differ."""
+
+    one: str
+    other: str
+    is_directed: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.one} {'>' if self.is_directed else 'and'} {self.other}"
+
+
+class Study(Struct, forbid_unknown_fields=True, frozen=True):
+    """A study as its file describes it."""
+
+    arms: dict[str, list[str]]
+    base: list[str] = field(default_factory=list)
+    match: Match | None = None
+    tune: dict[str, Any] | None = None
+    claims: list[str] | None = None
+    seeds: Seeds = field(default_factory=Seeds)
+    alpha: float = 0.05
+    which: Literal["last", "best"] = "last"
+    """Evaluation that is compared."""
+
+    @property
+    def digest(self) -> str:
+        """Return what changes when anything but the wording of the file does."""
+        return hashlib.sha256(as_json(msgspec.to_builtins(self)).encode()).hexdigest()
+
+    @property
+    def tuning(self) -> Tune | None:
+        """Return what is tuned; None for nothing."""
+        if self.tune is None:
+            return None
+        grid = {key: values for key, values in self.tune.items() if key != "seeds"}
+        return Tune(grid, self.tune.get("seeds", Tune.__struct_defaults__[0]))
+
+    @property
+    def contests(self) -> list[Claim]:
+        """Return the claims, or every pair of arms."""
+        if self.claims is None:
+            return [Claim(one, other, is_directed=False) for one, other in combinations(self.arms, 2)]
+        found = [CLAIM.match(claim) for claim in self.claims]
+        return [Claim(each["better"], each["than"]) for each in found if each]
+
+
+def read(path: Path) -> Study:
+    """Return the study in a YAML file; raise ConfigError with every problem, each with the file's name."""
+    try:
+        require_file(path)
+    except OSError as error:
+        raise ConfigError(f"a study must be a YAML file, got {path} ({error.strerror})") from None
+    node = own_files.content(path)
+    content = {} if node is None else yaml_loader()("").construct_document(node)
+    try:
+        study: Study = msgspec.convert(content, Study)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_misfit(str(error))}") from None
+    if found := list(_problems(study)):
+        raise ConfigError([f"{path}: {problem}" for problem in found])
+    return study
+
+
+def _misfit(message: str) -> str:
+    """Return msgspec's complaint with the key first, and for an unknown key the nearest known one."""
+    found = WHERE.search(message)
+    where, what = (found["where"], message[: found.start()]) if found else ("", message)
+    what = f"{what[:1].lower()}{what[1:]}"
+    if unknown := UNKNOWN.search(message):
+        kind = {"match": Match, "seeds": Seeds}.get(where, Study)
+        return f"{where or 'a study'} has no {unknown['key']}; {nearest(unknown['key'], kind.__struct_fields__)}"
+    return f"{where or 'a study'} must be as the documentation shows, got: {what}"
+
+
+def _problems(study: Study) -> Iterator[str]:
+    """Yield what is wrong with a study, each with its key."""
+    if len(study.arms) < 2:
+        yield f"arms must be two at least, got {', '.join(study.arms) or 'none'}"
+    yield from _seed_problems(study)
+    if not 0 < study.alpha < 1:
+        yield f"alpha must be between 0 and 1, got {study.alpha}"
+    for where, overrides in {"base": study.base, **{f"arms.{name}": each for name, each in study.arms.items()}}.items():
+        for text in overrides:
+            if key_of(text) == "seed":
+                yield f"{where} must leave the seed to the study, got {text}; seeds.first and seeds.most count them"
+    if study.match:
+        yield from _match_problems(study, study.match)
+    if study.tuning:
+        yield from _tune_problems(study, study.tuning)
+    yield from _claim_problems(study)
+
+
+def _seed_problems(study: Study) -> Iterator[str]:
+    first, most = study.seeds.first, study.seeds.most
+    if first < 3:
+        yield f"seeds.first must be at least 3, got {first}; fewer have no p"
+    if most < first:
+        yield f"seeds.most must be at least seeds.first, got {most} and {first}"
+    if most > MOST_SEEDS:
+        yield f"seeds.most must be at most {MOST_SEEDS}, got {most}"
+
+
+def _match_problems(study: Study, match: Match) -> Iterator[str]:
+    if match.to not in study.arms:
+        yield f"match.to must be an arm, got {match.to}; {nearest(match.to, study.arms)}"
+    if not 0 < match.within < 1:
+        yield f"match.within must be between 0 and 1, got {match.within}"
+
+
+def _tune_problems(study: Study, tune: Tune) -> Iterator[str]:
+    if not tune.grid:
+        yield "tune must name a setting and its values, got none; for example train.learning_rate: [5e-4, 1e-3]"
+    if not (type(tune.seeds) is int and 1 <= tune.seeds <= MOST_SEEDS):
+        yield f"tune.seeds must be a number of seeds from 1 to {MOST_SEEDS}, got {tune.seeds}"
+    for key, values in tune.grid.items():
+        if not isinstance(values, list) or not values:
+            yield f"tune.{key} must be a list of values, got {values if values != [] else 'an empty one'}"
+        elif len({as_text(value) for value in values}) < len(values):
+            yield f"tune.{key} must have each value once, got {', '.join(map(as_text, values))}"
+    if study.match and any(key.endswith(f".{study.match.solve}") for key in tune.grid):
+        yield f"tune must leave alone what match solves, got {study.match.solve} in both"
+
+
+def _claim_problems(study: Study) -> Iterator[str]:
+    if study.claims == []:
+        yield "claims must have one at least, got none; without claims all pairs are compared"
+    for claim in study.claims or ():
+        if not CLAIM.match(claim):
+            yield f"claims must read ARM > ARM, got {claim}"
+    seen = set[frozenset[str]]()
+    for contest in study.contests:
+        pair = frozenset((contest.one, contest.other))
+        for name in sorted(pair - set(study.arms)):
+            yield f"claims must be on the arms, got {name} in {contest}; {nearest(name, study.arms)}"
+        if len(pair) == 1:
+            yield f"claims must be on two arms, got {contest}"
+        elif pair in seen:
+            yield f"claims must have each pair of arms once, got {contest} again"
+        seen.add(pair)
+
+
+def arms_in(claims: Sequence[Claim]) -> list[str]:
+    """Return the arms of some claims."""
+    return list(dict.fromkeys(name for claim in claims for name in (claim.one, claim.other)))

@@ -1,0 +1,89 @@
+"""The race: decided, given up or open, at the level of all looks and claims together."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from molex_cli.statistics.sequential import Race
+from molex_cli.study.definition import Claim
+from molex_cli.study.race import Contest, State, look
+
+ONE, TWO, THREE = Claim("a", "b"), Claim("a", "c"), Claim("b", "c")
+
+
+@pytest.fixture(scope="module")
+def race():
+    return Race(first=3, most=12, draws=20_000)
+
+
+def raced(race, looks, claims=(ONE, TWO), alpha=0.05):
+    """Return the contests after looks, each with a p of every claim."""
+    contests = [Contest(claim) for claim in claims]
+    for number, p_values in enumerate(looks):
+        look(contests, race, race.first + number, alpha, dict(zip(claims, p_values, strict=True)))
+    return contests
+
+
+def test_a_claim_is_decided_below_the_threshold_of_its_look_and_no_sooner(race):
+    threshold = race.critical(3, 0.05)
+    assert raced(race, [[threshold * 0.9]], [ONE])[0].state is State.decided
+    assert raced(race, [[threshold * 1.1]], [ONE])[0].state is State.open
+
+
+def test_several_claims_share_the_level(race):
+    p = race.critical(3, 0.05) * 0.9
+    alone, other = raced(race, [[p, 0.9]])
+    assert (alone.state, other.state) == (State.open, State.open)
+    assert alone.adjusted == pytest.approx(2 * alone.q)
+    both = raced(race, [[race.critical(3, 0.024), p]])
+    assert [contest.state for contest in both] == [State.decided, State.decided]  # Holm: the second gets all of it
+
+
+def test_a_claim_that_was_decided_keeps_its_seeds_and_its_place_in_the_family(race):
+    first, second = raced(race, [[1e-9, 0.5], [0.9, 0.2]])
+    assert (first.state, first.seeds, list(first.p_by_seeds)) == (State.decided, 3, [3])
+    assert (second.state, second.seeds) == (State.open, 4)
+    alone = raced(race, [[0.5], [0.2]], [TWO])
+    assert second.q == alone[0].q
+
+
+def test_a_smaller_p_of_before_still_counts(race):
+    early, late = raced(race, [[1e-3, 0.9], [0.9, 0.9]])
+    assert early.q < late.q
+
+
+def test_what_may_not_be_concluded_from_decides_nothing_and_gives_nothing_up(race):
+    (contest,) = raced(race, [[math.nan]] * 9, [ONE])
+    assert (contest.state, contest.q) == (State.open, pytest.approx(1, abs=1e-3))
+    (contest,) = raced(race, [[math.nan]] * 9 + [[1e-9]], [ONE])
+    assert contest.state is State.decided
+
+
+def test_no_trend_is_given_up_and_all_seeds_are_the_end(race):
+    (contest,) = raced(race, [[0.9]] * 4, [ONE])
+    assert (contest.state, contest.seeds) == (State.futile, 6)
+    trend = [[race.critical(seeds, 0.1)] for seeds in range(3, 13)]
+    (contest,) = raced(race, trend, [ONE])
+    assert (contest.state, contest.seeds) == (State.exhausted, 12)
+
+
+def test_equal_arms_are_rarely_called_different():
+    """A short version of `benchmarks/inference.py`: all pairs of four arms that do not differ."""
+    race, sets = Race(first=3, most=8, draws=20_000), 600
+    pairs = [Claim(str(one), str(other)) for one, other in combinations(range(4), 2)]
+    scores = np.random.default_rng(1).standard_normal((sets, 4, 8))
+    p_values = {
+        (pair, seeds): stats.ttest_1samp((scores[:, int(pair.one)] - scores[:, int(pair.other)])[:, :seeds], 0, 1).pvalue
+        for pair in pairs
+        for seeds in range(3, 9)
+    }
+    wrong = 0
+    for i in range(sets):
+        contests = [Contest(pair) for pair in pairs]
+        for seeds in range(3, 9):
+            look(contests, race, seeds, 0.05, {pair: p_values[pair, seeds][i] for pair in pairs})
+        wrong += any(contest.state is State.decided for contest in contests)
+    assert wrong / sets < 0.05 + 3 * math.sqrt(0.05 * 0.95 / sets)
