@@ -63,7 +63,10 @@ def test_the_digest_is_that_of_what_is_planned_not_of_its_wording():
         (TWO + "seeds: {fist: 3}", "seeds has no fist; did you mean first?"),
         (TWO + "tune: {}", "tune must name a setting"),
         (TWO + "tune: {seeds: 2}", "tune must name a setting"),
-        (TWO + "tune: {train.learning_rate: []}", "tune.train.learning_rate must be a list of values, got an empty one"),
+        (
+            TWO + "tune: {train.learning_rate: []}",
+            "tune.train.learning_rate must be a list of values, got an empty one",
+        ),
         (TWO + "tune: {train.learning_rate: 1e-3}", "tune.train.learning_rate must be a list of values, got 0.001"),
         (TWO + "tune: {train.learning_rate: [1e-3, 0.001]}", "tune.train.learning_rate must have each value once"),
         (TWO + "tune: {train.learning_rate: [1e-3], seeds: 0}", "tune.seeds must be a number of seeds"),
@@ -96,13 +99,19 @@ def test_a_file_that_plans_nothing_ends_in_one_line(content, told):
         (TWO.replace("lora", "lor"), "arm one: method must be one of the files in conf/method, got lor"),
         (TWO + "base: [train.foo=1]", "study.yaml: train.foo is no setting"),
         (TWO + "base: ['train.epochs=1,2']", "train.epochs must be one value"),
-        (TWO + "tune: {train.learning_rate: [1e-3, 2e-3]}", "train.selection must set rows apart by which tune chooses"),
+        (
+            TWO + "tune: {train.learning_rate: [1e-3, 2e-3]}",
+            "train.selection must set rows apart by which tune chooses",
+        ),
         (TWO + "which: best", "train.selection must set rows apart by which which: best chooses"),
         ("arms: {one: [method=lora], two: [method=lora]}", "arms must differ, got the same settings for one and two"),
         ("arms: {one: [task=builtin/nli], two: [task=builtin/nli, 'task.labels=[a, b]']}", "arms must have one task"),
         (TWO + "base: [train.selection=5000]", "train.selection must leave rows to train on"),
         (TWO + "base: [resume=never]", "resume must be missing or failed in a study"),
-        ("arms: {one: [method=lora], two: [method=bitfit]}\nmatch: {to: one}", "match must be met by every arm, got two"),
+        (
+            "arms: {one: [method=lora], two: [method=bitfit]}\nmatch: {to: one}",
+            "match must be met by every arm, got two",
+        ),
         (
             "arms: {one: [method=lora, method.rank=1], two: [method=mola_inverted]}\nmatch: {to: one}",
             "match must be met within 10%, got two: method.rank=1 comes nearest to one",
