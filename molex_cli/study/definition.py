@@ -154,7 +154,7 @@ def _problems(study: Study) -> Iterator[str]:
         yield from _match_problems(study, study.match)
     if study.tuning:
         yield from _tune_problems(study, study.tuning)
-    yield from _claim_problems(study)
+    yield from list(_claim_problems(study)) or _unclaimed(study)
 
 
 def _seed_problems(study: Study) -> Iterator[str]:
@@ -209,6 +209,12 @@ def _claim_problems(study: Study) -> Iterator[str]:
         elif pair in seen:
             yield f"claims must have each pair of arms once, got {contest} again"
         seen.add(pair)
+
+
+def _unclaimed(study: Study) -> Iterator[str]:
+    unclaimed = [name for name in study.arms if name not in arms_in(study.contests)]
+    if unclaimed and len(study.arms) > 1:
+        yield f"claims must name every arm, got none on {', '.join(unclaimed)}, which would never run; leave it out"
 
 
 def arms_in(claims: Sequence[Claim]) -> list[str]:

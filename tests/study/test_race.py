@@ -76,7 +76,9 @@ def test_equal_arms_are_rarely_called_different():
     pairs = [Claim(str(one), str(other)) for one, other in combinations(range(4), 2)]
     scores = np.random.default_rng(1).standard_normal((sets, 4, 8))
     p_values = {
-        (pair, seeds): stats.ttest_1samp((scores[:, int(pair.one)] - scores[:, int(pair.other)])[:, :seeds], 0, 1).pvalue
+        (pair, seeds): stats.ttest_1samp(
+            (scores[:, int(pair.one)] - scores[:, int(pair.other)])[:, :seeds], 0, 1
+        ).pvalue
         for pair in pairs
         for seeds in range(3, 9)
     }
