@@ -44,6 +44,7 @@ LOOKS = {
     "significant": Look(plots.COLOURS[0], "o", True),
     "supported": Look(plots.COLOURS[0], "o", True),
     "contradicted": Look(plots.COLOURS[1], "s", True),
+    "different": Look(plots.COLOURS[0], "o", True),
     "not significant": Look(plots.COLOURS[7], "o", False),
     "undecided": Look(plots.COLOURS[1], "D", False),
 }
