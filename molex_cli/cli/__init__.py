@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # A run is worth more than its console. What is printed meets a full disk when it is flushed, at the end.
-        with terminated_as_interrupt(), disk_errors_told(), safe_streams(outlive_readers=argv[:1] == ["train"]):
+        with terminated_as_interrupt(), disk_errors_told(), safe_streams(outlive_readers=_trains(argv)):
             return _answer(argv)
     except BrokenPipeError:  # who read our output has left
         return 141
@@ -89,8 +89,12 @@ def _no_command(name: str) -> str:
 
 
 def _ended_by(signal: str, argv: Sequence[str]) -> str:
-    way_out = "; the same command starts or resumes it" if argv[:1] in (["train"], ["study"]) else ""
+    way_out = "; the same command starts or resumes it" if _trains(argv) else ""
     return f"{signal} ended {' '.join(argv[:1]) or 'molex'}{way_out}"
+
+
+def _trains(argv: Sequence[str]) -> bool:
+    return list(argv[:1]) in (["train"], ["study"])
 
 
 def _complain(lines: Sequence[str]) -> int:

@@ -22,6 +22,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse(argv)
     if options.detect is not None and options.detect <= 0:
         raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
+    from molex_cli.compare import figure
     from molex_cli.compare.confounds import confounds
     from molex_cli.compare.layout import Report
     from molex_cli.compare.loading import load
@@ -29,6 +30,8 @@ def main(argv: list[str]) -> int:
     from molex_cli.compare.tuning import Tuning
 
     tuned, seeds = _tuned(options.tune, options.tuning_seeds)
+    if options.figure:
+        figure.require(options.figure, options.figure_width)
     found = load(options.paths, options.which)
     for line in found.left_out:
         say(f"left out: {line}", file=sys.stderr)
@@ -40,7 +43,11 @@ def main(argv: list[str]) -> int:
     notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
     table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
-    _write(path, formats.text(name, Report(table, notes, path and path.parent)))
+    report = Report(table, notes, path and path.parent)
+    if options.figure:
+        figure.write(report, options.figure, options.figure_width)
+        say(f"written: {options.figure}", file=sys.stderr)
+    _write(path, formats.text(name, report))
     if options.html:
         say(f"written: {options.html}")
     return 0
@@ -74,6 +81,10 @@ def _parser() -> Parser:
         help="hypotheses to be judged; flags those that are younger than their runs",
     )
     parser.add_argument("--html", type=expanded, metavar="FILE", help="write one self-contained page")
+    parser.add_argument(
+        "--figure", type=expanded, metavar="FILE", help="draw the differences for a paper: FILE.pdf, .svg or .png"
+    )
+    parser.add_argument("--figure-width", type=float, default=3.3, metavar="INCHES", help="a column's; default: 3.3")
     parser.add_argument("--output", type=expanded, help="file to write instead of standard output")
     return parser
 

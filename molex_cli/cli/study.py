@@ -32,9 +32,12 @@ def main(argv: list[str]) -> int:
     line = command_line.parse([*added, *options.overrides])
     schema.register()
     register_resolvers(line)
+    from molex_cli.compare import figure
     from molex_cli.study import definition
     from molex_cli.study.arms import Composer, composed, matched, require_launch_only
 
+    if options.figure is not None:
+        figure.require(options.figure)
     study = definition.read(options.file)
     composer = Composer(study.base, line)
     try:
@@ -72,8 +75,9 @@ def _planned(study: "Study", arms: Sequence["Arm"]) -> list[str]:
     return [*lines, f"{len(arms)} arms, {len(study.contests)} claims: {tuning}{least} to {most} runs"]
 
 
-def _conduct(path: Path, study: "Study", composer: "Composer", arms: Sequence["Arm"], figure: Path | None) -> int:
+def _conduct(path: Path, study: "Study", composer: "Composer", arms: Sequence["Arm"], picture: Path | None) -> int:
     """Conduct a checked study."""
+    from molex_cli.compare import figure
     from molex_cli.study import history, report
     from molex_cli.study.conduct import conduct
     from molex_cli.study.runs import Runs
@@ -89,8 +93,11 @@ def _conduct(path: Path, study: "Study", composer: "Composer", arms: Sequence["A
     with history.folder_of(experiment.output_dir, path) as folder:
         versions = history.begun(folder, study.digest)
         found = conduct(study, composer, arms, Runs(launch), say)
-        for text in report.write(folder, path.stem, found, versions, figure):
-            say(text)
+        written = report.reported(path.stem, found, versions, folder)
+        say(*written.answers, f"written: {', '.join(map(str, report.write(written, folder)))}")
+    if picture is not None:
+        figure.write(written, picture)
+        say(f"written: {picture}")
     return 0
 
 

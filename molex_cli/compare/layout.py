@@ -24,6 +24,7 @@ MEANING = {
     "‡": "a seed collapsed: its score is no better than a constant prediction's, or undefined, and counts as that",
     "ᵖ": "reproduces a published implementation, quirks included",
 }
+NUMERIC = re.compile(r"[-+\u2212–.,\d\s\[\]%e/()±≤≥]*|unknown")
 ROWS = re.compile(r"on [\d,]+ training rows")  # how many differs from task to task
 BOUND = "how many may at most (one-sided 95 %)"
 VARIANCES = {"pair": "each pair's own", "pooled": "pooled over all arms, or a pair's own where that is larger"}
@@ -52,6 +53,10 @@ class Section:
     rows: Sequence[Sequence[str]]
     note: str = ""
 
+    def numeric(self) -> list[bool]:
+        """Return for each column whether its cells are numbers, which are set flush right."""
+        return [all(NUMERIC.fullmatch(row[i]) for row in self.rows) for i in range(len(self.head))]
+
 
 @dataclass(frozen=True)
 class Report:
@@ -78,8 +83,8 @@ class Report:
         return [*legend(self.table), *self.notes]
 
     def lines(self) -> list[str]:
-        """Return all besides the table and the sections as lines, for a format that has no more tables."""
-        return [*self.answers, *legend(self.table), *map(sentence, self.differences()), *self.notes]
+        """Return the answers, the remarks and the differences as lines, for a format that has one table."""
+        return [*self.answers, *self.remarks(), *map(sentence, self.differences())]
 
 
 @dataclass(frozen=True)

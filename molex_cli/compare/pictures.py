@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from molex_cli.compare import plots
+from molex_cli.compare import forest, plots
+from molex_cli.compare.effects import Effect
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison, metric_name
 from molex_cli.errors import MolexError, RecordError
@@ -31,6 +32,7 @@ class Picture:
 
 
 MIXED = "; on the selection rows where a run has some, else on validation"
+FOREST = (4.2, 8.0)  # width in inches and size of text in points: it can be read on a phone
 MOST_MAPS = 12  # arms whose experts are drawn: each heat map takes a third of a second and up to 30 kB
 
 
@@ -121,6 +123,13 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
 def _has_selection(run: Run) -> bool:
     """Return whether a run set rows apart to choose the best."""
     return bool(run.setting("train.selection"))
+
+
+def differences(effects: Sequence[Effect]) -> Iterator[Picture]:
+    """Yield a forest plot, if there is a difference to be drawn."""
+    if forest.drawn(effects):
+        caption = "Differences and 95 % intervals; an arrow: further than drawn, or unknown"
+        yield Picture(caption, forest.forest(effects, *FOREST))
 
 
 def costs(table: Comparison) -> Iterator[Picture]:

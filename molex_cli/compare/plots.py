@@ -20,6 +20,7 @@ LETTER_INCHES = 0.085  # of a title
 COLOURS = ("#0b61a4", "#b8480a", "#23733a", "#8a2be2", "#b3124a", "#6b5900", "#007a80", "#555555")
 STYLES = (("-", "o"), ("--", "s"), (":", "D"))
 GRID = "#b0b0b0"
+BACK = "#fefefe"  # what a hollow marker is filled with: the page's own back
 DARK, LIGHT = "#1c2024", "#ffffff"  # numbers on a bright or a dark cell
 LOOKS = len(COLOURS) * len(STYLES)  # so many series can be told apart
 LONGEST_LABEL = 40  # letters: a longer one would leave no room for what it names
@@ -195,8 +196,8 @@ def png(figure: "Figure") -> BytesIO:
     return buffer
 
 
-def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
-    """Return an empty figure with its axes, of a size in inches."""
+def empty(wide: float, high: float) -> "Figure":
+    """Return a figure with nothing in it, of a size in inches."""
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
@@ -208,7 +209,12 @@ def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
                 text.set_parse_math(False)
             super().draw(renderer)
 
-    figure = PlainFigure(figsize=(wide, high), layout="constrained")
+    return PlainFigure(figsize=(wide, high), layout="constrained")
+
+
+def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
+    """Return an empty figure with its axes."""
+    figure = empty(wide, high)
     if title:
         figure.suptitle(title, fontsize=9)
     return figure, figure.add_subplot()

@@ -6,7 +6,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from molex_cli.compare.plots import COLOURS, GRID
+from molex_cli.compare.plots import BACK, COLOURS, GRID
 from molex_cli.runtime.streams import visible
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PAGE_COLOURS = {
     **{colour: f"var(--c{i})" for i, colour in enumerate(COLOURS)},
     GRID: "var(--line)",
+    BACK: "var(--back)",
     "#000000": "currentColor",
 }
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -36,7 +36,7 @@ class Conducted:
     contests: list[Contest]
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
     runs: dict[str, list[Run]] = field(default_factory=dict)
-    """Of each arm, by seed from 0; tuning's runs are none of them."""
+    """Of each arm, in the order of seeds; tuning's runs are none of them."""
     differences: dict[Claim, Difference] = field(default_factory=dict)
     """At the last look of each claim."""
 
@@ -97,7 +97,8 @@ def _run(found: Conducted, composer: Composer, running: Sequence[Contest], seeds
     names = arms_in([contest.claim for contest in running])
     done = {name: len(found.runs.get(name, [])) for name in names}
     arms = [arm for arm in found.arms if arm.name in names]
-    jobs = [composer.job(arm, seed) for seed in range(seeds) for arm in arms if seed >= done[arm.name]]
+    start = found.study.seeds.start
+    jobs = [composer.job(arm, start + i) for i in range(seeds) for arm in arms if i >= done[arm.name]]
     left = sum(found.study.seeds.most - count for count in done.values())
     about = [*(f"open  {told(found, contest)}" for contest in running), pace.told(left)]
     for job, run in zip(jobs, runs.of(jobs, about), strict=True):

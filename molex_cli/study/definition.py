@@ -41,6 +41,8 @@ class Seeds(Struct, forbid_unknown_fields=True, frozen=True):
 
     first: int = 3
     most: int = 12
+    start: int = 0
+    """The first one; a study that goes on from another has seeds that were not seen yet."""
 
 
 class Tune(Struct, frozen=True):
@@ -152,17 +154,19 @@ def _problems(study: Study) -> Iterator[str]:
         yield from _match_problems(study, study.match)
     if study.tuning:
         yield from _tune_problems(study, study.tuning)
-    yield from _claim_problems(study)
+    yield from list(_claim_problems(study)) or _unclaimed(study)
 
 
 def _seed_problems(study: Study) -> Iterator[str]:
-    first, most = study.seeds.first, study.seeds.most
+    first, most, start = study.seeds.first, study.seeds.most, study.seeds.start
     if first < 3:
         yield f"seeds.first must be at least 3, got {first}; fewer have no p"
     if most < first:
         yield f"seeds.most must be at least seeds.first, got {most} and {first}"
     if most > MOST_SEEDS:
         yield f"seeds.most must be at most {MOST_SEEDS}, got {most}"
+    if start < 0:
+        yield f"seeds.start must be at least 0, got {start}"
 
 
 def _match_problems(study: Study, match: Match) -> Iterator[str]:
@@ -175,8 +179,11 @@ def _match_problems(study: Study, match: Match) -> Iterator[str]:
 def _tune_problems(study: Study, tune: Tune) -> Iterator[str]:
     if not tune.grid:
         yield "tune must name a setting and its values, got none; for example train.learning_rate: [5e-4, 1e-3]"
+    start, most = study.seeds.start, study.seeds.most
     if not (type(tune.seeds) is int and 1 <= tune.seeds <= MOST_SEEDS):
         yield f"tune.seeds must be a number of seeds from 1 to {MOST_SEEDS}, got {tune.seeds}"
+    elif set(tune.each_seed) & set(range(start, start + most)):
+        yield f"seeds.start must leave the seeds from {FIRST_TUNING_SEED} on to tuning, got {start} with {most} at most"
     for key, values in tune.grid.items():
         if not isinstance(values, list) or not values:
             yield f"tune.{key} must be a list of values, got {values if values != [] else 'an empty one'}"
@@ -202,6 +209,12 @@ def _claim_problems(study: Study) -> Iterator[str]:
         elif pair in seen:
             yield f"claims must have each pair of arms once, got {contest} again"
         seen.add(pair)
+
+
+def _unclaimed(study: Study) -> Iterator[str]:
+    unclaimed = [name for name in study.arms if name not in arms_in(study.contests)]
+    if unclaimed and len(study.arms) > 1:
+        yield f"claims must name every arm, got none on {', '.join(unclaimed)}, which would never run; leave it out"
 
 
 def arms_in(claims: Sequence[Claim]) -> list[str]:

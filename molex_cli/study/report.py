@@ -23,21 +23,14 @@ from molex_cli.study.tuning import remarks, settings_of
 FILES = {"html": "study.html", "md": "study.md", "latex": "study.tex", "json": "study.json"}
 
 
-def write(folder: Path, name: str, found: Conducted, history: History, figure: Path | None) -> list[str]:
-    """Write the report in every format, and its figure if one is asked for; return lines for the terminal."""
-    report = reported(name, found, history, folder)
+def write(report: Report, folder: Path) -> list[Path]:
+    """Write a report in every format; return the files."""
     try:
         for kind, file in FILES.items():
             write_text(folder / file, formats.text(kind, report))
     except OSError as error:
         raise unwritable(str(folder), error) from None
-    written = [folder / file for file in FILES.values()]
-    if figure is not None:
-        from molex_cli.compare.figure import write as write_figure
-
-        write_figure(report, figure)
-        written.append(figure)
-    return [*report.answers, f"written: {', '.join(map(str, written))}"]
+    return [folder / file for file in FILES.values()]
 
 
 def reported(name: str, found: Conducted, history: History, folder: Path | None = None) -> Report:
@@ -90,7 +83,7 @@ def verdict(found: Conducted, contest: Contest) -> str:
         is_better = sign * measured.interval.estimate > 0
         if claim.is_directed:
             return "supported" if is_better else "contradicted"
-        return f"{claim.one if is_better else claim.other} is better"
+        return f"different, {claim.one if is_better else claim.other} is better"
     if measured.undecided:
         return measured.undecided
     if contest.state is State.futile:

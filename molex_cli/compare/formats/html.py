@@ -13,14 +13,16 @@ from typing import Any
 from urllib.parse import quote
 
 from molex_cli.compare import svg
-from molex_cli.compare.layout import Report, matrix
-from molex_cli.compare.pictures import MOST_MAPS, Picture, costs, curves, experts, look
+from molex_cli.compare.effects import Effect, as_rows
+from molex_cli.compare.layout import Report, Section, matrix
+from molex_cli.compare.pictures import MOST_MAPS, Picture, costs, curves, differences, experts, look
 from molex_cli.compare.table import Comparison
 from molex_cli.runtime.streams import visible
 
 HERE = Path(__file__).parent
 HIDDEN = {"best": "best", "close": "not significantly different from the best"}  # what a screen reader says of a style
 KEY_STYLES = ("solid", "dashed", "dotted")  # of CSS, as plots.STYLES
+TEXT, WRAPPED, LONG = "text", "text wrapped", "text long"  # styles of cells that are no numbers
 MOST_RUNS = 200  # more are shown when the reader asks for them: a browser takes a second for some thousand rows
 RUN_HEAD = ("arm", "column", "seed", "score", "degenerate", "record")
 
@@ -34,6 +36,16 @@ class Entry:
     """What it is sorted by, if not its text."""
     style: str = ""
     link: str = ""
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table as it stands in the page."""
+
+    title: str
+    head: Sequence[Entry]
+    rows: Sequence[Sequence[Entry]]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ def text(report: Report) -> str:
     table, styles = report.table, svg.StyleSheet()
     head, arms = _arms(table)
     drawn = {
+        "forest": _figures("difference", differences(report.differences()), styles),
         "curves": _figures("curve", curves(table), styles),
         "costs": _figures("cost", costs(table), styles),
         "experts": _figures("experts", experts(table), styles),
@@ -65,12 +78,16 @@ def text(report: Report) -> str:
         style=f"{_own('page.css')}{styles}",
         script=_own("page.js"),
         hidden=HIDDEN,
+        title=report.title or "molex compare",
+        answers=report.answers,
         head=head,
         arms=arms,
-        notes=report.lines(),
+        notes=report.remarks(),
+        compared=_differences(report.differences()),
+        sections=list(map(_section, report.sections)),
         most_maps=MOST_MAPS,
         most_runs=MOST_RUNS,
-        run_head=RUN_HEAD,
+        run_head=_head(RUN_HEAD),
         runs=list(_runs(table, report.folder or Path())),
         **drawn,
     )
@@ -108,7 +125,33 @@ def _key(number: int) -> str:
     return f"c{colour} {KEY_STYLES[style % len(KEY_STYLES)]}"
 
 
-def _arms(table: Comparison) -> tuple[list[str], list[list[Entry]]]:
+def _head(names: Sequence[str]) -> list[Entry]:
+    return list(map(Entry, names))
+
+
+def _differences(effects: Sequence[Effect]) -> PageTable:
+    """Return the table of differences."""
+    head, rows = as_rows(effects)
+    styles = [WRAPPED, WRAPPED, WRAPPED, "", "", "", "", TEXT, LONG]
+    body = []
+    for effect, row in zip(effects, rows, strict=True):
+        values = (None, None, None, effect.estimate, effect.low, effect.p, effect.seeds, None, None)
+        body.append([Entry(*each) for each in zip(row, values, styles, strict=True)])
+    return PageTable("Differences", list(map(Entry, head, [None] * len(head), styles)), body)
+
+
+def _section(section: Section) -> PageTable:
+    styles = ["" if each else TEXT for each in section.numeric()]
+    head = list(map(Entry, section.head, [None] * len(styles), styles))
+    body = [[Entry(*each) for each in zip(row, map(_number, row), styles, strict=True)] for row in section.rows]
+    return PageTable(section.title, head, body, section.note)
+
+
+def _number(text: str) -> str:
+    return text.replace(",", "")  # what a script reads as a number, if it begins with one
+
+
+def _arms(table: Comparison) -> tuple[list[Entry], list[list[Entry]]]:
     """Return the head and the rows of the table of arms."""
     head, lines = matrix(table)
     body = []
@@ -116,10 +159,10 @@ def _arms(table: Comparison) -> tuple[list[str], list[list[Entry]]]:
         entries = [Entry(name)]
         for number, cell in enumerate(cells):
             found = table.cells.get((row, table.cols[number])) if number < len(table.cols) else None
-            value = found.mean if found else cell.text.replace(",", "")
+            value = found.mean if found else _number(cell.text)
             entries.append(Entry(cell.text, value, "best" if cell.is_best else "close" if cell.is_close else ""))
         body.append(entries)
-    return head, body
+    return _head(head), body
 
 
 def _runs(table: Comparison, beside: Path) -> Iterator[list[Entry]]:

@@ -1,4 +1,4 @@
-"""JSON: cells with their seeds, differences and runs, and all notes."""
+"""JSON: cells with their seeds, differences and runs, and all else that a report says."""
 
 from dataclasses import asdict
 from typing import Any
@@ -23,7 +23,16 @@ def text(report: Report) -> str:
         }
         for known, cell in zip(facts(table), table.cells.values(), strict=True)
     ]
-    content = {"which": table.which, "against": table.against, "cells": cells, "notes": report.lines()}
+    content = {
+        "title": report.title,
+        "answers": report.answers,
+        "which": table.which,
+        "against": table.against,
+        "cells": cells,
+        "notes": report.remarks(),
+        "effects": [asdict(each) for each in report.differences()],
+        "sections": [asdict(each) for each in report.sections],
+    }
     return visible(as_json(content, indent=2)) + "\n"
 
 

@@ -1,9 +1,10 @@
-"""LaTeX: a table for booktabs, with the notes as comments under it."""
+"""LaTeX: a table for booktabs; the notes and further tables as comments, from which these can be copied."""
 
 import re
 from collections.abc import Iterable
 
-from molex_cli.compare.layout import CellText, Report, matrix
+from molex_cli.compare.effects import HEAD, in_words
+from molex_cli.compare.layout import CellText, Report, Section, matrix
 from molex_cli.runtime.streams import visible
 
 LATEX = {
@@ -21,19 +22,45 @@ PRINTS = frozenset(map(chr, [*range(0x20, 0x7F), *range(0xA0, 0x180)])) - LACKS 
 
 
 def text(report: Report) -> str:
-    """Return the report in LaTeX."""
+    """Return the report in LaTeX; what is no comment is the table of arms alone."""
     head, lines = matrix(report.table)
+    rows = [[escaped(name), *map(_cell, cells)] for name, cells in lines]
+    found = report.differences()
+    differences = Section("Differences", HEAD, list(map(in_words, found)))
+    details = [f"{each.one} - {each.other}, {each.column}: {each.detail}" for each in found if each.detail]
     content = [
+        *_comments([report.title] if report.title else []),
+        *_comments(report.answers),
         r"% needs \usepackage{booktabs,amssymb}",
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        *_tabular(head, rows, [False, *[True] * len(head[1:])]),
+        *_comments(report.remarks()),
+        *(_section(differences) if found else []),
+        *_comments(details),
+        *(line for each in report.sections for line in _section(each)),
+    ]
+    return "\n".join(content) + "\n"
+
+
+def _comments(lines: Iterable[str]) -> list[str]:
+    return [f"% {_one_line(line)}" for line in lines]
+
+
+def _tabular(head: Iterable[str], rows: Iterable[Iterable[str]], numeric: Iterable[bool]) -> list[str]:
+    return [
+        rf"\begin{{tabular}}{{{''.join('r' if each else 'l' for each in numeric)}}}",
         r"\toprule",
         _line(map(escaped, head)),
         r"\midrule",
-        *(_line([escaped(name), *map(_cell, cells)]) for name, cells in lines),
+        *map(_line, rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    return "\n".join([*content, *(f"% {_one_line(note)}" for note in report.lines())]) + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    """Return a further table, as comments: a document that inputs the file shows the table of arms."""
+    table = _tabular(section.head, (map(escaped, row) for row in section.rows), section.numeric())
+    return [*_comments([section.title]), *(f"% {line}" for line in table), *_comments(filter(None, [section.note]))]
 
 
 def escaped(content: str) -> str:

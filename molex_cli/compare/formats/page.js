@@ -13,7 +13,7 @@ const filter = document.getElementById("filter");
 filter.addEventListener("input", () => {
   const wanted = filter.value.toLowerCase();
   let shown = 0;
-  for (const row of document.querySelectorAll("tbody tr")) {
+  for (const row of document.querySelectorAll("table[data-arms] tbody tr")) {
     row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
     shown += !row.hidden && row.closest("table").id === "arms";
   }

@@ -1,0 +1,173 @@
+"""A study from first to last: what it asks for, what it concludes, and that it resumes; runs that never were."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.made_records import made
+
+from molex_cli import records
+from molex_cli.cli import main
+from molex_cli.cli import study as command
+from molex_cli.config import run_id
+from molex_cli.study.runs import Ended
+
+BASE = "base: [model=tiny_bert, train.max_rows=64, train.selection=0.2, log.wandb=disabled]\n"
+ARMS = "arms: {good: [method=lora], bad: [method=bitfit], same: [method=head]}\n"
+SHARES = {"good": 0.8, "bad": 0.5, "same": 0.5}
+
+
+BROKEN = []
+"""Not empty where every run diverges."""
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Leave records in place of runs; return the list of what was launched."""
+    asked = []
+
+    def launch(jobs, about, settings):
+        asked.extend(" ".join(job.values) for job in jobs)
+        return [end_of(job) for job in jobs]
+
+    monkeypatch.setattr(command, "_launched", launch)
+    return asked
+
+
+def end_of(job):
+    """Leave the record of a job's run, which is the same each time, and return its end."""
+    name, *_, seed = job.values
+    seed, rate = int(seed.removeprefix("seed=")), job.experiment.learning_rate
+    folder = Path(job.experiment.output_dir) / run_id.run_name(job.experiment).replace("/", "-")
+    if folder.exists():
+        shutil.rmtree(folder)
+    share = SHARES[name] + 0.01 * np.random.default_rng([seed, len(name)]).standard_normal()
+    settings = {"train": {"learning_rate": rate}, "task": {"name": "nli"}}
+    record = made(job.experiment.method.name, seed, share, task="nli", settings=settings)
+    for which in ("last", "best"):
+        record.scores[which] = {**record.scores[which], "selection": {"accuracy": 1 - abs(rate - 0.002)}}
+    if rate == 9 or BROKEN:
+        record.status, record.error = "failed", {"type": "TrainingError", "message": "loss must be finite, got nan"}
+    folder.mkdir(parents=True)
+    records.write_record(folder, record)
+    return Ended(str(record.status), str(folder), record.error and record.error["message"])
+
+
+def conducted(content, *arguments):
+    """Conduct a study; return its report."""
+    Path("study.yaml").write_text(BASE + ARMS + content)
+    assert main(["study", "study.yaml", *arguments]) == 0
+    folder = arguments[0].removeprefix("output_dir=") if arguments else "outputs"
+    return json.loads(Path(folder, "studies/study/study.json").read_text())
+
+
+def verdicts(report):
+    return {f"{each['one']} {each['other']}": each["verdict"] for each in report["effects"]}
+
+
+def test_seeds_go_only_to_arms_of_open_claims(launched):
+    report = conducted("claims: [good > bad, bad > same]\nseeds: {first: 3, most: 6}\n")
+    assert verdicts(report)["good bad"].startswith("supported")
+    assert verdicts(report)["bad same"].startswith("undecided")
+    seeds = {name: sum(text.startswith(name) for text in launched) for name in SHARES}
+    assert seeds["good"] < seeds["bad"] == seeds["same"]
+    assert len(set(launched)) == len(launched)
+
+
+def test_a_claim_may_be_contradicted_and_pairs_say_who_is_better(launched):
+    assert verdicts(conducted("claims: [bad > good, same > good]\nseeds: {most: 4}\n")) == {
+        "bad good": "contradicted",
+        "same good": "contradicted",
+    }
+    report = conducted("seeds: {most: 4}\n")
+    assert verdicts(report)["good bad"] == "different, good is better"
+    assert verdicts(report)["bad same"] == "undecided after all 4 seeds"
+
+
+def test_the_interval_over_all_looks_excludes_zero_where_a_look_decides_alone(launched):
+    report = conducted("claims: [good > bad, good > same]\nseeds: {most: 4}\n")
+    effect, answer = report["effects"][0], report["answers"][0]
+    assert 0 < effect["low"] < effect["estimate"] < effect["high"]
+    assert f"{effect['low']:+.2f} to {effect['high']:+.2f}" in answer
+    cell = next(cell for cell in report["cells"] if cell["row"] == "good")
+    assert effect["seeds"] == len(cell["by_seed"])
+
+
+def test_every_arm_is_tuned_on_seeds_that_report_nothing(launched):
+    report = conducted("tune: {train.learning_rate: [1e-3, 2e-3, 4e-3], seeds: 2}\nseeds: {most: 3}\n")
+    trials = [text for text in launched if "train.learning_rate" in text and "seed=10" in text]
+    assert len(trials) == 3 * 3 * 2
+    assert [cell["tuned"]["values"] for cell in report["cells"]] == [{"train.learning_rate": 0.002}] * 3
+    assert all(int(seed) < 3 for cell in report["cells"] for seed in cell["by_seed"])
+    assert not any("learning_rate differs" in note or "learning rates" in note for note in report["notes"])
+
+
+def test_a_trial_that_diverged_is_the_worst_and_a_run_that_did_stops_the_study(launched, capsys):
+    grid = "tune: {train.learning_rate: [2e-3, 9], seeds: 1}\nseeds: {most: 3}\n"
+    report = conducted(grid)
+    assert {cell["tuned"]["values"]["train.learning_rate"] for cell in report["cells"]} == {0.002}
+    capsys.readouterr()
+    Path("study.yaml").write_text(BASE.replace("[", "[train.learning_rate=9, ", 1) + ARMS)
+    launched.clear()
+    BROKEN.append(True)
+    try:
+        assert main(["study", "study.yaml", "output_dir=other"]) == 2
+    finally:
+        BROKEN.clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a study needs every run that it asks for, got: good seed=0: loss must be finite" in line
+    assert "resume=failed" in line
+
+
+def test_below_eight_seeds_a_collapse_decides_nothing(launched, monkeypatch):
+    plan = "claims: [good > bad, good > same]\nseeds: {most: 4}\n"
+    assert verdicts(conducted(plan))["good bad"] == "supported"
+    monkeypatch.setitem(SHARES, "same", 0.05)  # below the constant's 0.1
+    report = conducted(plan, "output_dir=two")
+    assert verdicts(report)["good bad"] == "undecided, collapses"
+
+
+def test_a_study_repeats_its_looks_on_the_runs_that_it_finds(launched, capsys):
+    plan = "claims: [good > bad, bad > same]\nseeds: {first: 3, most: 5}\n"
+    first, shown = conducted(plan), capsys.readouterr().out
+    again = conducted(plan)
+    assert again == first
+    looks = [line for line in shown.splitlines() if line.startswith("after")]
+    assert looks == [line for line in capsys.readouterr().out.splitlines() if line.startswith("after")]
+    assert len(looks) > 1
+
+
+def test_a_file_that_changes_after_the_first_run_is_told_ever_after(launched):
+    plan = "claims: [good > bad, good > same]\nseeds: {most: 3}\n"
+    assert any("since before the first run" in note for note in conducted(plan)["notes"])
+    changed = conducted(plan + "alpha: 0.1\n")
+    assert any("was changed after runs had started" in note for note in changed["notes"])
+    assert any("was changed after runs had started" in note for note in conducted(plan)["notes"])
+
+
+def test_settings_that_arms_are_meant_to_differ_in_are_no_confound(launched):
+    notes = conducted("seeds: {most: 3}\n")["notes"]
+    assert not any(note.startswith("not matched: method") for note in notes)
+
+
+def test_all_formats_say_the_answers_first(launched):
+    report = conducted("claims: [good > bad, good > same]\nseeds: {most: 3}\n")
+    folder = Path("outputs/studies/study")
+    for name in ("study.html", "study.md"):
+        text = (folder / name).read_text()
+        assert 0 < text.index("supported") < text.index("mean ±")
+    assert "supported" in (folder / "study.tex").read_text()
+    assert report["title"] == "Study study"
+
+
+def test_two_processes_do_not_work_on_one_study(launched, capsys):
+    from filelock import FileLock
+
+    Path("outputs/studies/study").mkdir(parents=True)
+    Path("study.yaml").write_text(BASE + ARMS)
+    with FileLock("outputs/studies/study/.lock"):
+        assert main(["study", "study.yaml"]) == 2
+    assert "another that works on outputs/studies/study" in capsys.readouterr().err
+    assert not launched
