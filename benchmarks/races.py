@@ -8,7 +8,7 @@ import numpy as np
 from simulated import World
 
 from molex_cli.statistics.intervals import crossed_interval, seed_interval
-from molex_cli.statistics.sequential import Race
+from molex_cli.statistics.sequential import Race, of_look
 from molex_cli.study.definition import Claim
 from molex_cli.study.race import Contest, State, look
 
@@ -43,7 +43,7 @@ def run(race: Race, arms: int, p_of: P) -> Outcome:
 def binary(world: World, stream: np.random.Generator) -> P:
     """Return the p of pairs of a set of runs that are scored example by example."""
     outcomes, _ = world.outcomes(stream)
-    return lambda i, j, seeds: crossed_interval(outcomes[i, :seeds] - outcomes[j, :seeds]).p
+    return lambda i, j, seeds: of_look(crossed_interval(outcomes[i, :seeds] - outcomes[j, :seeds]), seeds).p
 
 
 def normal(arms: int, most: int, stream: np.random.Generator) -> P:
