@@ -7,76 +7,22 @@ they find hard, and each seed of an arm is better or worse by a normal amount.
 """
 
 import argparse
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
+import races
+import tuning_bias
 from numpy.typing import NDArray
-from scipy import stats
+from simulated import MAJORITY, Simulated, World
 
 from molex_cli.compare.judging import ALPHA, judge
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison
 from molex_cli.metrics.base import METRICS
-from molex_cli.records import Record
+from molex_cli.statistics.sequential import Race
 
-SHARED = 0.6  # of an outcome's variance: how hard the example is
-OWN = 0.1  # how hard it is for one arm
-MAJORITY = 0.6  # share of examples that a constant prediction gets right, about
 UNEQUAL = (0.3, 1.0, 2.0)  # how much the seeds of arms vary, in turn
-
-
-@dataclass(frozen=True)
-class World:
-    """Arms of known accuracy."""
-
-    arms: int
-    seeds: int
-    examples: int
-    deviation: float
-    """Of the accuracy between an arm's seeds."""
-    ratios: tuple[float, ...] = ()
-    """Of the deviations of the arms, in turn."""
-    gain: float = 0.0
-    """Accuracy that the first arm has more than the others, when it trains."""
-    collapse: float = 0.0
-    """Share of the first arm's seeds that predict the majority."""
-    accuracy: float = 0.85
-
-    def outcomes(self, stream: np.random.Generator) -> tuple[NDArray[np.float64], float]:
-        """Return which examples each seed of each arm gets right [arms, seeds, examples], and the majority's share."""
-        slope = float(stats.norm.pdf(stats.norm.ppf(self.accuracy)))
-        ratios = np.resize(self.ratios or (1.0,), self.arms)[:, None, None]
-        spread = self.deviation * ratios / slope
-        means = np.full((self.arms, 1, 1), self.accuracy)
-        means[0] += self.gain
-        shape = (self.arms, self.seeds, self.examples)
-        latent = stats.norm.ppf(means) * np.sqrt(1 + spread**2) + spread * stream.standard_normal((*shape[:2], 1))
-        latent = latent + math.sqrt(SHARED) * stream.standard_normal(self.examples)
-        latent = latent + math.sqrt(OWN) * stream.standard_normal((self.arms, 1, self.examples))
-        right = latent + math.sqrt(1 - SHARED - OWN) * stream.standard_normal(shape) > 0
-        collapsed = stream.random(self.seeds) < self.collapse
-        right[0, collapsed] = is_majority = stream.random(self.examples) < MAJORITY
-        return right.astype(np.float64), float(is_majority.mean())
-
-
-class Simulated(Run):
-    """A run that has nothing but its outcomes."""
-
-    def __init__(self, seed: int, outcomes: NDArray[np.float64], constant: float) -> None:
-        super().__init__(folder=None, record=Record(name="", variant="", seed=seed, settings={"method": {}}))  # type: ignore[arg-type]
-        self.record.scores = {"constant": {"accuracy": constant}}
-        object.__setattr__(self, "outcomes", outcomes)
-
-    def score(self, which: str, metric: str | None = None) -> float:
-        return float(self.outcomes.mean())
-
-    def values(self, which: str, metric: str) -> tuple[str, NDArray[np.float64]]:
-        return "examples", self.outcomes
-
-    def correctness(self, which: str) -> tuple[str, NDArray[np.float64]]:
-        return self.values(which, "")
 
 
 def judged(outcomes: NDArray[np.float64], constant: float, against: str | None = None) -> dict[str, Cell]:
@@ -137,11 +83,11 @@ def called(world: World, sets: int, signs: Sequence[int]) -> tuple[float, float]
     return share(found[True] or [False]), share(found[False] or [False])
 
 
-def report(title: str, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[float]]]) -> None:
+def report(title: str, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[float]]], digits: int = 1) -> None:
     """Print a table in Markdown."""
     print(f"\n{title}\n\n| | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")
     for name, values in lines:
-        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |", flush=True)
+        print(f"| {name} | {' | '.join(f'{value:.{digits}f}' for value in values)} |", flush=True)
 
 
 def family(sets: int) -> None:
@@ -210,7 +156,44 @@ def collapses(sets: int) -> None:
     )
 
 
-PARTS: dict[str, Callable[[int], None]] = {each.__name__: each for each in (family, unequal, cover, tails, collapses)}
+def tuning(sets: int) -> None:
+    """How much better an arm looks that tried five values than an equal one of a single value."""
+    worlds = [World(1 + 5, 3, 277, deviation) for deviation in (0.01, 0.02, 0.03)]
+    lines = []
+    for world in worlds:
+        means, errors = zip(*tuning_bias.biases(world, 5 * sets).values(), strict=True)
+        lines.append((f"3 seeds, 277 examples, sd {100 * world.deviation:.0f}", [*means, max(errors)]))
+    names = [*(choice.name for choice in tuning_bias.CHOICES), "standard error"]
+    report("Five values against one, equal arms: the difference that is reported, points", names, lines, digits=2)
+
+
+def race(sets: int) -> None:
+    """How often looking after every seed errs, and how many seeds it takes."""
+    plan = Race(3, 12)
+    looks = range(plan.first, plan.most + 1)
+    report(
+        "Two arms of 3 to 12 seeds: p of a look below which they are called different",
+        [f"{seeds} seeds" for seeds in looks],
+        [("", [plan.critical(seeds) for seeds in looks])],
+        digits=5,
+    )
+    kinds = {"normal scores": None, **{f"872 examples, sd {100 * sd:.0f}": sd for sd in (0.01, 0.03, 0.06)}}
+    lines, better = [], []
+    for arms in (2, 6):
+        for name, deviation in kinds.items():
+            found = list(races.outcomes(plan, arms, deviation, 3 * sets))
+            used = np.mean([each.seeds for each in found]) / plan.most
+            lines.append((f"{arms} arms, {name}", [share([each.decided > 0 for each in found]), 100 * used]))
+        found = list(races.outcomes(plan, arms, 0.03, sets, gain=0.05))
+        used = np.mean([each.seeds for each in found]) / plan.most
+        called = np.mean([each.decided for each in found]) / (arms - 1)
+        better.append((f"{arms} arms, 872 examples, sd 3", [100 * called, 100 * used]))
+    report("Equal arms in a race of 3 to 12 seeds, %", ["any called different", "seeds used, of 12"], lines)
+    report("One of them 5 points better, %", ["of its pairs called different", "seeds used, of 12"], better)
+
+
+CHOICES = (family, unequal, cover, tails, collapses, tuning, race)
+PARTS: dict[str, Callable[[int], None]] = {each.__name__: each for each in CHOICES}
 
 
 def main() -> None:

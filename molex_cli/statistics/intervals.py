@@ -119,6 +119,13 @@ def crossed_interval(differences_SE: Floats, confidence: float = 0.95, pooled: S
     return _student(mean, math.sqrt(variance), freedom, confidence, min(of_seeds, variance), num_seeds)
 
 
+def with_freedom(interval: Interval, most: float, num_seeds: int, confidence: float = 0.95) -> Interval:
+    """Return an interval, and its p, with at most so many degrees of freedom."""
+    if not math.isfinite(interval.error) or interval.degrees_of_freedom <= most:
+        return interval
+    return _student(interval.estimate, interval.error, most, confidence, interval.of_seeds, num_seeds)
+
+
 def _variance(differences: Floats, pooled: SeedVariance | None) -> SeedVariance:
     """Return the variance of differences over seeds, at least the pooled one, which is too small for noisy arms."""
     own = SeedVariance(float(differences.var(ddof=1)), len(differences) - 1)

@@ -16,7 +16,7 @@ from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell
 from molex_cli.compare.tuning import Tuned
 from molex_cli.metrics.base import metric_named
-from molex_cli.statistics.sequential import Race
+from molex_cli.statistics.sequential import Race, of_look
 from molex_cli.study.arms import Arm, Composer
 from molex_cli.study.definition import Claim, Study, arms_in
 from molex_cli.study.race import Contest, State, look
@@ -111,7 +111,8 @@ def _difference(found: Conducted, claim: Claim, seeds: int) -> Difference:
     measured = difference(one, other)
     column = [found.cell(name, seeds) for name in found.runs]
     undecided = "undecided, collapses" if is_undecided(column, seeds) else ""
-    return replace(measured, undecided=undecided, caveat=caveat(one, other, seeds))
+    interval = of_look(measured.interval, len(measured.seeds))
+    return replace(measured, interval=interval, undecided=undecided, caveat=caveat(one, other, seeds))
 
 
 def _p(measured: Difference) -> float:

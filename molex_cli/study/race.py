@@ -44,6 +44,8 @@ def look(contests: Sequence[Contest], race: Race, seeds: int, alpha: float, p_va
     """Take the p of every open claim after so many seeds, and decide what can be decided.
 
     A claim that is not open keeps its q and stays in the family: `race.most` times the number of claims were planned.
+    One that was given up is decided where others that are leave it the level (Holm). The next is given up by the level
+    that these leave it.
     """
     running = [contest for contest in contests if contest.state is State.open]
     for contest in running:
@@ -51,14 +53,16 @@ def look(contests: Sequence[Contest], race: Race, seeds: int, alpha: float, p_va
         contest.q = race.p_over_looks(contest.p_by_seeds)
     for contest, adjusted in zip(contests, holm([contest.q for contest in contests]), strict=True):
         contest.adjusted = adjusted
-    for contest in running:
-        contest.state = _state(contest, race, seeds, alpha)
+    for contest in contests:
+        if contest.adjusted <= alpha:
+            contest.state = State.decided
+    left = [contest for contest in contests if contest.state is not State.decided]
+    for contest in left:
+        if contest.state is State.open:
+            contest.state = _undecided(contest.p_by_seeds[seeds], race, seeds, alpha / len(left))
 
 
-def _state(contest: Contest, race: Race, seeds: int, alpha: float) -> State:
-    p = contest.p_by_seeds[seeds]
-    if contest.adjusted <= alpha:
-        return State.decided
+def _undecided(p: float, race: Race, seeds: int, level: float) -> State:
     if seeds == race.most:
         return State.exhausted
-    return State.futile if not math.isnan(p) and race.is_futile(p, seeds, alpha) else State.open
+    return State.futile if not math.isnan(p) and race.is_futile(p, seeds, level) else State.open

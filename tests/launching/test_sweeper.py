@@ -260,6 +260,17 @@ def test_an_optimising_sweeper_gets_the_score(capfd):
     assert f"best_value: {best}" in result.read_text()
 
 
+def test_rows_that_were_set_apart_lead_an_optimising_sweeper(capfd):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "seed=choice(0,1)"]
+    assert main(["train", "-m", "experiment=smoke", "method=lora", "train.selection=15", *search]) == 0
+    scores = [record["scores"]["last"] for record in all_records().values()]
+    (result,) = Path("outputs/sweeps").glob("*/optimization_results.yaml")
+    best = max(score["selection"]["accuracy"] for score in scores)
+    assert best not in [score["scores"]["accuracy"] for score in scores]  # of fifteenths and of sixty-fourths
+    assert f"best_value: {best}" in result.read_text()
+
+
 def test_a_stored_study_that_is_killed_goes_on_until_it_has_its_trials(tmp_path, capfd):
     optuna = pytest.importorskip("optuna")
     study = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]

@@ -8,9 +8,9 @@ from inference import World
 from scipy import stats
 
 from molex_cli.errors import ConfigError
-from molex_cli.statistics.intervals import crossed_interval
+from molex_cli.statistics.intervals import crossed_interval, seed_interval
 from molex_cli.statistics.multiplicity import holm
-from molex_cli.statistics.sequential import Race
+from molex_cli.statistics.sequential import Race, of_look
 
 CRITICAL = (0.00047, 0.00112, 0.00218, 0.00377, 0.00599, 0.00894, 0.01272, 0.01745, 0.02323, 0.0302)
 
@@ -74,6 +74,20 @@ def test_a_look_without_a_p_finds_nothing_and_one_that_was_not_planned_is_refuse
             race.p_over_looks(looks)
 
 
+def test_a_look_is_judged_with_at_most_one_and_a_half_times_the_freedom_of_its_seeds():
+    differences = np.random.default_rng(8).normal(0.3, 1, (5, 200)) + np.linspace(-0.1, 0.1, 5)[:, None]
+    once = crossed_interval(differences)
+    assert once.degrees_of_freedom > 6
+    look = of_look(once, 5)
+    assert (look.estimate, look.error, look.degrees_of_freedom) == (once.estimate, once.error, 6)
+    assert look.p == pytest.approx(2 * stats.t.sf(abs(once.estimate) / once.error, 6))
+    assert look.high - look.estimate == pytest.approx(stats.t.ppf(0.975, 6) * once.error)
+    of_seeds = seed_interval([0.1, 0.3, 0.2])
+    assert of_look(of_seeds, 3) == of_seeds  # it has fewer
+    assert of_look(crossed_interval(np.ones((3, 9))), 3).p == 1  # nothing varies
+    assert np.isnan(of_look(crossed_interval(differences[:2]), 2).p)
+
+
 def at_most(share, sets):
     """Return a share and two standard errors of its estimate."""
     return share + 2 * (share * (1 - share) / sets) ** 0.5
@@ -86,7 +100,9 @@ def test_a_race_of_two_equal_arms_with_binary_outcomes_rarely_calls_them_differe
         outcomes, _ = World(2, race.most, 277, 0.03).outcomes(stream)
         differences = outcomes[0] - outcomes[1]
         found.append(
-            race.p_over_looks({n: crossed_interval(differences[:n]).p for n in range(race.first, race.most + 1)})
+            race.p_over_looks(
+                {n: of_look(crossed_interval(differences[:n]), n).p for n in range(race.first, race.most + 1)}
+            )
         )
     assert np.mean(np.array(found) <= 0.05) <= at_most(0.052, sets)
 

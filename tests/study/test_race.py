@@ -70,6 +70,23 @@ def test_no_trend_is_given_up_and_all_seeds_are_the_end(race):
     assert (contest.state, contest.seeds) == (State.exhausted, 12)
 
 
+def test_a_claim_is_given_up_at_the_level_that_holm_leaves_it(race):
+    looks = [[1.0, 1.0, 1.0]] * 3 + [[0.3, 1.0, 1.0]]
+    assert raced(race, [look[:1] for look in looks], [ONE])[0].state is State.open
+    assert raced(race, looks, [ONE, TWO, THREE])[0].state is State.futile  # it needs a third of the level
+    looks[0] = [1.0, 1e-9, 1e-9]
+    found = raced(race, looks, [ONE, TWO, THREE])
+    assert [contest.state for contest in found] == [State.open, State.decided, State.decided]
+
+
+def test_a_claim_that_was_given_up_is_decided_where_another_leaves_it_the_level(race):
+    looks = [[race.critical(3, 0.04), 1.0], *[[1.0, 1.0]] * 2, [0.9, 0.01], [1.0, race.critical(7, 0.02)]]
+    before, after = raced(race, looks[:4]), raced(race, looks)
+    assert [contest.state for contest in before] == [State.futile, State.open]
+    assert [contest.state for contest in after] == [State.decided, State.decided]
+    assert after[0].seeds == 6
+
+
 def test_equal_arms_are_rarely_called_different():
     """A short version of `benchmarks/inference.py`: all pairs of four arms that do not differ."""
     race, sets = Race(first=3, most=8, draws=20_000), 600

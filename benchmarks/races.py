@@ -1,0 +1,60 @@
+"""How often a race errs, and how many seeds it takes: looks after every seed, as `molex study` makes them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from simulated import World
+
+from molex_cli.statistics.intervals import crossed_interval, seed_interval
+from molex_cli.statistics.sequential import Race, of_look
+from molex_cli.study.definition import Claim
+from molex_cli.study.race import Contest, State, look
+
+ALPHA = 0.05
+P = Callable[[int, int, int], float]
+"""The p of two arms after so many seeds."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a race ended."""
+
+    decided: int
+    """Pairs that are called different."""
+    seeds: list[int]
+    """That each arm used."""
+
+
+def run(race: Race, arms: int, p_of: P) -> Outcome:
+    """Race all pairs of arms: an arm gets seeds only while a pair of it is open."""
+    contests = [Contest(Claim(str(i), str(j), is_directed=False)) for i, j in combinations(range(arms), 2)]
+    used = [race.first] * arms
+    for seeds in range(race.first, race.most + 1):
+        running = [(contest, int(contest.claim.one), int(contest.claim.other)) for contest in contests
+                   if contest.state is State.open]  # fmt: skip
+        for arm in {arm for _, *pair in running for arm in pair}:
+            used[arm] = seeds
+        look(contests, race, seeds, ALPHA, {contest.claim: p_of(i, j, seeds) for contest, i, j in running})
+    return Outcome(sum(contest.state is State.decided for contest in contests), used)
+
+
+def binary(world: World, stream: np.random.Generator) -> P:
+    """Return the p of pairs of a set of runs that are scored example by example."""
+    outcomes, _ = world.outcomes(stream)
+    return lambda i, j, seeds: of_look(crossed_interval(outcomes[i, :seeds] - outcomes[j, :seeds]), seeds).p
+
+
+def normal(arms: int, most: int, stream: np.random.Generator) -> P:
+    """Return the p of pairs of a set of normal scores."""
+    scores = stream.standard_normal((arms, most))
+    return lambda i, j, seeds: seed_interval(list(scores[i, :seeds] - scores[j, :seeds])).p
+
+
+def outcomes(race: Race, arms: int, deviation: float | None, sets: int, gain: float = 0.0) -> Iterator[Outcome]:
+    """Yield how races ended: of 872 examples with this deviation between seeds, or of normal scores."""
+    stream = np.random.default_rng(0)
+    for _ in range(sets):
+        world = World(arms, race.most, 872, deviation or 0.0, gain=gain)
+        yield run(race, arms, normal(arms, race.most, stream) if deviation is None else binary(world, stream))
