@@ -30,8 +30,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.compare.tuning import Tuning
 
     tuned, seeds = _tuned(options.tune, options.tuning_seeds)
-    if options.figure:
-        figure.require(options.figure, options.figure_width)
+    _require_figure(options.figure, options.figure_width)
     found = load(options.paths, options.which)
     for line in found.left_out:
         say(f"left out: {line}", file=sys.stderr)
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> int:
     name, path = ("html", options.html) if options.html else (options.format, options.output)
     report = Report(table, notes, path and path.parent)
     if options.figure:
-        figure.write(report, options.figure, options.figure_width)
+        figure.write(report, options.figure, options.figure_width or figure.COLUMN)
         say(f"written: {options.figure}", file=sys.stderr)
     _write(path, formats.text(name, report))
     if options.html:
@@ -84,9 +83,19 @@ def _parser() -> Parser:
     parser.add_argument(
         "--figure", type=expanded, metavar="FILE", help="draw the differences for a paper: FILE.pdf, .svg or .png"
     )
-    parser.add_argument("--figure-width", type=float, default=3.3, metavar="INCHES", help="a column's; default: 3.3")
+    parser.add_argument("--figure-width", type=float, metavar="INCHES", help="default: 3.3, a column")
     parser.add_argument("--output", type=expanded, help="file to write instead of standard output")
     return parser
+
+
+def _require_figure(path: Path | None, width: float | None) -> None:
+    """Raise ConfigError where a figure cannot be what was asked for."""
+    from molex_cli.compare import figure
+
+    if path is not None:
+        figure.require(path, figure.COLUMN if width is None else width)
+    elif width is not None:
+        raise ConfigError(f"--figure-width must come with --figure, got {width:g} alone; add --figure FILE.pdf")
 
 
 def _keys(text: str) -> list[str]:

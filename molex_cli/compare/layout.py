@@ -52,6 +52,8 @@ class Section:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    is_on_page: bool = True
+    """Whether the page shows it; what it has anyway it shows once."""
 
     def numeric(self) -> list[bool]:
         """Return for each column whether its cells are numbers, which are set flush right."""

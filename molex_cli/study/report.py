@@ -72,7 +72,7 @@ def _answer(found: Conducted, contest: Contest) -> str:
     span = f"95 % over all looks {interval.low * times:+.2f} to {interval.high * times:+.2f}"
     basis = f"{span}, {contest.seeds} seeds, adjusted p {contest.adjusted:.3g}"
     caveat = f"; {measured.caveat}" if measured.caveat and contest.state is State.decided else ""
-    return f"{claim}: {verdict(found, contest)}: {claim.one} less {claim.other} is {size} ({basis}){caveat}."
+    return f"{claim}: {verdict(found, contest)}. {claim.one} less {claim.other} is {size} ({basis}){caveat}."
 
 
 def verdict(found: Conducted, contest: Contest) -> str:
@@ -156,7 +156,7 @@ def _budgets(found: Conducted) -> Section:
         rows.append([arm.name, " ".join(arm.overrides), *counts, _residue(arm)])
     match = found.study.match
     note = f"matched to {match.to} by {match.by}, solved for {match.solve}" if match else "budgets were not matched"
-    return Section("Arms", ("arm", "settings", "added", "trainable", "off the budget"), rows, note)
+    return Section("Settings and budgets", ("arm", "settings", "added", "trainable", "off the budget"), rows, note)
 
 
 def _residue(arm: Arm) -> str:
@@ -172,4 +172,4 @@ def _runs(found: Conducted) -> Section:
             collapsed = "collapsed" if seed in cell.collapsed else ""
             score = f"{cell.by_seed[seed] * cell.metric.scale:.2f}"
             rows.append([arm.name, str(seed), score, collapsed, run.folder.name])
-    return Section("Runs", ("arm", "seed", "score", "", "folder"), rows)
+    return Section("Runs", ("arm", "seed", "score", "", "folder"), rows, is_on_page=False)

@@ -45,5 +45,5 @@ def settings_of(found: Tuned) -> list[str]:
 def remarks(found: Tuned) -> list[str]:
     """Return what a reader must know of a choice: trials, those that diverged, and values at the edge of the grid."""
     diverged = [f"{found.diverged} diverged"] if found.diverged else []
-    edges = [f"{key} lies at the edge of what was tried: a better one may lie beyond" for key in found.edges]
+    edges = [f"{key} at the edge of its grid" for key in found.edges]
     return [f"{found.trials} trials", *diverged, *edges]

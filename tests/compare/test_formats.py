@@ -94,6 +94,16 @@ def test_latex_prints_hostile_text_as_it_is():
     assert re.sub(r"[\s_▽]", "", expected) in re.sub("[_▽]", "", shown)  # a rule and a drawing, not letters of a font
 
 
+@pytest.mark.latex
+def test_the_tables_in_comments_compile_when_they_are_taken_out():
+    shown = formats.text("latex", hostile.report("".join(hostile.PIECES)))
+    tables = re.findall(r"^% (\\begin\{tabular\}.*?^% \\end\{tabular\})$", shown, re.M | re.S)
+    text = compiled("\n\n".join(each.replace("\n% ", "\n") for each in tables))
+    assert len(tables) == 2
+    assert "verdict" in text
+    assert "cell" in text
+
+
 def test_every_format_is_written_to_a_file_as_it_is_shown(capsys):
     outputs(lora=0.6, mola=0.9)
     for name in formats.names():

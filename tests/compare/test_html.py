@@ -19,12 +19,14 @@ const [name, score] = document.querySelectorAll("#arms th button");
 score.click(); found.up = names(); score.click(); found.down = names(); name.click(); found.byName = names();
 found.sorted = document.querySelector("#arms th").getAttribute("aria-sort");
 const filter = document.getElementById("filter");
+const compared = [...document.querySelectorAll("#differences tbody tr")];
 filter.value = "mol"; filter.dispatchEvent(new Event("input")); found.filtered = names();
+found.compared = compared.filter(row => !row.hidden).map(row => row.cells[0].textContent);
 found.status = document.getElementById("count").textContent;
 found.wide = document.documentElement.scrollWidth <= window.innerWidth;
 found.requests = performance.getEntriesByType("resource").length;
-const style = of => getComputedStyle(document.querySelector(of));
-found.drawn = [style(".charts path[class]").strokeWidth, style(".key span").borderTopColor, style("svg").maxWidth];
+const style = of => getComputedStyle(document.querySelector(`.charts:has(.key) ${of}`));
+found.drawn = [style("path[class]").strokeWidth, style(".key span").borderTopColor, style("svg").maxWidth];
 """
 
 
@@ -59,14 +61,14 @@ def test_the_page_is_one_file_that_asks_for_nothing(page):
 def test_pictures_have_names_for_all_readers_and_ids_of_their_own(page):
     text = page.read_text()
     pictures = re.findall(r"<svg [^>]*>", text)
-    assert len(pictures) == 1 + 2 + 1
+    assert len(pictures) == 1 + 1 + 2 + 1
     assert all('role="img"' in each and re.search(r'aria-label="[^"]+"', each) for each in pictures)
     assert text.count("<figcaption>") == len(pictures)
     ids = re.findall(r' id="([^"]*)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]*)"', text)) <= set(ids)
     colours = {f"--c{i}" for i in range(8)}
-    assert colours | {"--line", "--soft"} >= set(
+    assert colours | {"--line", "--soft", "--back"} >= set(
         re.findall(r"var\((--\w+)\)", "".join(re.findall(r"<svg.*?</svg>", text)))
     )
 
@@ -133,6 +135,7 @@ def test_a_browser_sorts_and_filters_without_an_error_or_a_request(page, width):
     assert found["byName"] == ["LORA", "MOLA", "MOLEX"]
     assert found["sorted"] == "ascending"
     assert found["filtered"] == ["MOLA", "MOLEX"]
+    assert found["compared"] == ["MOLEX"]
     assert found["status"] == "2 arms shown"
     assert found["wide"]
     assert found["drawn"] == ["0.8px", "rgb(11, 97, 164)", "645px"]  # the policy lets the styles through

@@ -63,7 +63,7 @@ def test_pairs_without_a_p_leave_the_family():
 def test_how_many_seeds_a_named_difference_takes_is_told(capsys):
     outputs(lora=0.6, mola=0.9)
     assert main(["compare", "outputs", "--cols", "task", "--detect", "20"]) == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     difference = table_of(Path("outputs")).cells["lora", "rte"].difference
     assert f"20.00 needs about {difference.needed(0.2)} seeds" in shown
     assert difference.needed(0.2) >= 3  # fewer have no p

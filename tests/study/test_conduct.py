@@ -171,3 +171,33 @@ def test_two_processes_do_not_work_on_one_study(launched, capsys):
         assert main(["study", "study.yaml"]) == 2
     assert "another that works on outputs/studies/study" in capsys.readouterr().err
     assert not launched
+
+
+def test_names_of_arms_are_text_in_every_format(launched, monkeypatch):
+    name = "<b>$x_1$ & \\\\textbf{y}"
+    monkeypatch.setitem(SHARES, name, 0.8)
+    monkeypatch.setattr(__name__ + ".ARMS", f"arms: {{'{name}': [method=lora], bad: [method=bitfit]}}\n", raising=False)
+    report = conducted("seeds: {most: 3}\n")
+    assert report["effects"][0]["one"] == name
+    assert "<b>" not in (Path("outputs/studies/study") / "study.html").read_text()
+    lines = (Path("outputs/studies/study") / "study.tex").read_text().splitlines()
+    assert not [line for line in lines if "\\textbf{y}" in line and not line.startswith("%")]  # but in comments
+
+
+def test_a_figure_that_cannot_be_written_is_told_before_anything_runs(launched, capsys):
+    Path("study.yaml").write_text(BASE + ARMS)
+    assert main(["study", "study.yaml", "--figure", "differences.bmp"]) == 2
+    assert "--figure must be a file of .pdf, .svg, .png" in capsys.readouterr().err
+    assert not launched
+    conducted("seeds: {most: 3}\n", "output_dir=outputs", "--figure", "differences.svg")
+    assert Path("differences.svg").read_text().startswith("<?xml")
+
+
+def test_ctrl_c_says_that_the_same_command_resumes(monkeypatch, capsys):
+    def launch(jobs, about, settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_launched", launch)
+    Path("study.yaml").write_text(BASE + ARMS)
+    assert main(["study", "study.yaml"]) == 130
+    assert "Ctrl-C ended study; the same command starts or resumes it" in capsys.readouterr().err

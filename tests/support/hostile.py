@@ -8,7 +8,8 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from molex_cli.compare.confounds import confounds
-from molex_cli.compare.layout import Report
+from molex_cli.compare.effects import Effect, effects
+from molex_cli.compare.layout import Report, Section
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import compare
 from molex_cli.records import Record, write_record
@@ -35,7 +36,17 @@ def report(text: str) -> Report:
         run.record.seed = f"{run.record.seed}{text}"  # no record that is read has such a seed; no format relies on it
         run.record.parameters, run.record.training = {}, {}  # without costs nothing is drawn
     table = compare(runs, ["method"], ["task"], "best")
-    return Report(table, [f"claim: {text}", *confounds(table)])
+    told = f"{text} verdict", f"{text} detail", f"{text} unit"
+    own = Effect(f"{text} task", f"a{text}", f"{text}b", 1.0, -1.0, 3.0, 0.5, 3, *told)
+    rows = [[text, "1"], ["b", f"{text} cell"]]
+    return Report(
+        table,
+        [f"claim: {text}", *confounds(table)],
+        title=f"{text} title",
+        answers=[f"{text} answer", f"another {text}"],
+        effects=[*effects(table), own],
+        sections=[Section(f"{text} section", ["name", f"{text} head"], rows, f"{text} note")],
+    )
 
 
 def leave(text: str) -> None:
@@ -43,7 +54,10 @@ def leave(text: str) -> None:
     for method in ARMS:
         for seed in range(2):
             folder, record = _folder(text, method, seed), _record(text, method, seed)
-            record.routing = {f"0{text}": {"usage": [0.5, 0.5]}}
+            record.routing, record.started = (
+                {"0": {"usage": [0.5, 0.5]}},
+                "",
+            )  # these are read as what they are
             folder.mkdir(parents=True)
             write_record(folder, record)
             event = {"event": "evaluated", "step": 5, "scores": {"accuracy": 0.5}, "split": text}

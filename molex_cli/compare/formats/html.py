@@ -84,7 +84,7 @@ def text(report: Report) -> str:
         arms=arms,
         notes=report.remarks(),
         compared=_differences(report.differences()),
-        sections=list(map(_section, report.sections)),
+        sections=[_section(each) for each in report.sections if each.is_on_page],
         most_maps=MOST_MAPS,
         most_runs=MOST_RUNS,
         run_head=_head(RUN_HEAD),

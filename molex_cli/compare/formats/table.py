@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -11,6 +12,7 @@ from molex_cli.compare.layout import CellText, Report, Section, matrix
 from molex_cli.runtime.streams import visible
 from molex_cli.runtime.terminal import Terminal, styled
 
+COLUMNS = 100  # of a terminal, for sentences
 WIDE = 10_000  # columns: a cell that is cut is worth nothing
 HEAD = ("arm", "minus", "difference", "95 %", "p", "n", "verdict")
 
@@ -47,7 +49,7 @@ def _style(cell: CellText) -> str:
 
 
 def _differences(found: Sequence[Effect]) -> Iterator[str | Text]:
-    """Yield the differences column by column, what else is known of one in a line of its own under it."""
+    """Yield the differences column by column, what else is known of one in lines of their own under it."""
     words = list(map(in_words, found))
     head, *rows = _aligned(Section("", HEAD, [[one, other, *rest] for one, other, _, *rest in words]))
     told = zip(words, rows, found, strict=True)
@@ -57,8 +59,8 @@ def _differences(found: Sequence[Effect]) -> Iterator[str | Text]:
         yield head
         for _, row, effect in group:
             yield row
-            if effect.detail:
-                yield styled(f"  {effect.detail}", "dim")
+            for line in wrap(visible(effect.detail), COLUMNS, initial_indent="  ", subsequent_indent="  "):
+                yield styled(line, "dim")
 
 
 def _sections(sections: Sequence[Section]) -> Iterator[str]:
