@@ -38,6 +38,11 @@ class Allocation:
     layers: list[int] | None = None
     """The count of every layer, low to high; 0 leaves a layer as it is."""
 
+    @property
+    def is_set(self) -> bool:
+        """Return whether anything says how much there is to spread, or how."""
+        return any(each is not None for each in (self.shape, self.mean, self.total, self.bands, self.layers))
+
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings for any number of layers."""
         chosen = [name for name in ("shape", "bands", "layers") if getattr(self, name) is not None]
