@@ -79,8 +79,8 @@ class MoLA(LowRank):
             return
         if short and not self.clip_top_k:
             yield (
-                f"method.top_k must not exceed any layer's experts, got {self.top_k} with {min(filter(None, experts))} in layer "
-                f"{', '.join(map(str, short))}; set method.clip_top_k=true to let those layers use all they have"
+                f"method.top_k must not exceed any layer's experts, got {self.top_k} with "
+                f"{min(experts[layer] for layer in short)} in layer {', '.join(map(str, short))}; set method.clip_top_k=true to let those layers use all they have"
             )
 
     def experts_per_layer(self, num_layers: int) -> tuple[int, ...]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import batch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from support.runs import interrupted, only_record, outcome, sequence
 
@@ -74,14 +75,13 @@ def test_below_the_lowest_experts_nothing_is_computed_backward(experiment, model
     assert all(p.grad is not None for p in made.trainable().values())
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layers=counts, method=st.sampled_from(["mola", "lora"]), model=st.sampled_from(MODELS))
 def test_for_any_counts_the_plan_equals_the_built_model(experiment, layers, method, model):
     depth = {"tiny_gpt2": "n_layer"}.get(model, "num_hidden_layers")
-    chosen = experiment(
-        f"method={method}", f"model={model}", f"model.config.{depth}={len(layers)}", f"method.allocation.layers={layers}",
-        *(["method.clip_top_k=true"] if method == "mola" else []),
-    )  # fmt: skip
+    settings = [f"model={model}", f"model.config.{depth}={len(layers)}", f"method.allocation.layers={layers}"]
+    clipped = ["method.clip_top_k=true"] if method == "mola" else []
+    chosen = experiment(f"method={method}", *settings, *clipped)
     made = adapter.adapt(chosen, ["no", "yes"])
     planned = ledger(chosen.method.inject(skeleton(chosen.model, 2)), 64)
     assert planned == ledger(made, 64)
@@ -145,7 +145,7 @@ def test_stages_are_learned_with_layers_without_experts():
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        (["method=mola", "method.allocation.layers=[0,0,0,0]"], "method.allocation.layers must give some layer an expert"),
+        (["method=mola", "method.allocation.layers=[0,0,0,0]"], ".allocation.layers must give some layer an expert"),
         (["method=mola", "method.allocation.mean=0.1", "method.allocation.min=0"], "got a total of 0; the nearest"),
         (["method=lora", "method.allocation.bands=[0]"], "method.allocation.bands must give some layer an expert"),
         (["method=mola", "method.allocation.layers=[0,1,2,2]"], "got 2 with 1 in layer 1; set method.clip_top_k=true"),
@@ -155,7 +155,7 @@ def test_stages_are_learned_with_layers_without_experts():
         ),
     ],
     ids=["layers", "mean", "lora", "top_k", "targets"],
-)  # fmt: skip
+)
 def test_what_would_train_nothing_is_one_line(capsys, chosen, said):
     assert main(["plan", "experiment=smoke", *chosen]) == 2
     (line,) = capsys.readouterr().err.splitlines()
