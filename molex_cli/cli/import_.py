@@ -38,8 +38,7 @@ def main(argv: list[str]) -> int:
     if adapter.base and adapter.base not in (experiment.model.name, experiment.model.hub):
         say(f"note: PEFT names its base as {adapter.base}; the run takes model={experiment.model.name}")
     assert isinstance(method, LoRA)
-    counts = " ".join(map(str, method.allocation.layers or ()))
-    say(
-        f"written to {options.output}: {method.display_name} of rank {method.rank}{counts and f' x {counts}'}; molex eval run=..."
-    )
+    counts = f" x {' '.join(map(str, layers))}" if (layers := method.allocation.layers) else ""
+    name = f"{method.display_name} of rank {method.rank}{counts}"
+    say(f"written to {options.output}: {name}; molex eval run=...")
     return 0
