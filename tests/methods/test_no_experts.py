@@ -133,6 +133,26 @@ def test_a_run_with_layers_without_experts_is_recorded_resumed_scored_and_read(
         assert main([command, str(folder), "--output", "out"]) == 2
 
 
+def test_one_layer_of_experts_has_no_trend_over_the_depth(experiment, capsys):
+    run(experiment("method=mola", "method.allocation.layers=[0,0,4,0]", "train.max_steps=1"))
+    _, folder = only_record()
+    capsys.readouterr()
+    assert main(["experts", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "mean cosine" in told
+    assert "nan" not in told
+    assert "Spearman" not in told
+
+
+@pytest.mark.parametrize("router", ["random", "uniform", "fixed"])
+def test_controls_leave_layers_without_experts_alone_too(experiment, router):
+    joint = ["model=tiny_gpt2", "method.joint_parts=[query,value]"]
+    made = adapter.adapt(experiment(*ZEROS, *joint, f"method.router={router}"), ["no", "yes"])
+    steps(made)
+    assert sorted(made.take_routing()) == ["2", "3"]
+    assert {int(name.split(".h.")[1][0]) for name in made.trainable() if ".h." in name} == {2, 3}
+
+
 def test_stages_are_learned_with_layers_without_experts():
     command = sequence("one", "two")
     changed = ["method=mola", "method.allocation.bands=[0,3]", "train.max_steps=2"]
