@@ -115,15 +115,29 @@ def test_bands_keep_their_mean_and_rounding_mirrors(num_layers, bands):
         assert allocated(num_layers, bands=bands[::-1]) == vector[::-1]
 
 
-@given(layers, st.lists(st.integers(0, 3), min_size=1, max_size=6).filter(any))
-def test_just_the_layers_over_bands_of_none_have_none(num_layers, bands):
-    vector = allocated(num_layers, bands=bands)
-    if vector is None:  # some layer has a share and no expert is left for it, or there is no mirror image
-        assert sum(bands) / len(bands) < 1 or bands == bands[::-1]
-        return
-    for layer, count in enumerate(vector):
-        over = range(layer * len(bands) // num_layers, -(-(layer + 1) * len(bands) // num_layers))
-        assert (count == 0) == (not any(bands[band] for band in over))
+some_bands = st.lists(st.integers(0, 3), min_size=1, max_size=4).filter(any)
+bands_or_mirrored = some_bands | st.builds(
+    lambda bands, middle: bands + bands[::-1][middle:], some_bands, st.integers(0, 1)
+)
+
+
+@given(st.integers(1, 20), bands_or_mirrored, st.integers(0, 2), st.none() | st.integers(2, 9))
+def test_just_the_layers_over_bands_of_none_have_none_and_the_others_keep_the_bounds(num_layers, bands, low, high):
+    vector = allocated(num_layers, bands=bands, min=low, max=high)
+    total = int(sum(bands) * num_layers / len(bands) + 0.5)
+    ends = [
+        (layer * len(bands) // num_layers, -(-(layer + 1) * len(bands) // num_layers)) for layer in range(num_layers)
+    ]
+    has_share = [any(bands[first:last]) for first, last in ends]
+    is_possible = max(1, low * sum(has_share)) <= total <= (high or total) * sum(has_share)
+    is_mirrored = bands == bands[::-1] and len(set(bands)) > 1
+    has_middle = num_layers % 2 == 1 and has_share[num_layers // 2]
+    assert (vector is None) == (not is_possible or (is_mirrored and total % 2 == 1 and not has_middle))
+    if vector is not None:
+        assert sum(vector) == total
+        assert all(
+            low <= count <= (high or total) if on else not count for on, count in zip(has_share, vector, strict=True)
+        )
 
 
 def test_an_explicit_list_is_taken_as_it_is():
