@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
     from molex_cli.methods.ledger import Plan
 
-SUMMARY = "experts per layer, exact parameters and FLOPs of a method on a model; loads no weights"
+SUMMARY = "experts or rank per layer, exact parameters and FLOPs of a method on a model; loads no weights"
 
 
 def main(argv: list[str]) -> int:
@@ -62,9 +62,9 @@ def _print(plan: "Plan", experiment: "Experiment") -> None:
 
     terminal = Terminal(soft_wrap=True)
     terminal.print(f"{experiment.method.display_name} on {experiment.model.name}", style="bold")
-    if plan.experts_per_layer:
-        shown = " ".join(map(str, plan.experts_per_layer))
-        terminal.print(f"experts per layer  {shown}  total {sum(plan.experts_per_layer)}")
+    for name, counts in (("experts", plan.experts_per_layer), ("rank", plan.rank_per_layer)):
+        if counts:
+            terminal.print(f"{name} per layer  {' '.join(map(str, counts))}  total {sum(counts)}")
     parameters = Table("parameters", box=None, pad_edge=False)
     parameters.add_column("count", justify="right")
     parameters.add_column("of total", justify="right")

@@ -18,6 +18,9 @@ def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> N
 
     if settings.activation_checkpointing:
         adapted.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers gives the embeddings a gradient, as re-entrant recomputation needs it: all layers, those below
+        # the first trained tensor too, would be computed again and backward for nothing.
+        adapted.model.disable_input_require_grads()
     if settings.base is Base.bf16:
         _to_bf16(adapted)
     if settings.base is Base.nf4:

@@ -75,6 +75,8 @@ class Record:
     parameters: dict[str, Count] = field(default_factory=dict)
     """Exact counts by part; `trainable`, `added` (trainable without the head), `total`."""
     experts_per_layer: list[Count] | None = None
+    rank_per_layer: list[Count] | None = None
+    """Of LoRA with an allocation."""
     flops_per_token: dict[str, Number] = field(default_factory=dict)
     """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
     data: dict[str, SplitData] = field(default_factory=dict)
