@@ -195,6 +195,8 @@ class Adapted:
     """Of one update without a router in each linear, where layers have ranks of their own."""
     unused: Callable[[], dict[str, str]] = dict
     """Trainable tensors that needed no gradient so far, and why."""
+    assume_choices: Callable[[], None] = lambda: None
+    """Lets choices that depend on the data be such that need most memory: for plans, which have no data."""
     added_flops: Callable[[float, bool], float] = lambda base, active: 0.0
     """Forward FLOPs a token that the method adds to the base's; of the chosen experts only if `active`."""
     pad_to: int | None = None
