@@ -38,7 +38,9 @@ def main(argv: list[str]) -> int:
 def _chosen(found: "Sequence[Entry]", keys: Sequence[str]) -> "list[Entry]":
     for key in keys:
         if not any(entry.key.startswith(key) for entry in found):
-            raise ConfigError(f"KEY must be one that molex cache lists, got {key}; {nearest(key, [e.key for e in found])}")
+            raise ConfigError(
+                f"KEY must be one that molex cache lists, got {key}; {nearest(key, [e.key for e in found])}"
+            )
     return [entry for entry in found if not keys or entry.key.startswith(tuple(keys))]
 
 

@@ -1,12 +1,18 @@
-"""Hidden states of rows of tokens on disk, memory-mapped: written in files of bounded size, found by the tokens.
+"""Hidden states of rows of tokens on disk: written in files of bounded size, found by the tokens.
+
+Rows are read straight into a batch and not mapped into memory: what a run reads would count as memory that it needs,
+and a file that another process cuts off would end it.
 
 Dimensions: B rows, T tokens, D features.
 """
 
 import hashlib
+import json
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -40,63 +46,79 @@ def keys_of(ids_BT: Tensor, mask_BT: Tensor, types_BT: Tensor | None) -> list[by
     return [row_key(ids[i, :n], None if types is None else types[i, :n]) for i, n in enumerate(lengths)]
 
 
+class Place(NamedTuple):
+    """Where the hidden states of a row are."""
+
+    file: BinaryIO
+    offset: int
+    num_tokens: int
+
+
 class HiddenStates:
-    """The rows in a folder."""
+    """The rows in a folder, all of one width and type."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: list[Tensor] = []
-        self._rows: dict[bytes, tuple[int, int, int]] = {}
-        """File, first and last token of each row."""
-        self._read: set[Path] = set()
+        self._places: dict[bytes, Place] = {}
+        self._files: dict[Path, BinaryIO] = {}
+        self._like = torch.empty(0)
 
     def look(self) -> None:
         """Take in the files that are there by now; one that is damaged goes."""
         for path in files_of(self.folder):
-            if path not in self._read:
-                self._read.add(path)
-                self._take(path)
+            if path not in self._files:
+                try:
+                    self._take(path)
+                except (SafetensorError, ValueError, KeyError):
+                    path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for file in self._files.values():
+            file.close()
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._rows
+        return key in self._places
+
+    @property
+    def token_bytes(self) -> int:
+        """Return the bytes of one token."""
+        return self._like.shape[-1] * self._like.element_size()
 
     def bytes_of(self, keys: Sequence[bytes]) -> int:
         """Return the bytes of some rows."""
-        spans = [self._rows[key] for key in keys]
-        return sum((end - start) * self._files[file][0].nbytes for file, start, end in spans)
+        return self.token_bytes * sum(self._places[key].num_tokens for key in keys)
 
     def batch(self, keys: Sequence[bytes], width: int) -> Tensor | None:
         """Return rows [B, T, D], zeros behind their ends; None if one of them is not there."""
-        spans = [self._rows.get(key) for key in keys]
-        if any(span is None for span in spans):
+        places = [self._places[key] for key in keys if key in self._places]
+        if len(places) < len(keys):
             return None
-        first = self._files[spans[0][0]]  # type: ignore[index]
-        states = first.new_zeros(len(keys), width, first.shape[1])
-        for i, (file, start, end) in enumerate(spans):  # type: ignore[misc]
-            states[i, : end - start] = self._files[file][start:end]
+        states = self._like.new_zeros(len(keys), width, self._like.shape[-1])
+        lines = states.flatten(1).view(torch.uint8).numpy()
+        for line, (file, offset, num_tokens) in zip(lines, places, strict=True):
+            part = line[: num_tokens * self.token_bytes]
+            if os.preadv(file.fileno(), [part], offset) < len(part):
+                return None
         return states
 
     def _take(self, path: Path) -> None:
-        try:
-            with safe_open(require_file(path), framework="pt") as file:
-                rows, ends, states = (file.get_tensor(name) for name in (ROWS, "ends", "states"))
-        except SafetensorError:
-            path.unlink(missing_ok=True)
-            return
-        except OSError:
-            return
-        number, start = len(self._files), 0
-        self._files.append(states)
-        for key, end in zip(rows.numpy(), ends.tolist(), strict=True):
-            self._rows[key.tobytes()] = (number, start, end)
-            start = end
+        with safe_open(require_file(path), framework="pt") as about:
+            rows, ends = about.get_tensor(ROWS).numpy(), about.get_tensor("ends").tolist()
+            self._like = about.get_slice("states")[:0]
+        file = self._files[path] = path.open("rb", buffering=0)
+        header = int.from_bytes(file.read(8), "little")
+        first = 8 + header + json.loads(file.read(header))["states"]["data_offsets"][0]
+        starts = [0, *ends]
+        for row, start, end in zip(rows, starts, ends, strict=False):
+            self._places[row.tobytes()] = Place(file, first + start * self.token_bytes, end - start)
 
 
 class Writer:
     """Adds rows to a folder: each file appears when it is whole."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, file_bytes: int = FILE_BYTES) -> None:
+        self.folder, self.file_bytes = folder, file_bytes
         self.written: list[Path] = []
         self._keys: list[bytes] = []
         self._states: list[Tensor] = []
@@ -107,7 +129,7 @@ class Writer:
         self._keys.append(key)
         self._states.append(states_TD)
         self._waiting += states_TD.nbytes
-        if self._waiting >= FILE_BYTES:
+        if self._waiting >= self.file_bytes:
             self.flush()
 
     def flush(self) -> None:

@@ -99,7 +99,7 @@ def removed(entry: Entry) -> bool:
     try:
         descriptor = os.open(entry.folder / USED, os.O_RDWR | os.O_CREAT, 0o644)
     except FileNotFoundError:
-        return False  # another has removed it
+        return True  # another did
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(entry.folder)

@@ -184,6 +184,7 @@ class FrozenLayersInTraining:
             device=self.accelerator.device,
             sinks=self.sinks,
         )
+        stack.callback(cache.states.close)
         if problem := _first(_locked(cache.folder, stack)):
             return problem
         with self._computing():
@@ -223,7 +224,9 @@ class FrozenLayersInTraining:
         is_coarse = self.experiment.hardware.precision is not Precision.fp32
         if difference <= (CLOSE_IN_BF16 if is_coarse else CLOSE):
             return ""
-        return f"with what {cache.folder} has of them outputs are off by {difference:.1g}; molex cache --clear removes it"
+        return (
+            f"with what {cache.folder} has of them outputs are off by {difference:.1g}; molex cache --clear removes it"
+        )
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from molex_cli.data.batches import collate, scoring_order
 from molex_cli.data.encoding import Encoded
-from molex_cli.data.hidden_states import HiddenStates, Writer, row_key
+from molex_cli.data.hidden_states import FILE_BYTES, HiddenStates, Writer, row_key
 from molex_cli.models.frozen_prefix import FrozenPrefix
 from molex_cli.models.structure import Backbone
 from molex_cli.objectives.base import Batch, on
@@ -22,6 +23,7 @@ from molex_cli.tracking.events import Noted
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training.stage import Stage
 
+MOST_FILES = 256  # of one run
 WAIT_SECONDS = 60.0  # between two signs of life to the other processes of a run
 Missing = list[list[int]]
 
@@ -66,7 +68,7 @@ class PrefixCache:
     def __post_init__(self) -> None:
         self.states = HiddenStates(self.folder)
 
-    @property
+    @cached_property
     def token_bytes(self) -> int:
         """Return the bytes of one token."""
         encoded, by_key = self.rows[0].encoded, self.rows[0].by_key
@@ -108,8 +110,7 @@ class PrefixCache:
     def _planned(self, limit: float) -> tuple[Missing, str]:
         """Return the rows to compute, and why that cannot be."""
         missing = self._missing()
-        tokens = sum(each.tokens(rows) for each, rows in zip(self.rows, missing, strict=True))
-        needed = tokens * self.token_bytes
+        needed = self._needed(missing)
         there, free = cached_prefixes.bytes_of(self.folder.parent), shutil.disk_usage(self.folder).free
         takes = f"their rows would take {needed / GIGABYTE:.3g} GB of the cache"
         if there + needed > limit * GIGABYTE:
@@ -118,6 +119,11 @@ class PrefixCache:
         if 2 * needed > free:
             return missing, f"{takes}, and its disk has {free / GIGABYTE:.3g} GB, of which half at most is taken"
         return missing, ""
+
+    def _needed(self, missing: Missing) -> int:
+        """Return the bytes of the rows that are missing."""
+        tokens = sum(each.tokens(rows) for each, rows in zip(self.rows, missing, strict=True))
+        return tokens * self.token_bytes
 
     def _take(self, lock: FileLock) -> None:
         """Wait until nobody else adds to the folder; the first of a run's processes holds the lock for all."""
@@ -134,7 +140,8 @@ class PrefixCache:
         if distributed.rank() == 0:
             remove_stale(self.folder)
             cached_prefixes.describe(self.folder, self.prefix.backbone.name, layers)
-        writer = Writer(self.folder)
+        # A file is held open by whoever reads: few of them.
+        writer = Writer(self.folder, max(FILE_BYTES, self._needed(missing) // MOST_FILES))
         problems = distributed.all_gather([self._written(writer, missing)])
         if any(problems):
             writer.take_back()

@@ -4,42 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
+from support.frozen import BLOCKS, SHORT, STILL, expect_equal, trained, upper
 from support.runs import interrupted, only_record
 
-from molex_cli.checkpoints import adapter
-from molex_cli.cli import main
-from molex_cli.errors import ConfigError
 from molex_cli.records import cached_prefixes
 from molex_cli.run import run
-
-SHORT = ["experiment=smoke", "train.max_steps=null", "train.epochs=2", "train.batch_size=8", "train.max_rows=32"]
-BLOCKS = {"tiny_bert": "encoder.layer", "tiny_roberta": "encoder.layer", "tiny_deberta": "encoder.layer"}
-BLOCKS |= {"tiny_distilbert": "transformer.layer", "tiny_gpt2": "h"}
-STILL = ["tiny_llama", "tiny_gemma", "tiny_mistral", "tiny_qwen"]  # they have no dropout of their own
-
-
-def upper(model, layers="23"):
-    """Return the settings that adapt the upper layers alone."""
-    return [f"model={model}", f"method.targets=['.*\\.{BLOCKS.get(model, 'layers')}\\.[{layers}]\\..*']"]
-
-
-def trained(folder, *settings):
-    """Run a command and return the record, the losses of all steps and evaluations, and the predictions."""
-    assert main(["train", *SHORT, *settings, f"output_dir={folder}"]) == 0
-    record, path = only_record(folder)
-    events = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
-    losses = [event["loss"] for event in events if event["event"] in ("step", "evaluated")]
-    predictions = [json.loads(line)["prediction"] for line in (path / "predictions-last.jsonl").read_text().splitlines()]
-    notes = [event["message"] for event in events if event["event"] == "noted"]
-    return record, losses, predictions, notes
-
-
-def expect_equal(one, other, most=1e-5):
-    assert one[0]["variant"] == other[0]["variant"]
-    assert one[1] == pytest.approx(other[1], abs=most)
-    assert one[2] == other[2]
-    assert one[0]["degenerate"] == other[0]["degenerate"]
 
 
 @pytest.mark.parametrize("method", ["lora", "mola_inverted"])
@@ -163,7 +132,9 @@ QUESTIONS = {
 
 @pytest.mark.parametrize("answers", QUESTIONS)
 def test_every_objective_reads(answers):
-    rows = [{"q": f"which is {i}?", "choices": [f"it is {i}", f"{i} or so", "no"], "a": "ABC"[i % 3]} for i in range(24)]
+    rows = [
+        {"q": f"which is {i}?", "choices": [f"it is {i}", f"{i} or so", "no"], "a": "ABC"[i % 3]} for i in range(24)
+    ]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("mine/task").mkdir(parents=True)
     Path("mine/task/q.yaml").write_text(QUESTION)
