@@ -108,7 +108,7 @@ def test_accumulated_gradients_and_a_resumed_run_are_the_same(experiment):
     whole = trained("whole", *settings, "cache_gb=0")
     resumed = interrupted(experiment, *SHORT, *settings, "output_dir=resumed", at=3)
     run(resumed)
-    record, path = only_record("resumed")
+    record, _ = only_record("resumed")
     assert record["frozen_layers"]["rows_built"] == 0
     expect_equal(trained("resumed", *settings), whole)
 
