@@ -42,8 +42,8 @@ class FrozenPrefix:
         return self.backbone.model.base_model
 
     def modules(self) -> Iterator[nn.Module]:
-        """Yield every module of the frozen layers, from those below the blocks on."""
-        yield from self._below
+        """Yield every module of the frozen layers, those below the blocks too; none where the lowest block trains."""
+        yield from self._below if self.num_layers else ()
         for block in self._blocks[: self.num_layers]:
             yield from block.modules()
 

@@ -84,8 +84,9 @@ def building(folder: Path) -> FileLock:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Make a prefix's folder if there is none, and let nobody clear it meanwhile."""
+    """Make a prefix's folder if there is none, and let nobody clear it meanwhile; raise OSError where that fails."""
     descriptor = _shared(folder)
+    (folder / BUILDING).touch()
     try:
         yield
     finally:

@@ -137,9 +137,6 @@ class PrefixCache:
         """Compute the rows, each process a share; return what the disk of one said, or ""."""
         count, layers = sum(map(len, missing)), self.prefix.num_layers
         self.sinks.write(Noted(message=f"computing the lowest {layers} layers, which are frozen, for {count:,} rows"))
-        if distributed.rank() == 0:
-            remove_stale(self.folder)
-            cached_prefixes.describe(self.folder, self.prefix.backbone.name, layers)
         # A file is held open by whoever reads: few of them.
         writer = Writer(self.folder, max(FILE_BYTES, self._needed(missing) // MOST_FILES))
         problems = distributed.all_gather([self._written(writer, missing)])
@@ -152,6 +149,9 @@ class PrefixCache:
     def _written(self, writer: Writer, missing: Missing) -> str:
         """Compute this process's share; return why the disk does not take it, or ""."""
         try:
+            if distributed.rank() == 0:
+                remove_stale(self.folder)
+                cached_prefixes.describe(self.folder, self.prefix.backbone.name, self.prefix.num_layers)
             for encoded, rows in self._share(missing):
                 states = self.prefix.hidden_states(inputs(encoded, rows, self.prefix.backbone, self.device)).cpu()
                 for line, row in enumerate(rows):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from support.frozen import BLOCKS, SHORT, STILL, expect_equal, trained, upper
-from support.runs import interrupted, only_record
+from support.runs import interrupted, only_record, sequence
 
+from molex_cli.cli import main
 from molex_cli.records import cached_prefixes
 from molex_cli.run import run
 
@@ -45,6 +46,37 @@ def test_frozen_dropout_that_changes_nothing_is_told():
     for folder, settings in (("all", ["method=lora"]), ("none", ["method=lora", *upper("tiny_llama")])):
         *_, notes = trained(folder, *settings, "train.frozen_dropout=false", "train.max_steps=1")
         assert any("train.frozen_dropout=false changes nothing" in note for note in notes)
+
+
+@pytest.mark.parametrize("base", ["fp32", "bf16"])
+def test_half_precision_reads_what_it_would_compute(base):
+    settings = ["method=lora", *upper("tiny_llama"), "hardware.precision=bf16", f"hardware.base={base}"]
+    plain = trained("plain", *settings, "cache_gb=0")
+    read = trained("read", *settings)
+    assert read[0]["frozen_layers"]["layers"] == 2
+    expect_equal(read, plain, most=2e-3)
+
+
+def test_recomputed_activations_are_those_above_the_frozen_layers():
+    settings = ["method=mola_inverted", *upper("tiny_llama"), "hardware.activation_checkpointing=true"]
+    plain = trained("plain", *settings, "cache_gb=0")
+    read = trained("read", *settings)
+    assert read[0]["frozen_layers"]["layers"] == 2
+    expect_equal(read, plain)
+
+
+def test_stages_that_are_learned_in_turn_read():
+    command = sequence("one", "two")
+    settings = [*upper("tiny_llama"), "train.epochs=1", "train.max_steps=null"]
+    records = []
+    for folder, limit in (("plain", "cache_gb=0"), ("read", "cache_gb=1")):
+        assert main([*command, *settings, limit, f"output_dir={folder}"]) == 0
+        records.append(only_record(folder)[0])
+    plain, read = records
+    assert read["frozen_layers"]["layers"] == 2
+    assert read["frozen_layers"]["rows_read"] > read["frozen_layers"]["rows_built"]
+    assert read["training"]["mean_loss"] == pytest.approx(plain["training"]["mean_loss"], abs=1e-5)
+    assert read["scores"]["matrix"] == plain["scores"]["matrix"]
 
 
 def test_the_head_alone_reads_the_whole_body():
