@@ -12,6 +12,7 @@ from molex_cli.runtime.streams import say
 if TYPE_CHECKING:
     from molex_cli.records.cached_prefixes import Entry
 
+OTHERS = {"tokens": "tokens", "models": "converted models"}
 SUMMARY = "what the cache keeps of frozen layers; --clear makes room"
 
 
@@ -32,6 +33,8 @@ def main(argv: list[str]) -> int:
         _clear(chosen)
     else:
         _show(chosen)
+    if not options.keys:
+        _say_what_else(folder)
     return 0
 
 
@@ -64,6 +67,15 @@ def _clear(found: "Sequence[Entry]") -> None:
     for entry in found:
         what = f"{entry.key} ({entry.model}, {entry.layers} layers, {entry.rows:,} rows, {_size(entry.bytes)})"
         say(f"removed {what}" if removed(entry) else f"left {what}: a process uses it")
+
+
+def _say_what_else(folder: Path) -> None:
+    """Say what other parts of the cache hold, which nothing here removes."""
+    from molex_cli.records.cached_prefixes import bytes_of
+
+    sizes = {what: bytes_of(folder / name) for name, what in OTHERS.items()}
+    if any(sizes.values()):
+        say(f"beside it in {folder}: {', '.join(f'{what} {_size(size)}' for what, size in sizes.items() if size)}")
 
 
 def _size(size: int) -> str:

@@ -34,6 +34,9 @@ class FrozenPrefix:
         self._below = [module for module in self.base.modules() if module not in apart]
         trains_below = any(map(_trains, [*self._below, *self._holding]))
         self.num_layers = 0 if trains_below else frozen_blocks(backbone, routed)
+        frozen = [module for block in self._blocks[: self.num_layers] for module in block.modules()]
+        self.modules = [*self._below, *frozen] if self.num_layers else []
+        """Every module of the frozen layers, those below the blocks too; none where the lowest block trains."""
         self._stand_ins = [Skipped(block, self._kinds.get(block)) for block in self._blocks]
 
     @property
@@ -41,15 +44,9 @@ class FrozenPrefix:
         """Return the model without the task's head."""
         return self.backbone.model.base_model
 
-    def modules(self) -> Iterator[nn.Module]:
-        """Yield every module of the frozen layers, those below the blocks too; none where the lowest block trains."""
-        yield from self._below if self.num_layers else ()
-        for block in self._blocks[: self.num_layers]:
-            yield from block.modules()
-
     def hold_still(self) -> None:
         """Put the frozen layers into evaluation mode, in which they drop nothing."""
-        for module in self.modules():
+        for module in self.modules:
             module.training = False
 
     @torch.no_grad()
@@ -113,7 +110,7 @@ class FrozenPrefix:
         known = {name: value for name, value in about.items() if name not in NOT_OF_BLOCKS}
         digest = hashlib.sha256(json.dumps([self.num_layers, attention, known], sort_keys=True, default=str).encode())
         names = {module: name for name, module in self.base.named_modules()}
-        for module in [*self._holding, *self.modules()]:
+        for module in [*self._holding, *self.modules]:
             tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
             for name, tensor in sorted(tensors.items()):
                 digest.update(f"{names[module]}.{name} {tensor.dtype} {list(tensor.shape)} ".encode())

@@ -200,7 +200,8 @@ def test_the_command_lists_and_clears(capsys):
     trained("two", "method=lora", *upper("tiny_llama", "3"))
     capsys.readouterr()
     assert main(["cache"]) == 0
-    head, *lines, total = capsys.readouterr().out.splitlines()
+    head, *lines, total, others = capsys.readouterr().out.splitlines()
+    assert "tokens 0." in others
     assert head.split() == ["key", "model", "layers", "rows", "size", "last", "used"]
     assert [line.split()[1:3] for line in lines] == [["tiny_llama", "2"], ["tiny_llama", "3"]]
     assert total.endswith("in all")
