@@ -31,7 +31,7 @@ from molex_cli.training import single_task
 from molex_cli.training.frozen_prefix import frozen_prefix
 from molex_cli.training.loop import Training
 
-ROUNDS, WARM_UP = 15, 3
+ROUNDS, WARM_UP = 9, 2
 SETTINGS = [
     "log.wandb=disabled",
     "train.frozen_dropout=false",

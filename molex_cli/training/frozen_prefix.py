@@ -80,7 +80,7 @@ class FrozenLayersInTraining:
         sinks: Sinks,
     ) -> None:
         self.adapted, self.experiment, self.accelerator, self.sinks = adapted, experiment, accelerator, sinks
-        self.rows = [rows for stage in stages for rows in rows_of(stage)]
+        self.rows = list(rows_of(stages))
         self.sample = _sample(self.rows[0], adapted, accelerator.device)
         self.is_still = False
         self.cache: PrefixCache | None = None

@@ -30,7 +30,7 @@ Missing = list[list[int]]
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a split that a run reads, equal ones once."""
+    """The rows of a split that a run reads, without those that are equal to one before."""
 
     encoded: Encoded
     by_key: dict[bytes, int]
@@ -41,14 +41,23 @@ class Rows:
         return sum(int(offsets[row + 1] - offsets[row]) for row in rows)
 
 
-def rows_of(stage: Stage) -> Iterator[Rows]:
+def rows_of(stages: Sequence[Stage]) -> Iterator[Rows]:
     """Yield the rows of each split that training and evaluations reach."""
-    for split, encoded in stage.encoded.items():
-        reached = set(range(len(encoded.ids)))
-        if split == "train" and stage.schedule.total_steps < stage.schedule.steps_per_epoch:
-            batches = stage.schedule.batches(encoded.lengths, stage.experiment.seed)
-            reached = {example for batch in batches for example in batch}
-        yield Rows(encoded, {row_key(*encoded.row(row)): row for row in encoded.rows_of(sorted(reached))})
+    known: set[bytes] = set()
+    every = [(stage, split, encoded) for stage in stages for split, encoded in stage.encoded.items()]
+    for stage, split, encoded in every:
+        reached = encoded.rows_of(_trained_on(stage) if split == "train" else range(len(encoded.ids)))
+        keys = {row_key(*encoded.row(row)): row for row in reached}
+        yield Rows(encoded, {key: row for key, row in keys.items() if key not in known})
+        known |= keys.keys()
+
+
+def _trained_on(stage: Stage) -> Sequence[int]:
+    """Return the examples that a stage's training reaches."""
+    lengths = stage.encoded["train"].lengths
+    if stage.schedule.total_steps >= stage.schedule.steps_per_epoch:
+        return range(len(lengths))
+    return sorted({each for batch in stage.schedule.batches(lengths, stage.experiment.seed) for each in batch})
 
 
 @dataclass
@@ -84,7 +93,7 @@ class PrefixCache:
     @property
     def num_rows(self) -> int:
         """Return how many rows the run reads."""
-        return len({key for each in self.rows for key in each.by_key})
+        return sum(len(each.by_key) for each in self.rows)
 
     def filled(self, limit: float) -> str:
         """Compute what is missing, in no more than `limit` gigabytes of the cache; return why that cannot be, or ""."""

@@ -74,6 +74,7 @@ def test_stages_that_are_learned_in_turn_read():
         records.append(only_record(folder)[0])
     plain, read = records
     assert read["frozen_layers"]["layers"] == 2
+    assert read["frozen_layers"]["rows_built"] == 2 * 8  # both splits of a stage are one file
     assert read["frozen_layers"]["rows_read"] > read["frozen_layers"]["rows_built"]
     assert read["training"]["mean_loss"] == pytest.approx(plain["training"]["mean_loss"], abs=1e-5)
     assert read["scores"]["matrix"] == plain["scores"]["matrix"]
