@@ -19,6 +19,7 @@ from molex_cli.records.parts import (
     Environment,
     Evaluation,
     Failure,
+    FrozenLayers,
     LayerNumber,
     LayerUse,
     Number,
@@ -40,6 +41,7 @@ HOW_ONLY = (
     "data_dir",
     "output_dir",
     "cache_dir",
+    "cache_gb",
     "resume",
     "fail_fast",
     "isolate",
@@ -84,6 +86,7 @@ class Record:
     base: Base = field(default_factory=Base)
     evaluation: Evaluation = field(default_factory=Evaluation)
     training: Training = field(default_factory=Training)
+    frozen_layers: FrozenLayers = field(default_factory=FrozenLayers)
     memory_bytes: dict[str, Count] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
     """Self-checks: gradient_flow, reload, finite."""
