@@ -2,6 +2,8 @@
 
 import os
 
+import molex_cli  # noqa: F401  # before torch: it bounds how long OpenMP's threads spin
+
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"

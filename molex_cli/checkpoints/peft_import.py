@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from molex_cli.config import schema
 from molex_cli.config.bounds import unusable
 from molex_cli.data import reading
 from molex_cli.errors import CheckpointError
+from molex_cli.methods.allocation import Allocation
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.lora import LoRA
@@ -33,7 +34,7 @@ from molex_cli.objectives import head_outputs
 from molex_cli.runtime.paths import require_file
 
 # Keys of a config that do not change what the tensors mean, or that are read below.
-UNDERSTOOD = {"peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "bias", "init_lora_weights"}
+UNDERSTOOD = {"peft_type", "r", "rank_pattern", "lora_alpha", "lora_dropout", "use_rslora", "bias", "init_lora_weights"}
 HARMLESS = {"auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode"}
 HARMLESS |= {"layers_pattern", "layers_to_transform", "megatron_core", "modules_to_save", "peft_version"}
 HARMLESS |= {"qalora_group_size", "revision", "target_modules", "task_type"}
@@ -47,7 +48,9 @@ class Adapter:
 
     folder: Path
     settings: LoRA
-    """Rank, alpha, dropout and the linears by their full names."""
+    """Rank, alpha, dropout and the linears by their full names; where ranks differ, rank divides them all."""
+    ranks: Mapping[str, int]
+    """Of each linear."""
     tensors: Mapping[str, Tensor]
     """By PEFT's names."""
     base: str | None
@@ -77,16 +80,24 @@ def read(folder: Path) -> Adapter:
     try:
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
         dropout = float(config.get("lora_dropout", 0))
+        given = {rank, *map(int, dict(config.get("rank_pattern") or {}).values())}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{folder} must give r, lora_alpha and lora_dropout as numbers, got: {error}") from None
-    if ranks := {len(tensors[n]) if tensors[n].dim() else 0 for n in tensors if n.endswith(ending)} - {rank}:
-        raise CheckpointError(f"{folder} must give the r of its tensors, {min(ranks)}, got {rank}")
+    ranks = {n: len(a) if (a := tensors[f"{PREFIX}{n}{ending}"]).dim() else 0 for n in names}
+    if strange := set(ranks.values()) - given:
+        raise CheckpointError(f"{folder} must give the r of its tensors, {min(strange)}, got {_listed(given)}")
+    rank = _unit(ranks.values(), rank)
     if config.get("use_rslora"):
+        if len(set(ranks.values())) > 1:
+            raise CheckpointError(
+                f"{folder} must have one rank where use_rslora is set, got {_listed(ranks.values())}, "
+                "each of which would have an alpha of its own here"
+            )
         alpha *= math.sqrt(abs(rank))  # rsLoRA divides by the root of r, ours by r
     settings = LoRA(rank=rank, alpha=alpha, dropout=dropout, targets=sorted(names))
     if problems := [*unusable(settings), *settings.problems()]:
         raise CheckpointError(f"{folder} must hold settings of LoRA, got a config in which {problems[0]}")
-    return Adapter(folder, settings, tensors, config.get("base_model_name_or_path"))
+    return Adapter(folder, settings, ranks, tensors, config.get("base_model_name_or_path"))
 
 
 def import_adapter(imported: Adapter, given: schema.Experiment, output: Path) -> schema.Experiment:
@@ -94,7 +105,12 @@ def import_adapter(imported: Adapter, given: schema.Experiment, output: Path) ->
     require_new(output)
     labels = reading.read_labels(given.task, given.data_dir)
     backbone = skeleton(given.model, head_outputs(given.task, given.model, labels))
-    method = dataclasses.replace(imported.settings, targets=_shortest(backbone, imported))
+    _require_in_blocks(backbone, imported)
+    counts = _counts(backbone, imported)
+    allocation = Allocation(layers=counts) if set(counts) != {1} else Allocation()
+    method = dataclasses.replace(
+        imported.settings, targets=_shortest(backbone, imported, counts), allocation=allocation
+    )
     experiment = dataclasses.replace(given, method=method)
     adapted = adapter.adapt(experiment, labels)
     _fill(adapted, imported)
@@ -131,13 +147,36 @@ def _require_plain(folder: Path, config: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{folder} must be plain LoRA to be imported, got {key}={json.dumps(value)} in {CONFIG}")
 
 
-def _shortest(backbone: Backbone, imported: Adapter) -> list[str]:
-    """Return the shortest patterns that name just the adapted linears."""
+def _unit(ranks: Iterable[int], given: int) -> int:
+    """Return the rank of which all are multiples: the only one, else the given one or the largest there is."""
+    several = set(ranks)
+    if len(several) > 1 and given and not any(rank % given for rank in several):
+        return given
+    return math.gcd(*several) if several else given
+
+
+def _listed(ranks: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(set(ranks))))
+
+
+def _counts(backbone: Backbone, imported: Adapter) -> list[int]:
+    """Return how many times the rank each layer has; raise CheckpointError where linears of a layer differ."""
+    ranks: dict[int, set[int]] = {}
+    for linear in backbone.targets(imported.settings.targets, str(imported.folder)):
+        ranks.setdefault(linear.layer, set()).add(imported.ranks[linear.name])
+    for layer, several in ranks.items():
+        if len(several) > 1:
+            raise CheckpointError(
+                f"{imported.folder} must give all linears of a layer one rank, got {_listed(several)} in layer {layer}"
+            )
+    return [min(ranks.get(layer, {0})) // imported.settings.rank for layer in range(backbone.num_layers)]
+
+
+def _shortest(backbone: Backbone, imported: Adapter, counts: Sequence[int]) -> list[str]:
+    """Return the shortest patterns that name just the adapted linears, in the layers that have any."""
     names = imported.settings.targets
-    _require_in_blocks(backbone, imported)
-    chosen = {linear.name for linear in backbone.targets(names, str(imported.folder))}
     for patterns in ([ALL_LINEAR], sorted({name.rpartition(".")[2] for name in names})):
-        if {linear.name for linear in backbone.targets(patterns)} == chosen:
+        if {linear.name for linear in backbone.targets(patterns) if counts[linear.layer]} == set(names):
             return patterns
     return names
 

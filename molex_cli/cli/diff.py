@@ -51,6 +51,7 @@ def _facts(record: Any) -> dict[str, Any]:
         "parameters": record.parameters,
         "flops_per_token": record.flops_per_token,
         "experts_per_layer": record.experts_per_layer,
+        "rank_per_layer": record.rank_per_layer,
         "data": {split: about.get("fingerprint") for split, about in record.data.items()},
         "packages": environment.get("packages", {}),
         "commit": environment.get("git"),

@@ -92,7 +92,7 @@ def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "layers": {name: expert_similarity.by_layer(experts, name) for name in experts_output.MEASURES},
         "routing": _routing(record, folder, options.which),
     }
-    if experts:
+    if len(analysis["layers"]["norm"]) > 1:
         analysis["trend"] = {name: _trend(analysis["layers"][name]) for name in experts_output.TRENDS}
     if options.start and experts:
         from molex_cli.analysis.ablation import similarity_at_start

@@ -31,10 +31,14 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"task must be one task, got a sequence of {len(experiment.stages)}")
 
     from molex_cli.checkpoints.peft_import import import_adapter, read
+    from molex_cli.methods.lora import LoRA
 
     adapter = read(options.folder)
     method = import_adapter(adapter, experiment, options.output).method
     if adapter.base and adapter.base not in (experiment.model.name, experiment.model.hub):
         say(f"note: PEFT names its base as {adapter.base}; the run takes model={experiment.model.name}")
-    say(f"written to {options.output}: {method.display_name} of rank {adapter.settings.rank}; molex eval run=...")
+    assert isinstance(method, LoRA)
+    counts = f" x {' '.join(map(str, layers))}" if (layers := method.allocation.layers) else ""
+    name = f"{method.display_name} of rank {method.rank}{counts}"
+    say(f"written to {options.output}: {name}; molex eval run=...")
     return 0

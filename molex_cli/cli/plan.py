@@ -1,20 +1,22 @@
 """`molex plan`: what a method costs on a model, counted without weights."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from molex_cli.cli import plan_memory
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.cost.matching import BUDGETS, SOLVABLE, matched, reference
 from molex_cli.cost.planning import labels_of, planned
 from molex_cli.records import as_json
+from molex_cli.runtime import sizes
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
     from molex_cli.methods.ledger import Plan
 
-SUMMARY = "experts per layer, exact parameters and FLOPs of a method on a model; loads no weights"
+SUMMARY = "experts or rank per layer, exact parameters and FLOPs of a method on a model; loads no weights"
 
 
 def main(argv: list[str]) -> int:
@@ -29,7 +31,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--match", metavar="METHOD[:KEY=VALUE,...]", help="meet this arm's budget, e.g. lora:rank=64")
     parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
     parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
+    parser.add_argument("--memory", action="store_true", help="what a training step holds in memory, by part")
+    parser.add_argument("--fit", metavar="SIZE", help="the largest batch that fits into so much memory, e.g. 24GB")
     options = parser.parse(argv)
+    limit = sizes.parsed(options.fit, "--fit") if options.fit is not None else None
     experiment = overrides.checked(command_line.CommandLine(overrides=options.overrides))
     labels = labels_of(experiment)
 
@@ -42,7 +47,9 @@ def main(argv: list[str]) -> int:
     plan = plan_of(experiment)
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:
-        found = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
+        found: dict[str, Any] = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
+        if options.memory or limit:
+            found |= plan_memory.as_data(experiment, labels, limit)
         say(as_json(named | dataclasses.asdict(plan) | found))
         return 0
     _print(plan, experiment)
@@ -52,6 +59,8 @@ def main(argv: list[str]) -> int:
             f"{match.setting} comes nearest to {options.match}: {match.reached:,.0f} {options.by} for "
             f"{match.target:,.0f}, left over {over:+,.0f} ({match.left_over:+.3%})"
         )
+    if options.memory or limit:
+        plan_memory.show(experiment, labels, limit)
     return 0
 
 
@@ -62,9 +71,9 @@ def _print(plan: "Plan", experiment: "Experiment") -> None:
 
     terminal = Terminal(soft_wrap=True)
     terminal.print(f"{experiment.method.display_name} on {experiment.model.name}", style="bold")
-    if plan.experts_per_layer:
-        shown = " ".join(map(str, plan.experts_per_layer))
-        terminal.print(f"experts per layer  {shown}  total {sum(plan.experts_per_layer)}")
+    for name, counts in (("experts", plan.experts_per_layer), ("rank", plan.rank_per_layer)):
+        if counts:
+            terminal.print(f"{name} per layer  {' '.join(map(str, counts))}  total {sum(counts)}")
     parameters = Table("parameters", box=None, pad_edge=False)
     parameters.add_column("count", justify="right")
     parameters.add_column("of total", justify="right")

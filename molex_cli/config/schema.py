@@ -138,7 +138,9 @@ class Experiment:
     output_dir: str = "outputs"
     """Folder of the runs."""
     cache_dir: str | None = None
-    """Folder for converted models and tokens; MOLEX_CACHE or ~/.cache/molex unless set."""
+    """Folder for converted models, tokens and what frozen layers give; MOLEX_CACHE or ~/.cache/molex unless set."""
+    cache_gb: float = 10.0
+    """Gigabytes that what frozen layers give may take in the cache, of all runs together; 0 computes them each time."""
 
     @property
     def learning_rate(self) -> float:
@@ -197,6 +199,8 @@ def problems(experiment: Experiment) -> Iterator[str]:
     yield from _stage_problems(experiment)
     if experiment.checkpoint_every is not None and experiment.checkpoint_every < 1:
         yield f"checkpoint_every must be at least 1, got {experiment.checkpoint_every}"
+    if experiment.cache_gb < 0:
+        yield f"cache_gb must be at least 0, got {experiment.cache_gb}"
     yield from _smoothing_problems(experiment)
     if experiment.method.learning_rate <= 0:
         yield f"method.learning_rate must be above 0, got {experiment.method.learning_rate}"

@@ -46,6 +46,9 @@ class Train:
     """What AdamW adds to the root of that mean."""
     label_smoothing: float = 0.0
     """Share of a target that all labels, or all tokens of the vocabulary, get alike in the training loss."""
+    frozen_dropout: bool = True
+    """Let the layers below all that trains drop out as those above do; false lets them be computed once for each row.
+    Without dropout of their own they are in any case."""
     max_grad_norm: float | None = 1.0
     """Largest gradient norm; null clips nothing."""
     max_length: int = 128

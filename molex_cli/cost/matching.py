@@ -60,7 +60,7 @@ def matched(
 
     Raises ConfigError where no value changes the budget.
     """
-    section, layers = _section(experiment, solve), plan_of(experiment).experts_per_layer or [1]
+    section, layers = _section(experiment, solve), _spread(experiment, plan_of)
 
     def number(value: int) -> float:
         return float(f"{value / len(layers):g}") if solve == "mean" else value  # as the setting is typed
@@ -89,6 +89,14 @@ def matched(
 def budget(plan: "Plan", by: str) -> float:
     """Return added parameters, or active FLOPs a token."""
     return float(plan.parameters["added"]) if by == "parameters" else plan.flops_per_token["active"]
+
+
+def _spread(experiment: "Experiment", plan_of: Callable[["Experiment"], "Plan"]) -> list[int]:
+    """Return what each layer gets of that of which a total or mean is solved for: experts, or multiples of a rank."""
+    plan, update = plan_of(experiment), experiment.method.low_rank()
+    if plan.rank_per_layer and update:
+        return [rank // update.rank for rank in plan.rank_per_layer]
+    return plan.experts_per_layer or [1] * (experiment.model.num_layers() or 1)
 
 
 def _section(experiment: "Experiment", solve: str) -> str:

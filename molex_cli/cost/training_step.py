@@ -152,7 +152,9 @@ def _peft(backbone: Backbone, experiment: schema.Experiment) -> Adapted:
     assert update is not None
     rank = update.rank
     if experts := experiment.method.experts_per_layer(backbone.num_layers):
-        rank = round(rank * sum(experts) / len(experts))
+        rank = max(1, round(rank * sum(experts) / len(experts)))
+    if ranks := experiment.method.rank_per_layer(backbone.num_layers):
+        rank = max(1, round(sum(ranks) / len(ranks)))
     config = LoraConfig(
         r=rank,
         lora_alpha=update.scale * rank,

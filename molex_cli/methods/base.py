@@ -94,6 +94,10 @@ class Method:
         """Return how many experts each layer gets; None for a method that has none to spread."""
         return None
 
+    def rank_per_layer(self, num_layers: int) -> tuple[int, ...] | None:
+        """Return the rank of each layer's updates; None for a method that spreads no ranks."""
+        return None
+
     def with_dropout(self, dropout: float) -> Self:
         """Return the same method with this dropout in its adapters, where it has any."""
         return self
@@ -187,8 +191,12 @@ class Adapted:
     balance_sum: bool = False
     """Sum the balance loss over layers instead of averaging it."""
     experts_per_layer: tuple[int, ...] | None = None
+    rank_per_layer: tuple[int, ...] | None = None
+    """Of one update without a router in each linear, where layers have ranks of their own."""
     unused: Callable[[], dict[str, str]] = dict
     """Trainable tensors that needed no gradient so far, and why."""
+    assume_choices: Callable[[], None] = lambda: None
+    """Lets choices that depend on the data be such that need most memory: for plans, which have no data."""
     added_flops: Callable[[float, bool], float] = lambda base, active: 0.0
     """Forward FLOPs a token that the method adds to the base's; of the chosen experts only if `active`."""
     pad_to: int | None = None

@@ -15,6 +15,7 @@ class Plan:
     parameters: dict[str, int]
     """By part, then `added` (trainable without the head), `trainable` and `total`."""
     experts_per_layer: list[int] | None
+    rank_per_layer: list[int] | None
     flops_per_token: dict[str, float]
     """Forward FLOPs of the blocks: `base` alone; `active`, with the experts the router chooses; `computed`,
     with all experts, as the stacked product executes them. Attention is counted at the given length."""
@@ -30,6 +31,7 @@ def ledger(adapted: Adapted, length: int) -> Plan:
     return Plan(
         parameters=parts | {"added": trainable - parts["head"], "trainable": trainable, "total": total},
         experts_per_layer=list(adapted.experts_per_layer) if adapted.experts_per_layer else None,
+        rank_per_layer=list(adapted.rank_per_layer) if adapted.rank_per_layer else None,
         flops_per_token={
             "base": base,
             "active": base + adapted.added_flops(base, True),
@@ -55,5 +57,5 @@ def plan_into(record: Record, adapted: Adapted, length: int) -> None:
     """Fill in parameters, experts and FLOPs."""
     plan = ledger(adapted, length)
     record.parameters = plan.parameters
-    record.experts_per_layer = plan.experts_per_layer
+    record.experts_per_layer, record.rank_per_layer = plan.experts_per_layer, plan.rank_per_layer
     record.flops_per_token = plan.flops_per_token

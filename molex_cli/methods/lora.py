@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from molex_cli.errors import MethodError
+from molex_cli.errors import ConfigError, MethodError
+from molex_cli.methods.allocation import Allocation, experts_per_layer
 from molex_cli.methods.base import ADAPTERS, Adapted, Group, LayerExperts, Method, freeze, method
 from molex_cli.methods.peft import PREFIX
 from molex_cli.statistics.expert_similarity import layer_and_module
@@ -26,7 +27,7 @@ class Update:
 
     rank: int = 8
     alpha: float = 16.0
-    """The update is scaled by alpha / rank."""
+    """The update is scaled by alpha / rank, the rank of its own linear."""
     dropout: float = 0.05
     """Dropout on the input of the update."""
     targets: list[str] = field(default_factory=lambda: ["all-linear"])
@@ -89,6 +90,7 @@ class LowRank(Update, Method):
         tensors |= {f"{PREFIX}{name}.lora_B.weight": module.up[0].t() for name, module in modules.items()}
         config = LoraConfig(
             r=self.rank,
+            rank_pattern={name: module.rank for name, module in modules.items() if module.rank != self.rank},
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=list(modules),
@@ -107,7 +109,8 @@ class LowRank(Update, Method):
 
     def factors(self, adapted: Adapted) -> "Mapping[str, tuple[Tensor, Tensor, float]]":
         """Return A [E, r, in], B [E, r, out] and the factor of their product for each linear, by its name."""
-        return {name: (module.down, module.up, self.scale) for name, module in low_rank_modules(adapted).items()}
+        modules = low_rank_modules(adapted)
+        return {name: (module.down, module.up, self.alpha / module.rank) for name, module in modules.items()}
 
     def low_rank(self) -> Update:
         """Return these settings."""
@@ -121,15 +124,46 @@ class LowRank(Update, Method):
 @method("lora")
 @dataclass(kw_only=True)
 class LoRA(LowRank):
-    """One low-rank update on every targeted linear."""
+    """One low-rank update on every targeted linear.
 
+    With an allocation N_j, layer j has rank r N_j and keeps the factor alpha / (r N_j): what N_j experts of rank r add
+    whose gates are 1 / N_j each, so that MoLA of the same allocation differs in nothing but that it routes.
+    """
+
+    solvable: ClassVar[Mapping[str, str]] = {"rank": "rank", "total": "allocation.total", "mean": "allocation.mean"}
     name: str = "lora"
     display_name: str = "LoRA"
     learning_rate: float = 5e-4
+    allocation: Allocation = field(default_factory=Allocation)
+    """How many times `rank` each layer gets; as long as nothing of it is set, once."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with these settings."""
+        yield from super().problems()
+        yield from (f".allocation{problem}" for problem in self.allocation.problems())
+        if self.allocation != Allocation() and not self.allocation.is_set:
+            yield ".allocation must set shape, mean, total, bands or layers where it sets anything, got none of them"
+
+    def layer_problems(self, num_layers: int) -> Iterator[str]:
+        """Yield what is wrong with the allocation for a model of so many layers."""
+        try:
+            self.rank_per_layer(num_layers)
+        except ConfigError as error:
+            yield from error.problems
+
+    def rank_per_layer(self, num_layers: int) -> tuple[int, ...] | None:
+        """Return the rank of each layer, or None where they are all alike; raise ConfigError for an impossible one."""
+        if not self.allocation.is_set:
+            return None
+        return tuple(self.rank * count for count in experts_per_layer(self.allocation, num_layers))
 
     def inject(self, backbone: "Backbone") -> Adapted:
         """Replace the targeted linears by ones with an update."""
-        return inject_experts(self, backbone, experts=[1] * backbone.num_layers)
+        ranks = self.rank_per_layer(backbone.num_layers)
+        experts = [min(1, rank) for rank in ranks or [self.rank] * backbone.num_layers]
+        adapted = inject_experts(self, backbone, experts=experts, ranks=ranks)
+        adapted.rank_per_layer = ranks
+        return adapted
 
 
 def low_rank_modules(adapted: Adapted) -> "dict[str, LowRankExperts]":
@@ -144,6 +178,7 @@ def inject_experts(
     backbone: "Backbone",
     *,
     experts: Sequence[int],
+    ranks: Sequence[int] | None = None,
     top_k: int = 1,
     routings: "dict[int, LayerRouting] | None" = None,
     fixed_gates: "Callable[..., FixedGates] | None" = None,
@@ -151,20 +186,28 @@ def inject_experts(
 ) -> Adapted:
     """Give every targeted linear of layer j `experts[j]` low-rank experts and return the handles.
 
+    A layer of no experts is left as it is. `ranks` gives each layer a rank of its own instead of the settings'.
     `fixed_gates` makes gates instead of routers, from the number of experts and the linears' names.
     """
     from molex_cli.models.structure import shared_inputs
 
     modules: dict[str, LowRankExperts] = {}
-    for linears in shared_inputs(backbone.targets(settings.targets, key)):
+    targets = [linear for linear in backbone.targets(settings.targets, key) if experts[linear.layer]]
+    if not targets:
+        raise MethodError(
+            f"{key} must match linears of a layer that the allocation gives experts, got "
+            f"{', '.join(settings.targets)} and {' '.join(map(str, ranks or experts))}"
+        )
+    for linears in shared_inputs(targets):
         layer = linears[0].layer
+        own = replace(settings, rank=ranks[layer]) if ranks else settings
         routing = (routings or {}).get(layer)
         members: dict[str, LowRankExperts] = {}
         for linear in linears:
             parts = backbone.joint_parts(linear, key.replace("targets", "joint_parts")) if settings.joint_parts else ()
-            members |= _replaced(settings, backbone, linear, parts, experts[layer], routed=fixed_gates is None)
+            members |= _replaced(own, backbone, linear, parts, experts[layer], routed=fixed_gates is None)
         gates = fixed_gates(experts[layer], names=list(members)) if fixed_gates and routing else None
-        _fuse(settings, layer, members, top_k, routing, gates)
+        _fuse(own, layer, members, top_k, routing, gates)
         modules |= members
     if settings.same_start:
         _start_alike(modules)

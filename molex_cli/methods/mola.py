@@ -74,13 +74,14 @@ class MoLA(LowRank):
         except ConfigError as error:
             yield from error.problems
             return
-        short = [layer for layer, count in enumerate(experts) if count < self.top_k]
+        short = [layer for layer, count in enumerate(experts) if 0 < count < self.top_k]
         if self.router is Router.uniform:  # which takes all there are
             return
         if short and not self.clip_top_k:
+            fewest, where = min(experts[layer] for layer in short), ", ".join(map(str, short))
             yield (
-                f"method.top_k must not exceed any layer's experts, got {self.top_k} with {min(experts)} in layer "
-                f"{', '.join(map(str, short))}; set method.clip_top_k=true to let those layers use all they have"
+                f"method.top_k must not exceed any layer's experts, got {self.top_k} with {fewest} in layer {where}; "
+                "set method.clip_top_k=true to let those layers use all they have"
             )
 
     def experts_per_layer(self, num_layers: int) -> tuple[int, ...]:

@@ -113,6 +113,19 @@ class Training(TypedDict, total=False):
     """On fewer steps than were asked for."""
 
 
+class FrozenLayers(TypedDict, total=False):
+    """The layers below all that trains, where what they give was read instead of computed."""
+
+    layers: Count
+    """That were left out."""
+    bytes: Count
+    rows_built: Count
+    rows_read: Count
+    """A row counts each time."""
+    reason: str
+    """Why none was left out."""
+
+
 class ExpertUse(TypedDict, total=False):
     """How the experts of a layer, or of one of its linears, were used."""
 

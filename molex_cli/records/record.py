@@ -19,6 +19,7 @@ from molex_cli.records.parts import (
     Environment,
     Evaluation,
     Failure,
+    FrozenLayers,
     LayerNumber,
     LayerUse,
     Number,
@@ -40,6 +41,7 @@ HOW_ONLY = (
     "data_dir",
     "output_dir",
     "cache_dir",
+    "cache_gb",
     "resume",
     "fail_fast",
     "isolate",
@@ -75,6 +77,8 @@ class Record:
     parameters: dict[str, Count] = field(default_factory=dict)
     """Exact counts by part; `trainable`, `added` (trainable without the head), `total`."""
     experts_per_layer: list[Count] | None = None
+    rank_per_layer: list[Count] | None = None
+    """Of LoRA with an allocation."""
     flops_per_token: dict[str, Number] = field(default_factory=dict)
     """Forward pass: `base`, `active` (chosen experts only), `computed` (as executed)."""
     data: dict[str, SplitData] = field(default_factory=dict)
@@ -82,6 +86,7 @@ class Record:
     base: Base = field(default_factory=Base)
     evaluation: Evaluation = field(default_factory=Evaluation)
     training: Training = field(default_factory=Training)
+    frozen_layers: FrozenLayers = field(default_factory=FrozenLayers)
     memory_bytes: dict[str, Count] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
     """Self-checks: gradient_flow, reload, finite."""

@@ -16,6 +16,7 @@ ADDED: dict[str, Any] = {
     "train.label_smoothing": 0.0,
     "train.selection": 0.0,
     "train.selection_seed": 0,
+    "train.frozen_dropout": True,
     "method.which": "blocks",
     "method.voters": "prompt",
     "method.attend_padding": False,
@@ -23,12 +24,23 @@ ADDED: dict[str, Any] = {
     "method.same_start": False,
     "method.dropout_per_expert": False,
     "task.positive": None,
+    "method.allocation": {},
+    "method.allocation.shape": None,
+    "method.allocation.seed": 0,
+    "method.allocation.mean": None,
+    "method.allocation.total": None,
+    "method.allocation.min": 1,
+    "method.allocation.max": None,
+    "method.allocation.bands": None,
+    "method.allocation.layers": None,
 }
 """Settings that came later, by full key, each with the value that means the behaviour of before.
 
 That value says what an id leaves out; a default may be another. A stage's settings stand under `task`, those of
-MoLEx's `lora` under `method`.
+MoLEx's `lora` under `method`. Of a section, it is what is left of it without what came later.
 """
+FROM_THE_START = {"method.allocation": "top_k"}
+"""A section that came later in one method only, and a setting that the other one has beside it: MoLA."""
 SAME_SETTINGS = {"method.lora.": "method."}
 KINDS = {
     "choose": "multiple_choice",
@@ -56,14 +68,13 @@ def without_added(settings: Mapping[str, Any], prefix: str = "") -> dict[str, An
     found = {}
     for name, value in settings.items():
         key = prefix + name
-        if key in ADDED and value == ADDED[key]:
-            continue
-        if not isinstance(value, dict):
-            found[name] = value
-        elif key == "stages":
-            found[name] = {stage: without_added(of_stage, "task.") for stage, of_stage in value.items()}
-        else:
-            found[name] = without_added(value, SAME_SETTINGS.get(f"{key}.", f"{key}."))
+        kept = value
+        if key == "stages" and isinstance(value, dict):
+            kept = {stage: without_added(of_stage, "task.") for stage, of_stage in value.items()}
+        elif isinstance(value, dict) and FROM_THE_START.get(key) not in settings:
+            kept = without_added(value, SAME_SETTINGS.get(f"{key}.", f"{key}."))
+        if key not in ADDED or kept != ADDED[key]:
+            found[name] = kept
     return found
 
 

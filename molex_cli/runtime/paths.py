@@ -38,7 +38,7 @@ def distinct(paths: Iterable[Path]) -> list[Path]:
 
 
 def default_cache_dir() -> Path:
-    """Return the folder for converted models and tokenised rows: MOLEX_CACHE, or ~/.cache/molex if it is writable."""
+    """Return the folder for what can be computed again: MOLEX_CACHE, or ~/.cache/molex if it is writable."""
     if given := os.environ.get("MOLEX_CACHE"):
         return expanded(given)
     folder = _with_home(Path("~/.cache/molex"))

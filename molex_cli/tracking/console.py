@@ -50,11 +50,11 @@ class Console:
 
     def _start(self, event: Started) -> None:
         say = self._terminal.print
-        counts = event.parameters
         say(Text.assemble((event.name, "bold"), f"  seed {event.seed}  variant {event.variant}"))
-        if event.experts_per_layer:
-            experts = " ".join(map(str, event.experts_per_layer))
-            say(f"experts per layer  {experts}  total {sum(event.experts_per_layer)}")
+        for name, spread in (("experts per layer", event.experts_per_layer), ("rank per layer", event.rank_per_layer)):
+            if spread:
+                say(f"{name:17}  {' '.join(map(str, spread))}  total {sum(spread)}")
+        counts = event.parameters
         parts = "  ".join(f"{name} {count:,}" for name, count in counts.items() if name not in ("added", "total"))
         say(f"parameters         {parts}  of {counts['total']:,}")
         self._positive = event.positive

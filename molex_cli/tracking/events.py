@@ -32,6 +32,7 @@ class Started(Event):
     total_tokens: int
     parameters: dict[str, int]
     experts_per_layer: list[int] | None
+    rank_per_layer: list[int] | None
     constant: dict[str, float]
     """The best scores that the same answer to every row reaches."""
     flops_per_token: dict[str, float]

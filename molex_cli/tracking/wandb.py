@@ -213,6 +213,7 @@ def _config(event: Started) -> dict[str, Any]:
         "variant": event.variant,
         "parameters": event.parameters,
         "experts_per_layer": event.experts_per_layer,
+        "rank_per_layer": event.rank_per_layer,
         "flops_per_token": event.flops_per_token,
         "data": event.data,
     }

@@ -30,6 +30,7 @@ from molex_cli.runtime import distributed, hardware
 from molex_cli.tracking.events import Evaluated, Noted
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
+from molex_cli.training.frozen_prefix import frozen_prefix
 from molex_cli.training.gradient_flow import GradientFlow
 from molex_cli.training.loop import Training
 from molex_cli.training.stage import Stage, started, tell
@@ -90,11 +91,12 @@ def train(
     sinks.write(started(record, folder, run.stages, run.step, constant={}))
     run.summary.note_unreached(run.stages, sinks)
     tell(sinks, run.adapted, record.data)
-    for stage in run.stages[len(run.matrix) :]:
-        sinks.write(Noted(message=f"stage {len(run.matrix) + 1} of {len(run.stages)}: {stage.name}"))
-        training = _learn(run, stage)
-        _score_all(run)
-        _save(run, training)
+    with frozen_prefix(run.adapted, run.stages, experiment, run.accelerator, record, sinks):
+        for stage in run.stages[len(run.matrix) :]:
+            sinks.write(Noted(message=f"stage {len(run.matrix) + 1} of {len(run.stages)}: {stage.name}"))
+            training = _learn(run, stage)
+            _score_all(run)
+            _save(run, training)
     _finish(run)
 
 

@@ -16,6 +16,7 @@ from molex_cli.runtime import hardware
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training import state
 from molex_cli.training.evaluation import Scoring
+from molex_cli.training.frozen_prefix import frozen_prefix
 from molex_cli.training.loop import Training
 from molex_cli.training.stage import Stage, started, tell
 from molex_cli.training.state import CheckpointWriter, Resumable, TrainingState
@@ -68,7 +69,8 @@ def train(
     run.summary.note_unreached([run.stage], sinks)
     tell(sinks, run.adapted, record.data)
     record.evaluation = evaluation(run.stage, run.adapted, sinks)
-    _fit(run, sinks, dict(earlier.about.get("files", {})) if earlier else {})
+    with frozen_prefix(run.adapted, [run.stage], experiment, run.accelerator, record, sinks):
+        _fit(run, sinks, dict(earlier.about.get("files", {})) if earlier else {})
     _finish(run, sinks)
 
 

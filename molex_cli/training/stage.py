@@ -93,6 +93,7 @@ def started(
         total_tokens=sum(stage.tokens() for stage in stages),
         parameters=record.parameters,
         experts_per_layer=record.experts_per_layer,
+        rank_per_layer=record.rank_per_layer,
         constant=constant,
         positive=stages[0].experiment.task.positive_label(stages[0].labels),
         flops_per_token=record.flops_per_token,

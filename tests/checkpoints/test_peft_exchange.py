@@ -86,6 +86,38 @@ def test_peft_gives_an_exported_run_the_logits_it_had(moved, capsys, model, meth
     torch.testing.assert_close(logits(loaded), logits(ours), atol=1e-6, rtol=1e-6)
 
 
+@every_model
+@pytest.mark.parametrize("layers", [[0, 0, 1, 3], [2, 1, 1, 0], [4, 6, 0, 10]], ids=str)
+def test_ranks_of_their_own_go_to_peft_and_back_and_into_one_model(moved, capsys, model, layers):
+    peft = pytest.importorskip("peft")
+    settings, ours = moved("method=lora", f"model={model}", f"method.allocation.layers={layers}")
+    assert main(["export", "run", "--output", "theirs"]) == 0
+    assert main(["merge", "run", "--output", "whole"]) == 0
+    assert main(["import", "theirs", f"model={model}", "task=builtin/nli", "--output", "back"]) == 0
+    assert "of rank" in capsys.readouterr().out.splitlines()[-1]
+    loaded = peft.PeftModel.from_pretrained(load(settings.model, 2, seed=9).model, "theirs")
+    saved, back = adapter.load(Path("back/adapter-last.safetensors"))
+    whole = AutoModelForSequenceClassification.from_pretrained("whole")
+    for other in (loaded, back.model, whole):
+        torch.testing.assert_close(logits(other), logits(ours), atol=1e-5, rtol=1e-5)
+    written = json.loads(Path("theirs/adapter_config.json").read_text())
+    assert set(written["rank_pattern"].values()) == {8 * count for count in layers if count} - {8}
+    assert not written["alpha_pattern"]
+    method = saved.experiment.method
+    assert method.targets == ["all-linear"]
+    assert method.rank_per_layer(4) == tuple(8 * count for count in layers)
+    record = json.loads(Path("back/record.json").read_text())
+    assert record["rank_per_layer"] == [8 * count for count in layers]
+
+
+def test_mola_of_one_expert_or_none_a_layer_goes_to_peft_too(moved):
+    peft = pytest.importorskip("peft")
+    settings, ours = moved("method=mola", "method.allocation.layers=[0,1,0,1]", "method.top_k=1")
+    assert main(["export", "run", "--output", "theirs"]) == 0
+    loaded = peft.PeftModel.from_pretrained(load(settings.model, 2, seed=9).model, "theirs")
+    torch.testing.assert_close(logits(loaded), logits(ours), atol=1e-6, rtol=1e-6)
+
+
 def test_a_mola_run_of_single_experts_and_the_best_adapter_can_be_exported(moved):
     peft = pytest.importorskip("peft")
     settings, ours = moved("method=mola", "method.allocation.layers=[1,1,1,1]", "method.top_k=1")
@@ -148,7 +180,18 @@ def test_nothing_is_written_over_and_a_missing_run_is_said(moved, capsys):
 
 
 @every_model
-@pytest.mark.parametrize("changes", [{}, {"use_rslora": True}, {"layers_to_transform": [1, 2]}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"use_rslora": True},
+        {"layers_to_transform": [1, 2]},
+        {"rank_pattern": {r".*\.1\..*": 8}},
+        {"r": 6, "rank_pattern": {r".*\.[12]\..*": 4}},
+        {"r": 6, "rank_pattern": {r".*\.\d\..*": 4}, "use_rslora": True},
+    ],
+    ids=str,
+)
 def test_an_imported_adapter_gives_pefts_logits(capsys, model, changes):
     peft = pytest.importorskip("peft")
     theirs = theirs_on(model, peft, **changes)
@@ -158,7 +201,7 @@ def test_an_imported_adapter_gives_pefts_logits(capsys, model, changes):
     saved, ours = adapter.load(Path("runs/theirs/adapter-last.safetensors"))
     torch.testing.assert_close(logits(ours.model), logits(theirs), atol=1e-6, rtol=1e-5)
     assert saved.labels == LABELS
-    assert saved.experiment.method.rank == 4
+    assert saved.experiment.method.rank == (2 if changes.get("r") == 6 and "use_rslora" not in changes else 4)
     if not changes:
         assert saved.experiment.method.targets == ["all-linear"]
         capsys.readouterr()
@@ -184,7 +227,11 @@ def test_an_imported_run_needs_no_peft_and_a_comparison_passes_it_over_with_a_li
     ("changes", "said"),
     [
         ({"use_dora": True}, "must be plain LoRA to be imported, got use_dora=true in adapter_config.json"),
-        ({"rank_pattern": {"query": 2}}, 'got rank_pattern={"query": 2}'),
+        ({"rank_pattern": {"query": 2}}, "must give all linears of a layer one rank, got 2, 4 in layer 0"),
+        (
+            {"rank_pattern": {r".*\.1\..*": 8}, "use_rslora": True},
+            "must have one rank where use_rslora is set, got 4, 8",
+        ),
         ({"alpha_pattern": {"query": 2}}, 'got alpha_pattern={"query": 2}'),
         ({"bias": "all"}, 'got bias="all"'),
         ({"init_lora_weights": "pissa"}, 'got init_lora_weights="pissa"'),

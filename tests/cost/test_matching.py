@@ -55,7 +55,7 @@ def test_what_is_left_over_is_said(capsys):
         (["method=lora", "--match", "lra:rank=2"], "--match must begin with a method, got lra; did you mean lora?"),
         (["method=lora", "--match", "lora:rnk=2"], "method.rnk is no setting"),
         (["method=bitfit", "--match", "lora"], "--solve must be a setting of method=bitfit, got rank"),
-        (["method=lora", "--match", "full", "--solve", "total"], "--solve must be a setting of method=lora, got total"),
+        (["method=molex", "--match", "full", "--solve", "mean"], "--solve must be a setting of method=molex, got mean"),
         (["method=lora", "--match", "lora", "--by", "cost"], "the arguments must be those that --help lists"),
         (["method=mola_inverted", "--match", "lora:rank=1", "--solve", "total"], "must"),
     ],

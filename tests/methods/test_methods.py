@@ -150,6 +150,7 @@ def test_every_yaml_says_who_it_is_and_is_planned_for_every_model(experiment, me
         assert planned["total"] >= frozen
         assert 0 < planned["trainable"] <= planned["total"]
         assert made.experts_per_layer == settings.method.experts_per_layer(backbone.num_layers)
+        assert made.rank_per_layer == settings.method.rank_per_layer(backbone.num_layers)
 
 
 def test_every_registered_method_has_a_yaml_and_is_tested():

@@ -4,14 +4,13 @@ import errno
 import json
 import os
 import re
-import resource
-import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
+from support.full_disk import files_of_at_most
 
 from molex_cli.cli import main
 from molex_cli.errors import ConfigError, RecordError
@@ -21,19 +20,6 @@ from molex_cli.tracking.events import Noted
 from molex_cli.tracking.jsonl import Jsonl
 
 TRAIN = ["train", "experiment=smoke", "method=lora", "train.max_steps=6", "checkpoint_every=2", "hardware.threads=1"]
-
-
-@contextmanager
-def files_of_at_most(size):
-    """Let no file grow beyond a size, which the system refuses as it does on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("size", [100_000, 2_000])  # room for the record, or not even for that

@@ -8,6 +8,7 @@ from molex_cli.methods.allocations.base import Budget, Shape, register
 
 def spread(budget: Budget) -> tuple[int, ...]:
     """Return one of all allocations of the total within the bounds, each equally likely."""
+    budget.require_possible(budget.num_layers)
     ways = [[1] + [0] * budget.total]  # ways[n][t]: to spend t on n layers
     for _ in range(budget.num_layers):
         below = [0, *accumulate(ways[-1])]  # below[t]: to spend less than t
