@@ -7,7 +7,7 @@ they find hard, and each seed of an arm is better or worse by a normal amount.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -83,7 +83,7 @@ def called(world: World, sets: int, signs: Sequence[int]) -> tuple[float, float]
     return share(found[True] or [False]), share(found[False] or [False])
 
 
-def report(title: str, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[float]]], digits: int = 1) -> None:
+def report(title: str, heads: Sequence[str], lines: Iterable[tuple[str, Sequence[float]]], digits: int = 1) -> None:
     """Print a table in Markdown."""
     print(f"\n{title}\n\n| | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")
     for name, values in lines:
@@ -177,19 +177,24 @@ def race(sets: int) -> None:
         [("", [plan.critical(seeds) for seeds in looks])],
         digits=5,
     )
-    kinds = {"normal scores": None, **{f"872 examples, sd {100 * sd:.0f}": sd for sd in (0.01, 0.03, 0.06)}}
-    lines, better = [], []
-    for arms in (2, 6):
-        for name, deviation in kinds.items():
-            found = list(races.outcomes(plan, arms, deviation, 3 * sets))
-            used = np.mean([each.seeds for each in found]) / plan.most
-            lines.append((f"{arms} arms, {name}", [share([each.decided > 0 for each in found]), 100 * used]))
-        found = list(races.outcomes(plan, arms, 0.03, sets, gain=0.05))
-        used = np.mean([each.seeds for each in found]) / plan.most
-        called = np.mean([each.decided for each in found]) / (arms - 1)
-        better.append((f"{arms} arms, 872 examples, sd 3", [100 * called, 100 * used]))
+    equal = ((arms, deviation) for arms in (2, 6) for deviation in (None, 0.01, 0.03, 0.06))
+    lines = (
+        (f"{arms} arms, {_scores(deviation)}", _raced(plan, arms, deviation, 3 * sets)) for arms, deviation in equal
+    )
     report("Equal arms in a race of 3 to 12 seeds, %", ["any called different", "seeds used, of 12"], lines)
-    report("One of them 5 points better, %", ["of its pairs called different", "seeds used, of 12"], better)
+    better = ((f"{arms} arms, {_scores(0.03)}", _raced(plan, arms, 0.03, sets, gain=0.05)) for arms in (2, 6))
+    report("One of them 5 points better, %", ["called different from any", "seeds used, of 12"], better)
+
+
+def _scores(deviation: float | None) -> str:
+    return "normal scores" if deviation is None else f"872 examples, sd {100 * deviation:.0f}"
+
+
+def _raced(plan: Race, arms: int, deviation: float | None, sets: int, gain: float = 0.0) -> list[float]:
+    """Return how often any arms are called different in a race, and which share of the seeds it takes, in percent."""
+    found = list(races.outcomes(plan, arms, deviation, sets, gain))
+    used = np.mean([each.seeds for each in found]) / plan.most
+    return [share([each.decided > 0 for each in found]), 100 * float(used)]
 
 
 CHOICES = (family, unequal, cover, tails, collapses, tuning, race)

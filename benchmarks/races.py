@@ -46,9 +46,10 @@ def binary(world: World, stream: np.random.Generator) -> P:
     return lambda i, j, seeds: of_look(crossed_interval(outcomes[i, :seeds] - outcomes[j, :seeds]), seeds).p
 
 
-def normal(arms: int, most: int, stream: np.random.Generator) -> P:
-    """Return the p of pairs of a set of normal scores."""
+def normal(arms: int, most: int, gain: float, stream: np.random.Generator) -> P:
+    """Return the p of pairs of a set of normal scores, of which the first arm's are so much higher."""
     scores = stream.standard_normal((arms, most))
+    scores[0] += gain
     return lambda i, j, seeds: seed_interval(list(scores[i, :seeds] - scores[j, :seeds])).p
 
 
@@ -57,4 +58,4 @@ def outcomes(race: Race, arms: int, deviation: float | None, sets: int, gain: fl
     stream = np.random.default_rng(0)
     for _ in range(sets):
         world = World(arms, race.most, 872, deviation or 0.0, gain=gain)
-        yield run(race, arms, normal(arms, race.most, stream) if deviation is None else binary(world, stream))
+        yield run(race, arms, normal(arms, race.most, gain, stream) if deviation is None else binary(world, stream))

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("compare", __doc__)
     parser.add_argument("paths", nargs="+", type=expanded, help="folders of runs, run folders, records")
-    parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,train.learning_rate")
+    parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,method.rank")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")

@@ -162,7 +162,8 @@ def compare(
 
     With tuning, the runs of its seeds choose for their arm which of the others the table holds.
     """
-    tuning.require_possible(runs, [*rows, *cols])
+    if tuning.settings:
+        tuning.require_possible(runs, [*rows, *cols])
     metrics = {col: _metric(col, in_col) for col, in_col in by_label(runs, cols).items()}
     runs = [*runs, *(run for run in tuning.failures if label(run, cols) in metrics)]
     distinguishing = distinguishing_settings(runs, rows, cols, tuning.settings)
