@@ -133,7 +133,7 @@ class FrozenPrefix:
 
         hooks += [block.register_forward_hook(note) for block in self._blocks]
         try:
-            self.base(**inputs)
+            self.backbone.model(**inputs)  # the whole: a model whose weights are sharded cannot be called in part
         finally:
             for hook in hooks:
                 hook.remove()

@@ -91,7 +91,7 @@ class FrozenLayersInTraining:
 
     def keep_still(self) -> None:
         """Let the frozen layers drop nothing from now on, and tell whether they would."""
-        drops = bool(self.prefix.num_layers) and self._is_random()
+        drops = bool(self.prefix.num_layers) and (self.adapted.sharded or self._is_random())
         self.is_still = True
         where = f"the dropout of the lowest {self.prefix.num_layers} layers, which are frozen, is off"
         nothing = "changes nothing: below what trains there is no layer with dropout"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.frozen import BLOCKS, SHORT, STILL, expect_equal, trained, upper
 from support.runs import interrupted, only_record, sequence
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from molex_cli.cli import main
 from molex_cli.records import cached_prefixes
@@ -46,6 +47,22 @@ def test_frozen_dropout_that_changes_nothing_is_told():
     for folder, settings in (("all", ["method=lora"]), ("none", ["method=lora", *upper("tiny_llama")])):
         *_, notes = trained(folder, *settings, "train.frozen_dropout=false", "train.max_steps=1")
         assert any("train.frozen_dropout=false changes nothing" in note for note in notes)
+
+
+def test_steps_and_evaluations_do_not_call_frozen_layers(monkeypatch):
+    settings = ["method=lora", *upper("tiny_llama")]
+    trained("first", *settings)
+    called, forward = [0] * 4, LlamaDecoderLayer.forward
+
+    def counted(layer, *args, **kwargs):
+        called[layer.self_attn.layer_idx] += 1
+        return forward(layer, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", counted)
+    trained("second", *settings, "seed=1")
+    steps = 2 * 32 // 8
+    assert called[0] == called[1] <= called[2] - steps
+    assert called[2] == called[3]
 
 
 @pytest.mark.parametrize("base", ["fp32", "bf16"])

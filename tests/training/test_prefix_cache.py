@@ -193,6 +193,15 @@ def test_two_processes_of_a_run_share_the_work_and_the_rows():
     assert about["rows_read"] > about["rows_built"]
 
 
+def test_layers_with_sharded_weights_are_computed_and_keep_still():
+    settings = ["method=lora", *upper("tiny_bert"), "train.frozen_dropout=false", "train.max_steps=2"]
+    two = ["hardware=fsdp", "hardware.device=cpu", "hardware.processes=2", "hardware.threads=1"]
+    shared = trained("two", *settings, *two)
+    assert computed(shared, "hardware.shard")
+    assert any("dropout of the lowest 2 layers" in note for note in shared[3])
+    assert shared[0]["training"]["processes"] == 2
+
+
 def test_the_command_lists_and_clears(capsys):
     assert main(["cache"]) == 0
     assert "keeps nothing" in capsys.readouterr().out
