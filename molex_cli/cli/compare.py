@@ -1,6 +1,7 @@
 """`molex compare`: which arm is better, by how much, and whether that is more than noise."""
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,12 @@ from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
+    from molex_cli.compare.loading import Run
     from molex_cli.compare.table import Comparison
+    from molex_cli.compare.tuning import Tuning
 
 SUMMARY = "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex"
+MOST_NAMES = 6
 FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
@@ -40,6 +44,7 @@ def main(argv: list[str]) -> int:
     tuning = Tuning(tuned, seeds, found.diverged)
     table = compare(found.runs, rows, cols, options.which, options.against, adjust, options.detect, tuning)
     notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
+    notes += [f"left out: {line}" for line in _diverged(found.diverged, tuning)]
     table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
     report = Report(table, notes, path and path.parent)
@@ -116,6 +121,13 @@ def _tuned(settings: str | None, seeds: str | None) -> tuple[list[str], list[int
     except ValueError:
         raise ConfigError(f"--tuning-seeds must be whole numbers, such as 1000,1001, got {seeds}") from None
     return list(dict.fromkeys(keys)), list(dict.fromkeys(found))
+
+
+def _diverged(runs: "Sequence[Run]", tuning: "Tuning") -> Iterator[str]:
+    """Yield a line on runs that diverged, which have no score and would flatter their arm unseen; trials count."""
+    if names := [run.folder.name for run in runs if run not in tuning.failures]:
+        shown = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+        yield f"training diverged in {shown}; without these runs their arms look better than they are"
 
 
 def _verdicts(path: Path | None, table: "Comparison") -> list[str]:

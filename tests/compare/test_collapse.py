@@ -17,6 +17,16 @@ def scored(metric, value, constant):
     return {"metric": metric, "last": one, "best": one, "selection": "", "constant": constant}
 
 
+def test_a_seed_that_diverged_has_no_score_and_every_format_says_so(capsys):
+    outputs(lora=0.6, mola=0.8)
+    error = {"type": "TrainingError", "message": "loss must be finite, got nan at step 3"}
+    leave(Path("outputs/mola-s3"), "mola", 3, status="failed", error=error)
+    for name in ("table", "md", "json", "html", "latex"):
+        assert main(["compare", "outputs", "--format", name]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "training diverged in mola-s3; without these runs their arms look better than they are" in shown
+
+
 def test_an_undefined_score_counts_as_a_constant_prediction():
     for seed, value in enumerate((0.5, 0.4, None)):
         leave(Path(f"outputs/s{seed}"), "lora", seed, task="cola", scores=scored("matthews", value, {}))
