@@ -49,7 +49,11 @@ class DiskError(RecordError):
 
 
 class TrainingError(MolexError):
-    """A training that cannot continue, such as a loss that is not finite."""
+    """A training that cannot continue."""
+
+
+class DivergedError(TrainingError):
+    """A training whose loss or gradient is not finite: a result of its settings."""
 
 
 def require_own_name(kind: str, name: str, known: Iterable[str]) -> None:

@@ -34,18 +34,18 @@ def main(argv: list[str]) -> int:
     register_resolvers(line)
     from molex_cli.compare import figure
     from molex_cli.study import definition
-    from molex_cli.study.arms import Composer, composed, matched, require_launch_only
+    from molex_cli.study.arms import Composer, prepared, require_launch_only
 
     if options.figure is not None:
         figure.require(options.figure)
     study = definition.read(options.file)
+    require_launch_only(line.overrides)
     composer = Composer(study.base, line)
     try:
-        arms = matched(study, composer, composed(study, composer))
+        arms = prepared(study, composer)
     except MolexError as error:
         problems = error.problems if isinstance(error, ConfigError) else [str(error)]
         raise ConfigError([f"{options.file}: {problem}" for problem in problems]) from None
-    require_launch_only(composer, arms[0])
     for text in _planned(study, arms):
         say(text)
     return 0 if options.plan else _conduct(options.file, study, composer, arms, options.figure)
@@ -72,13 +72,15 @@ def _planned(study: "Study", arms: Sequence["Arm"]) -> list[str]:
     trials = len(study.tuning.combinations()) * study.tuning.seeds * len(arms) if study.tuning else 0
     tuning = f"{trials} runs to tune, then " if trials else ""
     least, most = (len(arms) * seeds for seeds in (study.seeds.first, study.seeds.most))
-    return [*lines, f"{len(arms)} arms, {len(study.contests)} claims: {tuning}{least} to {most} runs"]
+    claims = f"{len(study.contests)} claim{'s' if len(study.contests) > 1 else ''}"
+    return [*lines, f"{len(arms)} arms, {claims}: {tuning}{least} to {most} runs"]
 
 
 def _conduct(path: Path, study: "Study", composer: "Composer", arms: Sequence["Arm"], picture: Path | None) -> int:
     """Conduct a checked study."""
     from molex_cli.compare import figure
     from molex_cli.study import history, report
+    from molex_cli.study.arms import variants
     from molex_cli.study.conduct import conduct
     from molex_cli.study.runs import Runs
 
@@ -90,10 +92,12 @@ def _conduct(path: Path, study: "Study", composer: "Composer", arms: Sequence["A
     def launch(jobs: Sequence[Job], about: Sequence[str]) -> "list[Ended]":
         return _launched(jobs, about, settings)
 
+    digest = study.digest(variants(study, composer, arms))
     with history.folder_of(experiment.output_dir, path) as folder:
-        versions = history.begun(folder, study.digest)
-        found = conduct(study, composer, arms, Runs(launch), say)
-        written = report.reported(path.stem, found, versions, folder)
+        history.seen(folder, path)
+        runs = Runs(launch, begin=lambda: history.begun(folder, path, digest))
+        found = conduct(study, composer, arms, runs, say)
+        written = report.reported(path.stem, found, history.seen(folder, path), folder)
         say(*written.answers, f"written: {', '.join(map(str, report.write(written, folder)))}")
     if picture is not None:
         figure.write(written, picture)

@@ -30,10 +30,10 @@ def confounds(table: Comparison) -> list[str]:
         own = {row: cell.runs for row, cell in table.column(col).items()}
         for name, unit, value in BUDGETS:
             lines += _budget(f"{name} in {col}", unit, own, value)
-        lines += _seeds(col, own)
+        lines += _seeds(col, own) if table.is_judged else []  # a study's race adds seeds where they are needed
         lines += _differ(f"data differ in {col}", own, _fingerprints)
         lines += _differ(f"classes that are scored differ in {col}", own, _positive)
-        lines += [*_tuning(table, col), *_choices(col, own)]
+        lines += [*_tuning(table, col), *(_choices(col, own) if table.is_judged else [])]
         if not any(key.endswith("learning_rate") for key in _fairly_tuned(table, col)):
             lines += _differ(f"learning rates in {col}", own, _learning_rate)
         if table.which == "best":

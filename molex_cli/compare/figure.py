@@ -32,6 +32,8 @@ def require(path: Path, width: float = COLUMN) -> None:
     """Raise ConfigError unless a file's name says what to write, and a width in inches can be drawn."""
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--figure must be a file of {', '.join(SUFFIXES)}, got {path}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--figure must be a file in a folder that is there, got {path}")
     least, most = WIDTHS
     if not least <= width <= most:
         raise ConfigError(f"--figure-width must be {least:g} to {most:g} inches, got {width:g}")

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import yaml
 from molex_cli.compare.differences import Difference
 from molex_cli.compare.effects import bounds, detection
 from molex_cli.compare.judging import ALPHA, judged_difference, pooled_variance
-from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Comparison
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.runtime.paths import require_file
@@ -143,7 +142,7 @@ def _result(claim: Claim, measured: Difference, table: Comparison) -> str:
 def _flags(claim: Claim, measured: Difference, table: Comparison, changed: datetime) -> list[str]:
     """Return whether the claim was changed after its runs had started, and whether other seeds decided it."""
     runs = [run for row in (claim.better, claim.than) for run in table.cells[row, claim.on].runs]
-    early = sorted({run.record.seed for run in runs if _started(run) < changed})
+    early = sorted({run.record.seed for run in runs if run.started < changed})
     flags = [f"it was written or changed after seeds {_listed(early)} had started"] if early else []
     if claim.seeds is not None:
         decided, planned = set(measured.seeds), set(claim.seeds)
@@ -151,11 +150,6 @@ def _flags(claim: Claim, measured: Difference, table: Comparison, changed: datet
         flags += [f"seeds {_listed(added)} were added to those that were to decide"] if added else []
         flags += [f"seeds {_listed(missing)} are missing"] if missing else []
     return flags
-
-
-def _started(run: Run) -> datetime:
-    first = run.record.attempts[0]["started"] if run.record.attempts else run.record.started
-    return datetime.fromisoformat(first) if first else datetime.min.replace(tzinfo=UTC)
 
 
 def _listed(seeds: Sequence[int]) -> str:

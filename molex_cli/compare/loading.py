@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molex_cli.errors import RecordError, TrainingError, shortened
+from molex_cli.errors import DivergedError, RecordError, TrainingError, shortened
 from molex_cli.metrics.base import METRICS, ByExample, metric_named
 from molex_cli.records import Record, correctness, identity_of, index, read_record, read_rows
 from molex_cli.records.made_from import differences, of_record
@@ -20,6 +21,7 @@ from molex_cli.runtime.paths import place_of
 from molex_cli.statistics.pseudo_values import of_rows
 
 WHICH = ("last", "best")
+NOT_FINITE = "must be finite"  # what records of before say of a training that diverged
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,12 @@ class Run:
                 raise RecordError(f"{key} must be a setting of every run, got none in {self.folder}")
             value = value[part]
         return value["name"] if isinstance(value, dict) and "name" in value else value
+
+    @property
+    def started(self) -> datetime:
+        """Return when its first attempt began; the earliest time there is where the record does not tell."""
+        first = self.record.attempts[0]["started"] if self.record.attempts else self.record.started
+        return datetime.fromisoformat(first) if first else datetime.min.replace(tzinfo=UTC)
 
     def correctness(self, which: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples of an evaluation and whether each was answered right, 1 or 0."""
@@ -105,7 +113,7 @@ class LoadedRuns:
     left_out: list[str] = field(default_factory=list)
     """A line for each record that is not used, with the reason."""
     diverged: list[Run] = field(default_factory=list)
-    """Runs of which training failed, such as by a loss that is not finite; none that was run again to its end."""
+    """Runs whose loss or gradient was not finite; none that was run again to its end."""
 
 
 def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
@@ -136,9 +144,12 @@ def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
 
 
 def has_diverged(run: Run) -> bool:
-    """Return whether training failed, such as by a loss that is not finite: a result of its settings."""
+    """Return whether training failed by a loss or gradient that is not finite: a result of its settings."""
     error = run.record.error
-    return run.record.status == "failed" and error is not None and error["type"] == TrainingError.__name__
+    if run.record.status != "failed" or error is None:
+        return False
+    of_before = error["type"] == TrainingError.__name__ and NOT_FINITE in error["message"]
+    return of_before or error["type"] == DivergedError.__name__
 
 
 def _name(run: Run) -> tuple[str, int]:

@@ -177,6 +177,7 @@ class StudyVersion(TypedDict):
 
     digest: str
     since: str
+    file: str
 
 
 class Attempt(TypedDict):

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from molex_cli.config import overrides
 from molex_cli.config.command_line import CommandLine
-from molex_cli.config.parsing import key_of
+from molex_cli.config.parsing import is_hydra, key_of
 from molex_cli.config.run_id import Job
 from molex_cli.config.schema import Experiment, as_data
 from molex_cli.cost.matching import Match as Solution
+from molex_cli.cost.matching import budget
 from molex_cli.cost.matching import matched as solved
 from molex_cli.cost.planning import labels_of, planned
 from molex_cli.data.reading import read_all
@@ -21,6 +22,9 @@ from molex_cli.study.definition import Match, Study
 
 if TYPE_CHECKING:
     from molex_cli.methods.ledger import Plan
+
+
+PRESET = "experiment"  # sets anything
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,11 @@ class Composer:
 
     def __init__(self, base: Sequence[str], line: CommandLine) -> None:
         self._base, self._line = base, line
-        self.launch = line.overrides
         self.experiment = cache(self._experiment)
 
-    def line(self, *own: str, launch: Sequence[str] | None = None) -> CommandLine:
+    def line(self, *own: str) -> CommandLine:
         """Return a command line with the base, settings of one's own, and what the command line adds."""
-        return replace(self._line, overrides=[*self._base, *own, *(self.launch if launch is None else launch)])
+        return replace(self._line, overrides=[*self._base, *own, *self._line.overrides])
 
     def job(self, arm: Arm, seed: int, settings: Sequence[str] = ()) -> Job:
         """Return the job of an arm with a seed and, of a trial, the settings that are tried."""
@@ -59,22 +62,37 @@ class Composer:
 
 
 def composed(study: Study, composer: Composer) -> list[Arm]:
-    """Return the arms, checked; raise ConfigError with what is wrong in each, and once with what is wrong in all."""
+    """Return the arms, checked with all values that are tuned; what is wrong in all of them is told once."""
     arms = [Arm(name, tuple(own)) for name, own in study.arms.items()]
-    problems: dict[str, list[str]] = {}
+    problems: dict[str, dict[str, None]] = {}
     for arm in arms:
-        try:
-            composer.experiment(*arm.overrides)
-        except ConfigError as error:
-            for problem in error.problems:
-                problems.setdefault(problem, []).append(arm.name)
+        for settings in ([], *_trials(study)):
+            try:
+                composer.experiment(*arm.overrides, *settings)
+            except ConfigError as error:
+                for problem in error.problems:
+                    problems.setdefault(problem, {})[arm.name] = None
     if problems:
-        raise ConfigError([_told(problem, names, len(arms)) for problem, names in problems.items()])
+        raise ConfigError([_told(problem, list(names), len(arms)) for problem, names in problems.items()])
     experiments = {arm.name: composer.experiment(*arm.overrides) for arm in arms}
     if found := list(_problems(study, experiments)):
         raise ConfigError(found)
     read_all(experiments[arms[0].name])  # rows that are missing, or too few to select by, are told before anything runs
     return arms
+
+
+def prepared(study: Study, composer: Composer) -> list[Arm]:
+    """Return the arms, checked and at one budget; raise ConfigError with what is wrong."""
+    arms = matched(study, composer, composed(study, composer))
+    if found := list(_alike(study, composer, arms)):
+        raise ConfigError(found)
+    return arms
+
+
+def variants(study: Study, composer: Composer, arms: Sequence[Arm]) -> dict[str, str]:
+    """Return what tells the arms apart, with the first of the values that are tuned."""
+    first = _trials(study)[0] if study.tuning else []
+    return {arm.name: variant_id(as_data(composer.experiment(*arm.overrides, *first))) for arm in arms}
 
 
 def matched(study: Study, composer: Composer, arms: Sequence[Arm]) -> list[Arm]:
@@ -87,6 +105,7 @@ def matched(study: Study, composer: Composer, arms: Sequence[Arm]) -> list[Arm]:
     def plan_of(experiment: Experiment) -> "Plan":
         return planned(experiment, labels)
 
+    _require_budget_kept(study, composer, arms, match, plan_of)
     target = plan_of(experiments[match.to])
     return [
         arm if arm.name == match.to else _matched(match, experiments[arm.name], arm, target, plan_of) for arm in arms
@@ -108,20 +127,45 @@ def _matched(
     return replace(arm.with_settings(found.overrides), solution=found)
 
 
+def _trials(study: Study) -> list[list[str]]:
+    """Return every choice of the values that are tuned."""
+    tune = study.tuning
+    return [tune.overrides(values) for values in tune.combinations()] if tune else []
+
+
+def _require_budget_kept(
+    study: Study, composer: Composer, arms: Sequence[Arm], match: Match, plan_of: "Callable[[Experiment], Plan]"
+) -> None:
+    """Raise ConfigError if tuning would change the budget that arms were matched to."""
+    if study.tuning is None or not any(key.startswith(("method.", "model.")) for key in study.tuning.grid):
+        return
+    for arm in arms:
+        plans = [plan_of(composer.experiment(*arm.overrides, *settings)) for settings in _trials(study)]
+        if len({budget(plan, match.by) for plan in plans}) > 1:
+            keys = ", ".join(study.tuning.grid)
+            raise ConfigError(
+                f"tune must leave the {match.by} alone to which arms are matched, got {keys} in {arm.name}"
+            )
+
+
+def _alike(study: Study, composer: Composer, arms: Sequence[Arm]) -> Iterator[str]:
+    """Yield the arms that are the same once they are matched and tuned."""
+    seen: dict[str, str] = {}
+    for name, variant in variants(study, composer, arms).items():
+        if (other := seen.setdefault(variant, name)) != name:
+            after = " once they are matched and tuned" if study.match or study.tuning else ""
+            yield f"arms must differ, got the same settings for {other} and {name}{after}"
+
+
 def _told(problem: str, names: Sequence[str], arms: int) -> str:
     return problem if len(names) == arms else f"arm {', '.join(names)}: {problem}"
 
 
 def _problems(study: Study, experiments: Mapping[str, Experiment]) -> Iterator[str]:
     """Yield what does not go together in the composed arms."""
-    seen: dict[str, str] = {}
-    for name, experiment in experiments.items():
-        other = seen.setdefault(variant_id(as_data(experiment)), name)
-        if other != name and study.match is None:
-            yield f"arms must differ, got the same settings for {other} and {name}"
-        if experiment.resume is Resume.never:
-            yield "resume must be missing or failed in a study, got never; another output_dir starts it over"
     first = next(iter(experiments.values()))
+    if any(experiment.resume is Resume.never for experiment in experiments.values()):
+        yield "resume must be missing or failed in a study, got never; another output_dir starts it over"
     for name, experiment in experiments.items():
         if (experiment.task, experiment.stages) != (first.task, first.stages):
             yield f"arms must have one task, got {experiment.task.name} in {name} and {first.task.name}"
@@ -130,11 +174,12 @@ def _problems(study: Study, experiments: Mapping[str, Experiment]) -> Iterator[s
             yield f"train.selection must set rows apart by which {reason}, got 0 in {name}; add train.selection=0.1"
 
 
-def require_launch_only(composer: Composer, arm: Arm) -> None:
+def require_launch_only(launch: Sequence[str]) -> None:
     """Raise ConfigError if the command line says what is compared, which stands in the file."""
-    if any(key_of(text) == "seed" for text in composer.launch):
+    keys = {text: key_of(text).split(".")[0].split("@")[0] for text in launch}
+    if "seed" in keys.values():
         raise ConfigError("seed must be left to the study, got one; seeds.first and seeds.most count them")
-    alone = overrides.checked(composer.line(*arm.overrides, launch=()))
-    if variant_id(as_data(alone)) != variant_id(as_data(composer.experiment(*arm.overrides))):
-        given = ", ".join(text for text in composer.launch if key_of(text).split(".")[0] not in NOT_IN_VARIANT)
+    others = [text for text, key in keys.items() if not is_hydra(key) and (key not in NOT_IN_VARIANT or key == PRESET)]
+    if others:
+        given = ", ".join(others)
         raise ConfigError(f"settings that make other runs must be in the study's file, got {given}; add them to base")

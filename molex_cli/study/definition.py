@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +15,26 @@ from molex_cli.config.hydra_internals import yaml_loader
 from molex_cli.config.parsing import key_of
 from molex_cli.config.sweeps import as_text
 from molex_cli.errors import ConfigError, nearest
-from molex_cli.records import as_json
+from molex_cli.records import NOT_IN_VARIANT, as_json
 from molex_cli.runtime.paths import require_file
+from molex_cli.statistics.sequential import DRAWS
 
 FIRST_TUNING_SEED = 1000  # the reported seeds begin at 0
-MOST_SEEDS = 500
+MOST_SEEDS = 100
 CLAIM = re.compile(r"^\s*(?P<better>.+?)\s+>\s+(?P<than>.+?)\s*$")
 UNKNOWN = re.compile(r"unknown field `(?P<key>.*?)`( - at|$)")
-WHERE = re.compile(r" - at `(key in )?\$\.?(?P<where>.*)`$")
+WHERE = re.compile(r" - at (`(key|value)` in )?`\$\.?(?P<where>.*)`$")
+EXPECTED = re.compile(r"Expected `(?P<expected>\w+)( \| null)?`, got `(?P<got>\w+)`")
+WORDS = {
+    "array": "a list",
+    "object": "a section",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "null": "nothing",
+}
+NOT_TUNED = (*NOT_IN_VARIANT, "task", "stages", "train.selection", "train.selection_seed", "train.max_rows")
+"""What changes on which rows, or where, a run is scored."""
 Setting = float | int | bool | str | None
 
 
@@ -89,10 +101,9 @@ class Study(Struct, forbid_unknown_fields=True, frozen=True):
     which: Literal["last", "best"] = "last"
     """Evaluation that is compared."""
 
-    @property
-    def digest(self) -> str:
-        """Return what changes when anything but the wording of the file does."""
-        return hashlib.sha256(as_json(msgspec.to_builtins(self)).encode()).hexdigest()
+    def digest(self, variants: Mapping[str, str]) -> str:
+        """Return what changes when anything but the wording of the file does; `variants` are those of its arms."""
+        return hashlib.sha256(as_json([msgspec.to_builtins(self), variants]).encode()).hexdigest()
 
     @property
     def tuning(self) -> Tune | None:
@@ -132,20 +143,26 @@ def _misfit(message: str) -> str:
     """Return msgspec's complaint with the key first, and for an unknown key the nearest known one."""
     found = WHERE.search(message)
     where, what = (found["where"], message[: found.start()]) if found else ("", message)
-    what = f"{what[:1].lower()}{what[1:]}"
     if unknown := UNKNOWN.search(message):
         kind = {"match": Match, "seeds": Seeds}.get(where, Study)
         return f"{where or 'a study'} has no {unknown['key']}; {nearest(unknown['key'], kind.__struct_fields__)}"
-    return f"{where or 'a study'} must be as the documentation shows, got: {what}"
+    if fitting := EXPECTED.fullmatch(what):
+        expected, got = (WORDS.get(fitting[name], fitting[name]) for name in ("expected", "got"))
+        return f"{where or 'a study'} must be {expected}, got {got}"
+    return f"{where or 'a study'} must be as docs/study.md shows, got: {what[:1].lower()}{what[1:]}"
 
 
 def _problems(study: Study) -> Iterator[str]:
     """Yield what is wrong with a study, each with its key."""
     if len(study.arms) < 2:
         yield f"arms must be two at least, got {', '.join(study.arms) or 'none'}"
+    for name in study.arms:
+        if not name.strip() or " > " in name:
+            yield f"arms must have names without >, got {name or 'an empty one'}"
     yield from _seed_problems(study)
-    if not 0 < study.alpha < 1:
-        yield f"alpha must be between 0 and 1, got {study.alpha}"
+    least = len(study.contests) / DRAWS  # smaller ones no claim could reach
+    if not least < study.alpha < 1:
+        yield f"alpha must be between {least:.1g} and 1, got {study.alpha}"
     for where, overrides in {"base": study.base, **{f"arms.{name}": each for name, each in study.arms.items()}}.items():
         for text in overrides:
             if key_of(text) == "seed":
@@ -185,6 +202,8 @@ def _tune_problems(study: Study, tune: Tune) -> Iterator[str]:
     elif set(tune.each_seed) & set(range(start, start + most)):
         yield f"seeds.start must leave the seeds from {FIRST_TUNING_SEED} on to tuning, got {start} with {most} at most"
     for key, values in tune.grid.items():
+        if any(key == each or key.startswith(f"{each}.") for each in NOT_TUNED):
+            yield f"tune must leave alone on what and where runs are scored, got {key}"
         if not isinstance(values, list) or not values:
             yield f"tune.{key} must be a list of values, got {values if values != [] else 'an empty one'}"
         elif len({as_text(value) for value in values}) < len(values):

@@ -1,6 +1,6 @@
 """What a study's file said before its first run, and whether it has changed since."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,12 +8,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from molex_cli.compare.loading import Run
 from molex_cli.errors import ConfigError
 from molex_cli.records import as_json, unwritable, write_text
 from molex_cli.records.folders import slug_of
 from molex_cli.records.partial import remove_stale
 from molex_cli.records.parts import StudyVersion
 from molex_cli.records.reading import read_json
+from molex_cli.runtime.paths import place_of
 
 FILE = "versions.json"
 SHOWN = 12  # letters of a digest
@@ -25,15 +27,21 @@ class History:
 
     versions: list[StudyVersion]
 
-    def told(self) -> str:
-        """Return whether the file stands as it did before the first run."""
+    def told(self, runs: Sequence[Run]) -> str:
+        """Return whether the study stands as it did before its first run."""
         first, *later = self.versions
         digest = f"sha256 {first['digest'][:SHOWN]}"
+        older = sum(run.started < datetime.fromisoformat(first["since"]) for run in runs)
+        if older:
+            return (
+                f"the study has the digest {digest}, and {older} of {len(runs)} runs had started before it was first "
+                f"seen ({first['since']}): whether it was planned before their results were known, no record tells"
+            )
         if not later:
-            return f"the file has the digest {digest}, and has had it since before the first run ({first['since']})"
+            return f"the study has the digest {digest}, and has had it since before its first run ({first['since']})"
         changes = ", ".join(f"{each['digest'][:SHOWN]} on {each['since']}" for each in later)
         return (
-            f"the file was changed after runs had started: {digest} on {first['since']}, then {changes}; "
+            f"the study was changed after runs had started: {digest} on {first['since']}, then {changes}; "
             "what was planned beforehand is the first version alone, and error rates hold for no other"
         )
 
@@ -55,13 +63,20 @@ def folder_of(output_dir: str, path: Path) -> Iterator[Path]:
         yield folder
 
 
-def begun(folder: Path, digest: str) -> History:
-    """Return the versions of a study's file; this one is written down before a run starts under it."""
-    path = folder / FILE
-    kind = list[StudyVersion]
-    versions: list[StudyVersion] = read_json(path, "the versions of a study", kind) if path.exists() else []
+def begun(folder: Path, file: Path, digest: str) -> None:
+    """Write down a version of a study before a run starts under it."""
+    versions = seen(folder, file).versions
     if not versions or versions[-1]["digest"] != digest:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        versions.append({"digest": digest, "since": now})
-        write_text(path, as_json(versions, indent=2) + "\n")
+        versions.append({"digest": digest, "since": now, "file": str(file.resolve())})
+        write_text(folder / FILE, as_json(versions, indent=2) + "\n")
+
+
+def seen(folder: Path, file: Path) -> History:
+    """Return the versions of a study; raise ConfigError if its folder is that of another file."""
+    path, kind = folder / FILE, list[StudyVersion]
+    versions: list[StudyVersion] = read_json(path, "the versions of a study", kind) if path.exists() else []
+    for other in {Path(version["file"]) for version in versions}:
+        if other.exists() and place_of(other) != place_of(file):
+            raise ConfigError(f"{file} must have a name of its own, got {folder}, which is that of {other}; rename it")
     return History(versions)

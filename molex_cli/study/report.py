@@ -8,10 +8,11 @@ from scipy import special
 
 from molex_cli.compare import formats
 from molex_cli.compare.confounds import confounds
-from molex_cli.compare.effects import Effect
+from molex_cli.compare.effects import Effect, ends
 from molex_cli.compare.layout import Report, Section
 from molex_cli.compare.table import Comparison, metric_name
 from molex_cli.config.parsing import key_of
+from molex_cli.config.sweeps import as_text
 from molex_cli.records import unwritable, write_text
 from molex_cli.statistics.intervals import Interval
 from molex_cli.study.arms import Arm
@@ -36,7 +37,8 @@ def write(report: Report, folder: Path) -> list[Path]:
 def reported(name: str, found: Conducted, history: History, folder: Path | None = None) -> Report:
     """Return the report of a study that has come to its end."""
     table = _table(found)
-    notes = [history.told(), *(f"not matched: {line}" for line in confounds(table))]
+    runs = [run for arm in found.runs.values() for run in arm]
+    notes = [history.told(runs), *(f"not matched: {line}" for line in confounds(table))]
     sections = [_looks(found), *_tuning(found), _budgets(found), _runs(found)]
     effects = [_effect(found, contest, table) for contest in found.contests]
     return Report(table, notes, folder, f"Study {name}", [_answer(found, c) for c in found.contests], effects, sections)
@@ -69,10 +71,10 @@ def _answer(found: Conducted, contest: Contest) -> str:
     times, unit = cell.metric.scale, "points" if cell.metric.scale == 100 else cell.metric.name
     interval = over_looks(found, contest)
     size = f"{measured.interval.estimate * times:+.2f} {unit}"
-    span = f"95 % over all looks {interval.low * times:+.2f} to {interval.high * times:+.2f}"
+    span = f"95 % over all looks {ends(interval.low * times, interval.high * times)}"
     basis = f"{span}, {contest.seeds} seeds, adjusted p {contest.adjusted:.3g}"
     caveat = f"; {measured.caveat}" if measured.caveat and contest.state is State.decided else ""
-    return f"{claim}: {verdict(found, contest)}. {claim.one} less {claim.other} is {size} ({basis}){caveat}."
+    return f"{claim}: {verdict(found, contest)}. {claim.one} minus {claim.other} is {size} ({basis}){caveat}."
 
 
 def verdict(found: Conducted, contest: Contest) -> str:
@@ -87,8 +89,8 @@ def verdict(found: Conducted, contest: Contest) -> str:
     if measured.undecided:
         return measured.undecided
     if contest.state is State.futile:
-        return f"undecided, given up after {contest.seeds} of {found.race.most} seeds: more would hardly decide it"
-    return f"undecided after all {found.race.most} seeds"
+        return f"undecided: given up after {contest.seeds} of {found.race.most} seeds, more would hardly decide it"
+    return f"undecided: all {found.race.most} seeds are used"
 
 
 def over_looks(found: Conducted, contest: Contest) -> Interval:
@@ -126,7 +128,7 @@ def _looks(found: Conducted) -> Section:
     rows = [
         [str(contest.claim), str(seeds), "none" if math.isnan(p) else f"{p:.3g}", threshold[seeds]]
         for contest in found.contests
-        for seeds, p in contest.p_by_seeds.items()
+        for seeds, (p, _) in contest.looks.items()
     ]
     note = (
         f"{found.race.first} seeds at first, {found.race.most} at most, α = {found.study.alpha} over all looks and "
@@ -136,16 +138,26 @@ def _looks(found: Conducted) -> Section:
 
 
 def _all_looks(found: Conducted) -> set[int]:
-    return {seeds for contest in found.contests for seeds in contest.p_by_seeds}
+    return {seeds for contest in found.contests for seeds in contest.looks}
 
 
 def _tuning(found: Conducted) -> Iterator[Section]:
     if not found.tuned:
         return
+    head = ("arm", *(", ".join(map(as_text, values)) for values in next(iter(found.tuned.values())).scores))
+    rows = [
+        [name, *(_score(score * found.cell(name).metric.scale) for score in each.scores.values())]
+        for name, each in found.tuned.items()
+    ]
+    each = next(iter(found.tuned.values()))
+    note = f"mean score on the selection rows over the seeds {', '.join(map(str, each.seeds))}, which report nothing"
+    yield Section(f"Trials of {', '.join(each.grid)}", head, rows, note)
     rows = [[name, ", ".join(settings_of(each)), "; ".join(remarks(each))] for name, each in found.tuned.items()]
-    seeds = ", ".join(map(str, next(iter(found.tuned.values())).seeds))
-    note = f"chosen by the mean score on the selection rows over seeds {seeds}, which report nothing"
-    yield Section("Tuning", ("arm", "chosen", "trials"), rows, note)
+    yield Section("Chosen", ("arm", "settings", "trials"), rows)
+
+
+def _score(score: float) -> str:
+    return f"{score:.2f}" if math.isfinite(score) else "diverged"
 
 
 def _budgets(found: Conducted) -> Section:

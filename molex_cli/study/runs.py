@@ -1,16 +1,20 @@
 """The runs of a study: those that are there already, and those that it has launched."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from molex_cli.compare.loading import Run, has_diverged
 from molex_cli.config.run_id import Job
 from molex_cli.data import same_run
-from molex_cli.errors import MolexError
-from molex_cli.records import Record, read_record
+from molex_cli.errors import MolexError, RecordError
+from molex_cli.records import locks, read_record
+from molex_cli.runtime.streams import say
 
 SHOWN = 3
+POLL_SECONDS = 1.0
 
 
 class UnfinishedError(MolexError):
@@ -33,8 +37,9 @@ Launch = Callable[[Sequence[Job], Sequence[str]], Sequence[Ended]]
 class Runs:
     """Gives the run of a job, launching what is missing, once for each of the study's looks."""
 
-    def __init__(self, launch: Launch) -> None:
-        self._launch = launch
+    def __init__(self, launch: Launch, begin: Callable[[], None]) -> None:
+        """`begin` is called before the first run is looked for."""
+        self._launch, self._begin = launch, cache(begin)
         self.launched = 0
 
     def of(self, jobs: Sequence[Job], about: Sequence[str], *, may_diverge: bool = False) -> list[Run]:
@@ -42,44 +47,55 @@ class Runs:
 
         A run whose loss was not finite is returned too where `may_diverge`; it has no scores.
         """
-        found = {number: run for number, job in enumerate(jobs) if (run := _ended(job))}
-        missing = [number for number in range(len(jobs)) if number not in found]
-        self.launched += len(missing)
-        ended = self._launch([jobs[number] for number in missing], about) if missing else []
-        problems = []
-        for number, end in zip(missing, ended, strict=True):
-            run = _run_of(end)
-            if run is None or end.state not in ("finished", "failed"):
-                problems.append(f"{' '.join(jobs[number].values)}: {end.error or end.state}")
-            else:
-                found[number] = run
-        problems += list(_failed(zip(jobs, map(found.get, range(len(jobs))), strict=True), may_diverge))
-        if problems:
-            more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
-            raise UnfinishedError(
-                f"a study needs every run that it asks for, got: {'; '.join(problems[:SHOWN])}{more}; "
-                "the same command resumes, with resume=failed it tries again what failed"
-            )
-        return [found[number] for number in range(len(jobs))]
+        self._begin()
+        found = {job.values: run for job in jobs if (run := _ended(job))}
+        problems: list[str] = []
+        while missing := [job for job in jobs if job.values not in found]:
+            self.launched += len(missing)
+            for job, end in zip(missing, self._launch(missing, about), strict=True):
+                if end.state == "elsewhere":
+                    _wait(Path(end.folder or ""))
+                elif end.folder is None or end.state not in ("finished", "failed"):
+                    problems.append(f"{' '.join(job.values)}: {end.error or end.state}")
+                else:
+                    found[job.values] = Run(Path(end.folder), read_record(Path(end.folder)))
+            _require(problems)
+            found |= {job.values: run for job in missing if job.values not in found and (run := _ended(job))}
+        _require([problem for job in jobs for problem in _problems(job, found[job.values], may_diverge)])
+        return [found[job.values] for job in jobs]
 
 
 def _ended(job: Job) -> Run | None:
     """Return the run of a job if it has ended and is to be left so."""
-    lock = same_run.ended(job.experiment)
+    try:
+        lock = same_run.ended(job.experiment)
+    except RecordError as error:
+        reason = str(error).partition("; resume=never")[0]
+        raise RecordError(f"{reason}; move its folder away, and the study runs it again") from None
     return None if lock is None or lock.record is None else Run(lock.folder, lock.record)
 
 
-def _run_of(end: Ended) -> Run | None:
-    return Run(Path(end.folder), read_record(Path(end.folder))) if end.folder else None
+def _wait(folder: Path) -> None:
+    """Wait until another process lets go of a run: a sweep, another study, or what a killed one left running."""
+    say(f"{folder} is another process's; waiting for it")
+    while locks.is_locked(folder):
+        time.sleep(POLL_SECONDS)
 
 
-def _failed(found: Iterable[tuple[Job, Run | None]], may_diverge: bool) -> Iterable[str]:
-    for job, run in found:
-        if run is None or run.record.status == "finished" or (may_diverge and has_diverged(run)):
-            continue
-        yield f"{' '.join(job.values)}: {_error(run.record)}"
+def _problems(job: Job, run: Run, may_diverge: bool) -> Iterable[str]:
+    if run.record.status == "finished" or (may_diverge and has_diverged(run)):
+        return
+    error = run.record.error
+    message = (error["message"].splitlines() if error else []) or [str(run.record.status)]
+    repeats = "; that comes again with this seed: tune the learning rate, or lower it" if has_diverged(run) else ""
+    yield f"{' '.join(job.values)}: {message[0]}{repeats}"
 
 
-def _error(record: Record) -> str:
-    message = record.error["message"] if record.error else ""
-    return message.splitlines()[0] if message else str(record.status)
+def _require(problems: Sequence[str]) -> None:
+    """Raise UnfinishedError if there are problems."""
+    if problems:
+        more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
+        raise UnfinishedError(
+            f"a study needs every run that it asks for, got {'; '.join(problems[:SHOWN])}{more}; "
+            "the same command resumes, with resume=failed it tries again what failed"
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.errors import TrainingError
+from molex_cli.errors import DivergedError
 from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import METRICS
 from molex_cli.objectives.base import Predictions
@@ -134,7 +134,7 @@ class Scoring:
         )
         if not math.isfinite(found.loss):
             way_out = "lower train.learning_rate"
-            raise TrainingError(f"{split} loss must be finite, got {found.loss} at step {step}; {way_out}")
+            raise DivergedError(f"{split} loss must be finite, got {found.loss} at step {step}; {way_out}")
         return found
 
     def _is_best(self, found: Predictions) -> bool:

@@ -13,7 +13,7 @@ import torch
 from molex_cli.config.train import LearningRateSchedule, Train
 from molex_cli.data.batches import Microbatch, epoch_order, microbatches
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import TrainingError
+from molex_cli.errors import DivergedError
 from molex_cli.methods.base import Adapted, Group
 from molex_cli.objectives.base import Batch, Objective, for_model, on
 from molex_cli.runtime import distributed
@@ -235,6 +235,6 @@ def _whole_weights(own: Sequence[Microbatch], weights: Sequence[int], device: to
 def _require_finite(step: int, loss: float, norm: float, learning_rate: float) -> None:
     for name, value in (("loss", loss), ("gradient norm", norm)):
         if not math.isfinite(value):
-            raise TrainingError(
+            raise DivergedError(
                 f"{name} must be finite, got {value} at step {step}; lower train.learning_rate (now {learning_rate:g})"
             )

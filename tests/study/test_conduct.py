@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,11 @@ def launched(monkeypatch):
     return asked
 
 
+def share_of(job):
+    """Return how many examples an arm gets right."""
+    return SHARES[job.values[0]]
+
+
 def end_of(job):
     """Leave the record of a job's run, which is the same each time, and return its end."""
     name, *_, seed = job.values
@@ -43,13 +49,14 @@ def end_of(job):
     folder = Path(job.experiment.output_dir) / run_id.run_name(job.experiment).replace("/", "-")
     if folder.exists():
         shutil.rmtree(folder)
-    share = SHARES[name] + 0.01 * np.random.default_rng([seed, len(name)]).standard_normal()
+    share = share_of(job) + 0.01 * np.random.default_rng([seed, len(name)]).standard_normal()
     settings = {"train": {"learning_rate": rate}, "task": {"name": "nli"}}
     record = made(job.experiment.method.name, seed, share, task="nli", settings=settings)
     for which in ("last", "best"):
         record.scores[which] = {**record.scores[which], "selection": {"accuracy": 1 - abs(rate - 0.002)}}
     if rate == 9 or BROKEN:
         record.status, record.error = "failed", {"type": "TrainingError", "message": "loss must be finite, got nan"}
+    record.started = datetime.now(UTC).isoformat()
     folder.mkdir(parents=True)
     records.write_record(folder, record)
     return Ended(str(record.status), str(folder), record.error and record.error["message"])
@@ -83,14 +90,14 @@ def test_a_claim_may_be_contradicted_and_pairs_say_who_is_better(launched):
     }
     report = conducted("seeds: {most: 4}\n")
     assert verdicts(report)["good bad"] == "different, good is better"
-    assert verdicts(report)["bad same"] == "undecided after all 4 seeds"
+    assert verdicts(report)["bad same"] == "undecided: all 4 seeds are used"
 
 
 def test_the_interval_over_all_looks_excludes_zero_where_a_look_decides_alone(launched):
     report = conducted("claims: [good > bad, good > same]\nseeds: {most: 4}\n")
     effect, answer = report["effects"][0], report["answers"][0]
     assert 0 < effect["low"] < effect["estimate"] < effect["high"]
-    assert f"{effect['low']:+.2f} to {effect['high']:+.2f}" in answer
+    assert f"[{effect['low']:+.2f}, {effect['high']:+.2f}]" in answer
     cell = next(cell for cell in report["cells"] if cell["row"] == "good")
     assert effect["seeds"] == len(cell["by_seed"])
 
@@ -117,8 +124,8 @@ def test_a_trial_that_diverged_is_the_worst_and_a_run_that_did_stops_the_study(l
     finally:
         BROKEN.clear()
     (line,) = capsys.readouterr().err.splitlines()
-    assert "a study needs every run that it asks for, got: good seed=0: loss must be finite" in line
-    assert "resume=failed" in line
+    assert "a study needs every run that it asks for, got good seed=0: loss must be finite" in line
+    assert "comes again with this seed: tune the learning rate, or lower it" in line
 
 
 def test_below_eight_seeds_a_collapse_decides_nothing(launched, monkeypatch):
@@ -126,7 +133,7 @@ def test_below_eight_seeds_a_collapse_decides_nothing(launched, monkeypatch):
     assert verdicts(conducted(plan))["good bad"] == "supported"
     monkeypatch.setitem(SHARES, "same", 0.05)  # below the constant's 0.1
     report = conducted(plan, "output_dir=two")
-    assert verdicts(report)["good bad"] == "undecided, collapses"
+    assert verdicts(report)["good bad"].startswith("undecided: a seed collapsed")
 
 
 def test_a_study_repeats_its_looks_on_the_runs_that_it_finds(launched, capsys):
@@ -143,8 +150,8 @@ def test_a_file_that_changes_after_the_first_run_is_told_ever_after(launched):
     plan = "claims: [good > bad, good > same]\nseeds: {most: 3}\n"
     assert any("since before the first run" in note for note in conducted(plan)["notes"])
     changed = conducted(plan + "alpha: 0.1\n")
-    assert any("was changed after runs had started" in note for note in changed["notes"])
-    assert any("was changed after runs had started" in note for note in conducted(plan)["notes"])
+    assert any("changed after runs had started" in note for note in changed["notes"])
+    assert any("changed after runs had started" in note for note in conducted(plan)["notes"])
 
 
 def test_settings_that_arms_are_meant_to_differ_in_are_no_confound(launched):
@@ -201,3 +208,84 @@ def test_ctrl_c_says_that_the_same_command_resumes(monkeypatch, capsys):
     Path("study.yaml").write_text(BASE + ARMS)
     assert main(["study", "study.yaml"]) == 130
     assert "Ctrl-C ended study; the same command starts or resumes it" in capsys.readouterr().err
+
+
+def collapse(monkeypatch, name, first):
+    """Let every seed of an arm from one on learn nothing."""
+
+    def share(job):
+        seed = int(job.values[-1].removeprefix("seed="))
+        return 0.05 if job.values[0] == name and seed >= first else SHARES[job.values[0]]
+
+    monkeypatch.setattr(__name__ + ".share_of", share)
+
+
+def test_a_collapse_takes_back_what_few_seeds_decided(launched, monkeypatch):
+    collapse(monkeypatch, "good", 3)
+    report = conducted("claims: [good > bad, good > same, bad > same]\nseeds: {first: 3, most: 9}\n")
+    for pair in ("good bad", "good same"):
+        assert "supported" not in verdicts(report)[pair]
+    assert min(each["seeds"] for each in report["effects"]) >= 8
+
+
+def test_where_a_seed_collapsed_and_eight_are_not_planned_no_further_seed_is_run(launched, monkeypatch):
+    collapse(monkeypatch, "same", 0)
+    conducted("claims: [good > bad, good > same]\nseeds: {first: 3, most: 6}\n")
+    assert len(launched) == 9
+
+
+def test_runs_of_before_are_told(launched):
+    Path("study.yaml").write_text(BASE + ARMS + "seeds: {most: 3}\n")
+    plan = "seeds: {most: 3}\n"
+    conducted(plan)
+    path = Path("outputs/studies/study/versions.json")
+    (version,) = json.loads(path.read_text())
+    path.write_text(json.dumps([version | {"since": "2999-01-01T00:00:00+00:00"}]))
+    notes = conducted(plan)["notes"]
+    assert any("9 of 9 runs had started before it was first seen" in note for note in notes)
+
+
+def test_a_version_counts_from_its_first_run(launched, monkeypatch, capsys):
+    def nothing(jobs, about, settings):
+        raise KeyboardInterrupt
+
+    content = "claims: [good > bad, bad > same]\nseeds: {most: 3}\n"
+    Path("study.yaml").write_text(BASE + ARMS + content + "tune: {train.weight_decay: [-1]}\n")
+    assert main(["study", "study.yaml"]) == 2
+    assert not Path("outputs/studies").exists()
+    assert any("since before its first run" in note for note in conducted(content)["notes"])
+
+
+def test_a_folder_is_one_files(launched, capsys):
+    conducted("seeds: {most: 3}\n")
+    Path("other").mkdir()
+    Path("other/study.yaml").write_text(BASE + ARMS + "seeds: {most: 3}\n")
+    assert main(["study", "other/study.yaml"]) == 2
+    assert "other/study.yaml must have a name of its own, got outputs/studies/study" in capsys.readouterr().err
+
+
+def test_a_run_of_another_process_is_waited_for(launched, monkeypatch, capsys):
+    asked = []
+
+    def busy(jobs, about, settings):
+        asked.append(len(jobs))
+        return [end_of(job) if len(asked) > 1 or i else Ended("elsewhere", "outputs/no") for i, job in enumerate(jobs)]
+
+    monkeypatch.setattr(command, "_launched", busy)
+    conducted("seeds: {most: 3}\n")
+    assert asked == [9, 1]
+    assert "outputs/no is another process's; waiting for it" in capsys.readouterr().out
+
+
+def test_runs_on_other_rows_are_no_seeds_of_one_arm(launched, monkeypatch, capsys):
+    def other_rows(jobs, about, settings):
+        ends = [end_of(job) for job in jobs]
+        record = records.read_record(Path(ends[-1].folder))
+        record.data = {"train": {"fingerprint": "edited"}}
+        records.write_record(Path(ends[-1].folder), record)
+        return ends
+
+    monkeypatch.setattr(command, "_launched", other_rows)
+    Path("study.yaml").write_text(BASE + ARMS)
+    assert main(["study", "study.yaml"]) == 2
+    assert "the runs of an arm must be made from the same" in capsys.readouterr().err

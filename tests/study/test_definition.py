@@ -41,10 +41,12 @@ def test_a_grid_is_every_choice_of_values_on_seeds_that_no_reported_run_has():
 
 
 def test_the_digest_is_that_of_what_is_planned_not_of_its_wording():
-    first = study(TWO + "alpha: 0.05").digest
-    assert study("# planned in May\n" + TWO + "alpha:   5e-2\n").digest == first
-    assert study(TWO + "alpha: 0.1").digest != first
-    assert study(TWO.replace("method=lora", "method=bitfit")).digest != first
+    arms = {"one": "a", "two": "b"}
+    first = study(TWO + "alpha: 0.05").digest(arms)
+    assert study("# planned in May\n" + TWO + "alpha:   5e-2\n").digest(arms) == first
+    assert study(TWO + "alpha: 0.1").digest(arms) != first
+    assert study(TWO.replace("method=lora", "method=bitfit")).digest(arms) != first
+    assert study(TWO).digest(arms | {"two": "c"}) != first  # as where a file of one's own was edited
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_the_digest_is_that_of_what_is_planned_not_of_its_wording():
         (TWO + "claims: [one > two, two > one]", "claims must have each pair of arms once"),
         (TWO + "seeds: {first: 2}", "seeds.first must be at least 3, got 2"),
         (TWO + "seeds: {first: 6, most: 5}", "seeds.most must be at least seeds.first, got 5 and 6"),
-        (TWO + "seeds: {most: 100000}", "seeds.most must be at most 500"),
+        (TWO + "seeds: {most: 100000}", "seeds.most must be at most 100"),
         (TWO + "seeds: {start: -1}", "seeds.start must be at least 0"),
         (
             TWO + "seeds: {start: 995}\ntune: {train.weight_decay: [0, 0.1]}",
@@ -80,13 +82,19 @@ def test_the_digest_is_that_of_what_is_planned_not_of_its_wording():
         (TWO + "match: {to: three}", "match.to must be an arm, got three"),
         (TWO + "match: {to: one, by: parms}", "match.by"),
         (TWO + "match: {to: one}\ntune: {method.rank: [2, 4]}", "tune must leave alone what match solves"),
-        (TWO + "alpha: 1", "alpha must be between 0 and 1"),
+        (TWO + "alpha: 1", "alpha must be between 3e-06 and 1"),
         (TWO + "base: [seed=3]", "base must leave the seed to the study"),
         ("arms: {one: [method=lora, seed=1], two: []}", "arms.one must leave the seed to the study"),
         (TWO + "arms: {}", "must have each key once"),
         (TWO + "budget: 3", "a study has no budget"),
         ("arms: [method=lora]", "arms must be"),
-        ("arms: {one: method=lora, two: []}", "arms"),
+        ("arms: {one: method=lora, two: []}", "arms[...] must be a list, got text"),
+        (TWO + "claims: one > two", "claims must be a list, got text"),
+        ("arms: {1: [], two: []}", "arms must be text, got a whole number"),
+        ("arms: {'': [], two: []}", "arms must have names without >, got an empty one"),
+        ("arms: {'a > b': [], two: []}", "arms must have names without >, got a > b"),
+        (TWO + "alpha: 1e-7", "alpha must be between"),
+        (TWO + "tune: {seed: [1, 2]}", "tune must leave alone on what and where runs are scored, got seed"),
         ("- arms", "must begin settings"),
         ("", "required field `arms`"),
         ("arms: {", "must be YAML"),
@@ -109,6 +117,25 @@ def test_a_file_that_plans_nothing_ends_in_one_line(content, told):
         (
             TWO + "tune: {train.learning_rate: [1e-3, 2e-3]}",
             "train.selection must set rows apart by which tune chooses",
+        ),
+        (TWO + "tune: {train.foo: [1, 2]}", "train.foo is no setting"),
+        (
+            TWO + "base: [train.selection=0.2]\ntune: {train.weight_decay: [-1]}",
+            "train.weight_decay must be at least 0",
+        ),
+        (
+            "arms: {one: [method=lora, method.rank=4], two: [method=lora]}\nmatch: {to: one, within: 0.9}",
+            "arms must differ, got the same settings for one and two once they are matched and tuned",
+        ),
+        (
+            "arms: {one: [method=lora], two: [method=lora, train.learning_rate=1e-4]}\nbase: [train.selection=0.2]\n"
+            "tune: {train.learning_rate: [1e-3]}",
+            "arms must differ, got the same settings for one and two once they are matched and tuned",
+        ),
+        (
+            TWO + "base: [train.selection=0.2]\nmatch: {to: two, solve: rank, within: 0.9}\n"
+            "tune: {method.targets: [[all-linear], [query]]}",
+            "tune must leave the parameters alone to which arms are matched",
         ),
         (TWO + "which: best", "train.selection must set rows apart by which which: best chooses"),
         ("arms: {one: [method=lora], two: [method=lora]}", "arms must differ, got the same settings for one and two"),
@@ -142,6 +169,8 @@ def test_arms_that_cannot_be_compared_end_in_one_line_before_anything_runs(conte
     [
         ("seed=3", "seed must be left to the study"),
         ("train.epochs=1", "settings that make other runs must be in the study's file, got train.epochs=1"),
+        ("train.epochs=3", "got train.epochs=3"),  # even where that is what they have
+        ("experiment=smoke", "got experiment=smoke"),
         ("hydra/sweeper=optuna", "hydra/sweeper must be basic in a study"),
     ],
 )
@@ -165,5 +194,5 @@ seeds: {first: 3, most: 5}
     matched, counted = capsys.readouterr().out.splitlines()
     assert matched.startswith("matched one: method.rank=")
     assert "of two (" in matched
-    assert counted == "2 arms, 1 claims: 12 runs to tune, then 6 to 10 runs"
+    assert counted == "2 arms, 1 claim: 12 runs to tune, then 6 to 10 runs"
     assert not Path("outputs").exists()

@@ -9,7 +9,7 @@ from scipy import stats
 
 from molex_cli.statistics.sequential import Race
 from molex_cli.study.definition import Claim
-from molex_cli.study.race import Contest, State, look
+from molex_cli.study.race import Contest, Look, State, look
 
 ONE, TWO, THREE = Claim("a", "b"), Claim("a", "c"), Claim("b", "c")
 
@@ -23,7 +23,8 @@ def raced(race, looks, claims=(ONE, TWO), alpha=0.05):
     """Return the contests after looks, each with a p of every claim."""
     contests = [Contest(claim) for claim in claims]
     for number, p_values in enumerate(looks):
-        look(contests, race, race.first + number, alpha, dict(zip(claims, p_values, strict=True)))
+        seen = {claim: Look(p, 1.0) for claim, p in zip(claims, p_values, strict=True)}
+        look(contests, race, race.first + number, alpha, seen)
     return contests
 
 
@@ -44,7 +45,7 @@ def test_several_claims_share_the_level(race):
 
 def test_a_claim_that_was_decided_keeps_its_seeds_and_its_place_in_the_family(race):
     first, second = raced(race, [[1e-9, 0.5], [0.9, 0.2]])
-    assert (first.state, first.seeds, list(first.p_by_seeds)) == (State.decided, 3, [3])
+    assert (first.state, first.seeds, list(first.looks)) == (State.decided, 3, [3])
     assert (second.state, second.seeds) == (State.open, 4)
     alone = raced(race, [[0.5], [0.2]], [TWO])
     assert second.q == alone[0].q
@@ -60,6 +61,28 @@ def test_what_may_not_be_concluded_from_decides_nothing_and_gives_nothing_up(rac
     assert (contest.state, contest.q) == (State.open, pytest.approx(1, abs=1e-3))
     (contest,) = raced(race, [[math.nan]] * 9 + [[1e-9]], [ONE])
     assert contest.state is State.decided
+
+
+def test_looks_at_few_seeds_can_be_forgotten_and_what_they_decided_is_open_again(race):
+    first, second = raced(race, [[1e-9, 0.5], [0.9, 0.2]])
+    assert first.state is State.decided
+    first.forget(race, 8)
+    second.forget(race, 8)
+    assert (first.state, second.state) == (State.open, State.open)
+    assert (first.q, second.q) == (pytest.approx(1, abs=1e-3),) * 2
+    (later,) = raced(race, [[race.critical(seeds, 0.1)] for seeds in range(3, 8)] + [[1e-9]], [ONE])
+    later.forget(race, 8)
+    assert later.state is State.decided
+
+
+def test_nothing_is_decided_by_a_look_whose_difference_has_turned(race):
+    contests = [Contest(ONE), Contest(TWO)]
+    p = race.critical(3, 0.04)
+    look(contests, race, 3, 0.05, {ONE: Look(p, 0.3), TWO: Look(0.5, 0.1)})
+    look(contests, race, 4, 0.05, {ONE: Look(0.9, -0.1), TWO: Look(1e-9, 0.1)})  # leaves the first all of the level
+    assert [contest.state for contest in contests] == [State.open, State.decided]
+    look(contests, race, 5, 0.05, {ONE: Look(0.9, 0.1)})
+    assert contests[0].state is State.decided
 
 
 def test_no_trend_is_given_up_and_all_seeds_are_the_end(race):
@@ -103,6 +126,6 @@ def test_equal_arms_are_rarely_called_different():
     for i in range(sets):
         contests = [Contest(pair) for pair in pairs]
         for seeds in range(3, 9):
-            look(contests, race, seeds, 0.05, {pair: p_values[pair, seeds][i] for pair in pairs})
+            look(contests, race, seeds, 0.05, {pair: Look(p_values[pair, seeds][i], 1.0) for pair in pairs})
         wrong += any(contest.state is State.decided for contest in contests)
     assert wrong / sets < 0.05 + 3 * math.sqrt(0.05 * 0.95 / sets)

@@ -35,7 +35,7 @@ ERRORS = {  # words of its message, and its type
     "biases": "MethodError",
     "Is a directory": "IsADirectoryError",
     "must fit into memory": "MethodError",
-    "finite": "TrainingError",
+    "finite": "DivergedError",
     "killed by SIGKILL": "ProcessEnded",
 }
 
