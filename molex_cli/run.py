@@ -23,6 +23,7 @@ from molex_cli.tracking.jsonl import Jsonl
 from molex_cli.tracking.sinks import Sink, Sinks
 from molex_cli.tracking.wandb import WandbSink, chosen_mode
 from molex_cli.training import continual, single_task, state
+from molex_cli.training.memory.told import memory_errors_told
 from molex_cli.training.stage import Stage
 from molex_cli.training.state import TrainingState
 
@@ -91,7 +92,8 @@ def _run(
         sinks = Sinks([journal, watchers])
         for line in same_run.others(experiment, folder, data):
             sinks.write(Noted(message=line))
-        with terminated_as_interrupt(), records.disk_errors_told():
+        told = memory_errors_told(experiment, stages[0].labels)
+        with terminated_as_interrupt(), records.disk_errors_told(), told:
             train(experiment, stages, folder, record, sinks, earlier)
         record.status = "finished"
     except BaseException as error:

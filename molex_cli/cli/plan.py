@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from molex_cli.cli import plan_memory
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.cost.matching import BUDGETS, SOLVABLE, matched, reference
 from molex_cli.records import as_json
+from molex_cli.runtime import sizes
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
@@ -30,16 +32,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--match", metavar="METHOD[:KEY=VALUE,...]", help="meet this arm's budget, e.g. lora:rank=64")
     parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
     parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
+    parser.add_argument("--memory", action="store_true", help="what a training step holds in memory, by part")
+    parser.add_argument("--fit", metavar="SIZE", help="the largest batch that fits into so much memory, e.g. 24GB")
     options = parser.parse(argv)
+    limit = sizes.parsed(options.fit, "--fit") if options.fit is not None else None
     experiment = overrides.checked(command_line.CommandLine(overrides=options.overrides))
-    plan_of = partial(_plan, labels=_labels(experiment))
+    labels = _labels(experiment)
+    plan_of = partial(_plan, labels=labels)
     if options.match:
         target = plan_of(reference(options.match, options.overrides))
         match, experiment = matched(experiment, target, options.solve, options.by, plan_of)
     plan = plan_of(experiment)
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:
-        found = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
+        found: dict[str, Any] = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
+        if options.memory or limit:
+            found |= plan_memory.as_data(experiment, labels, limit)
         say(as_json(named | dataclasses.asdict(plan) | found))
         return 0
     _print(plan, experiment)
@@ -49,6 +57,8 @@ def main(argv: list[str]) -> int:
             f"{match.setting} comes nearest to {options.match}: {match.reached:,.0f} {options.by} for "
             f"{match.target:,.0f}, left over {over:+,.0f} ({match.left_over:+.3%})"
         )
+    if options.memory or limit:
+        plan_memory.show(experiment, labels, limit)
     return 0
 
 

@@ -61,6 +61,8 @@ class GuestVote:
     ) -> None:
         self.layer, self.guests, self.num_layers, self.level = layer, list(guests), num_layers, level
         self.pinned: int | None = None
+        self.is_assumed = False
+        """Whether guests are dealt out instead, as where tensors have no content to vote with."""
         self.has_mixed = False
         """Whether the layer ever chose another one."""
         self._tokens, self._balanced = tokens, balanced

@@ -20,7 +20,7 @@ from molex_cli.errors import MethodError
 from molex_cli.layers.fixed_gates import RandomGate
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
 from molex_cli.layers.guest_cache import GuestLayer, guest_layer
-from molex_cli.layers.guest_vote import TOKEN, ChosenGuests, GuestVote
+from molex_cli.layers.guest_vote import BATCH, TOKEN, ChosenGuests, GuestVote
 from molex_cli.runtime import distributed
 
 NONE, GATE, STRAIGHT_THROUGH = "none", "gate", "straight_through"
@@ -109,7 +109,11 @@ class MixedBlock(nn.Module):
         weight_BT1 = self._guest_weight(choice).unsqueeze(-1).to(own.dtype)
         mixed = own
         skipped = None if self.compute_self else self.layer
-        groups = guest_rows(choice, len(self._blocks), skipped=skipped, in_step=self.in_step)
+        groups = (
+            assumed_rows(self.vote, len(own), skipped)
+            if self.vote.is_assumed
+            else guest_rows(choice, len(self._blocks), skipped=skipped, in_step=self.in_step)
+        )
         self.vote.has_mixed |= any(group.guest != self.layer for group in groups)
         for group in groups:
             part_own, weight = group.select(own), group.select(weight_BT1)
@@ -174,3 +178,14 @@ def guest_rows(choice: ChosenGuests, num_layers: int, *, skipped: int | None, in
             rows = [row for row, chose in enumerate(chose_B) if chose] or [0]
             groups.append(GuestRows(guest, None if all(chose_B) else torch.tensor(rows, device=choice.guest.device)))
     return groups
+
+
+def assumed_rows(vote: GuestVote, count: int, skipped: int | None) -> list[GuestRows]:
+    """Return guests for so many rows as need most memory: each row another guest in turn, or each guest every row."""
+    guests = [guest for guest in vote.guests if guest != skipped]
+    if vote.level == TOKEN:
+        return [GuestRows(guest, None) for guest in guests]
+    if vote.level == BATCH or len(guests) == 1 or count == 1:
+        return [GuestRows(guests[0], None)]
+    by_guest = {guest: list(range(first, count, len(guests))) for first, guest in enumerate(guests)}
+    return [GuestRows(guest, torch.tensor(rows)) for guest, rows in by_guest.items() if rows]

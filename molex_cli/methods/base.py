@@ -189,6 +189,8 @@ class Adapted:
     experts_per_layer: tuple[int, ...] | None = None
     unused: Callable[[], dict[str, str]] = dict
     """Trainable tensors that needed no gradient so far, and why."""
+    assume_choices: Callable[[], None] = lambda: None
+    """Lets choices that depend on the data be such that need most memory: for plans, which have no data."""
     added_flops: Callable[[float, bool], float] = lambda base, active: 0.0
     """Forward FLOPs a token that the method adds to the base's; of the chosen experts only if `active`."""
     pad_to: int | None = None

@@ -1,5 +1,6 @@
 """How an adapted model lies on its device: formats of frozen weights, recomputation, shards, compilation."""
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import ConfigError
@@ -16,17 +17,25 @@ def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> N
     """Put the model where and how the settings say; what the method trains stays whole and in float32."""
     from molex_cli.runtime import distributed
 
-    if settings.activation_checkpointing:
-        adapted.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if settings.base is Base.bf16:
-        _to_bf16(adapted)
-    if settings.base is Base.nf4:
-        _to_nf4(adapted)
+    lay_out(adapted, settings)
     if settings.shard and distributed.world_size() > 1:
         _shard(adapted, accelerator.device)
     accelerator.prepare_model(adapted.model, evaluation_mode=True)
     if settings.compile:
         _compile(adapted)
+
+
+def lay_out(adapted: Adapted, settings: Hardware, four_bit: "Callable[[nn.Linear], nn.Module] | None" = None) -> None:
+    """Turn on recomputation and change the frozen weights' format; `four_bit` stands in for bitsandbytes' linears."""
+    if settings.activation_checkpointing:
+        model = adapted.model
+        # transformers has renamed it, and warns.
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
+    if settings.base is Base.bf16:
+        _to_bf16(_frozen(adapted))
+    if settings.base is Base.nf4:
+        _to_nf4(adapted, four_bit or _of_bitsandbytes())
 
 
 def _compile(adapted: Adapted) -> None:
@@ -38,17 +47,32 @@ def _compile(adapted: Adapted) -> None:
     adapted.model.compile()
 
 
-def _to_bf16(adapted: Adapted) -> None:
+def _to_bf16(weights: "Iterable[nn.Parameter]") -> None:
     import torch
 
-    for parameter in _frozen(adapted):
+    for parameter in weights:
         parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def _to_nf4(adapted: Adapted) -> None:
+def _to_nf4(adapted: Adapted, four_bit: "Callable[[nn.Linear], nn.Module]") -> None:
     """Keep the frozen linears of the blocks in 4 bits (QLoRA, arXiv 2305.14314), all else that is frozen in bf16."""
-    import torch
     from torch import nn
+
+    frozen = set(_frozen(adapted))
+    small: set[Any] = set()
+    for block in adapted.backbone.blocks:
+        for module in list(block.modules()):
+            for name, child in module.named_children():
+                if type(child) is nn.Linear and child.weight in frozen:
+                    made = four_bit(child)
+                    small |= set(made.parameters())
+                    setattr(module, name, made)
+    _to_bf16(parameter for parameter in _frozen(adapted) if parameter not in small)
+
+
+def _of_bitsandbytes() -> "Callable[[nn.Linear], nn.Module]":
+    """Return what makes a linear of 4 bits out of another."""
+    import torch
 
     try:
         from bitsandbytes.nn import Linear4bit, Params4bit
@@ -56,21 +80,15 @@ def _to_nf4(adapted: Adapted) -> None:
         raise ConfigError(
             "hardware.base=nf4 must have bitsandbytes, got none; pip install 'molex[quantized]'"
         ) from None
-    frozen = set(_frozen(adapted))
-    for block in adapted.backbone.blocks:
-        for module in list(block.modules()):
-            for name, child in module.named_children():
-                if type(child) is nn.Linear and child.weight in frozen:
-                    has_bias = child.bias is not None
-                    small = Linear4bit(
-                        child.in_features, child.out_features, has_bias, torch.bfloat16, quant_type="nf4"
-                    )
-                    small.weight = Params4bit(child.weight.data, requires_grad=False, quant_type="nf4")
-                    small.bias = child.bias
-                    setattr(module, name, small)
-    for parameter in _frozen(adapted):
-        if not isinstance(parameter, Params4bit):
-            parameter.data = parameter.data.to(torch.bfloat16)
+
+    def four_bit(linear: "nn.Linear") -> "nn.Module":
+        has_bias = linear.bias is not None
+        made = Linear4bit(linear.in_features, linear.out_features, has_bias, torch.bfloat16, quant_type="nf4")
+        made.weight = Params4bit(linear.weight.data, requires_grad=False, quant_type="nf4")
+        made.bias = linear.bias
+        return made
+
+    return four_bit
 
 
 def _shard(adapted: Adapted, device: "torch.device") -> None:

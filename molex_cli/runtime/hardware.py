@@ -119,6 +119,15 @@ def process_count(hardware: Hardware) -> int:
     return max(1, torch.cuda.device_count())
 
 
+def computes_on_gpu(hardware: Hardware) -> bool:
+    """Return whether the settings mean a GPU on this machine, or ask for one."""
+    if hardware.device is not Device.auto:
+        return hardware.device is Device.cuda
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def accelerator(hardware: Hardware) -> "Accelerator":
     """Return accelerate's handle on the device, with the settings' precision and threads."""
     import torch
@@ -198,3 +207,13 @@ def machine_memory() -> int:
         return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     except (OSError, ValueError):  # there is no container, or it says max
         return whole
+
+
+def available_memory(hardware: Hardware) -> int:
+    """Return the bytes that a run may have: of a GPU what is free and what this process has, of a machine all."""
+    import torch
+
+    if computes_on_gpu(hardware) and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0]) + torch.cuda.memory_reserved()
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return machine_memory() if soft == resource.RLIM_INFINITY else min(machine_memory(), soft)

@@ -49,6 +49,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
             router_gradient=settings.router_gradient.name if settings.router is Router.learned else NONE,
             compute_self=settings.compute_self,
         )
+    adapted.assume_choices = functools.partial(_assume, votes)
     tokens.watch(backbone.model, list(votes.values()))
     adapted.routers, adapted.tokens = dict(votes), tokens
     adapted.shard_parts = functools.partial(_shard_parts, backbone)
@@ -122,6 +123,12 @@ def _parts(settings: MoLEx, backbone: Any, layers: list[int], tokens: PromptToke
         )
         for layer in layers
     }
+
+
+def _assume(votes: dict[int, GuestVote]) -> None:
+    """Let every row of every mixing layer have a guest other than the layer itself."""
+    for vote in votes.values():
+        vote.is_assumed = True
 
 
 def _shard_parts(backbone: Any) -> list[nn.Module]:

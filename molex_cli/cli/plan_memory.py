@@ -1,0 +1,85 @@
+"""What `molex plan --memory` and `--fit` answer."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from molex_cli.runtime import sizes
+from molex_cli.runtime.streams import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from molex_cli.config.schema import Experiment
+    from molex_cli.training.memory.fit import Fit
+    from molex_cli.training.memory.rehearsal import StepMemory
+
+
+def as_data(experiment: "Experiment", labels: "Sequence[str]", limit: int | None) -> dict[str, Any]:
+    """Return the memory of a step and, with a limit in bytes, what fits into it."""
+    memory, scoring_peak, fits = _planned(experiment, labels, limit)
+    found: dict[str, Any] = {"memory": {**dataclasses.asdict(memory), "scoring_peak": scoring_peak}}
+    return found if limit is None else found | {"fit": [dataclasses.asdict(fit) for fit in fits]}
+
+
+def show(experiment: "Experiment", labels: "Sequence[str]", limit: int | None) -> None:
+    """Print the same."""
+    from molex_cli.runtime.hardware import computes_on_gpu
+
+    memory, scoring_peak, fits = _planned(experiment, labels, limit)
+    _show_step(memory)
+    rows = experiment.train.eval_batch_size
+    say(f"output of the model {sizes.shown(memory.logits)}; scoring {rows} rows {sizes.shown(scoring_peak)}")
+    others = "CUDA itself" if computes_on_gpu(experiment.hardware) else "Python and its libraries"
+    say(f"not counted: {others}, gaps between what is allocated")
+    if limit is not None:
+        _show_fits(fits, limit)
+
+
+def _planned(
+    experiment: "Experiment", labels: "Sequence[str]", limit: int | None
+) -> "tuple[StepMemory, int, Sequence[Fit]]":
+    from molex_cli.training.memory.fit import fits
+    from molex_cli.training.memory.rehearsal import Rehearsal
+
+    own = Rehearsal(experiment, labels)
+    return own.own_step(), own.scoring_peak(), [] if limit is None else list(fits(own, labels, limit))
+
+
+def _show_step(memory: "StepMemory") -> None:
+    """Print what a training step holds, by part, and what of it lives at the peak."""
+    from rich.table import Table
+
+    from molex_cli.runtime import terminal
+
+    table = Table(f"memory of a step of {memory.rows} x {memory.tokens} tokens", box=None, pad_edge=False)
+    table.add_column("in all", justify="right")
+    table.add_column("at the peak", justify="right")
+    weights = sum(memory.weights.values())
+    formats = " + ".join(name for name, count in memory.weights.items() if count > weights / 1000)
+    for name, count, part in (
+        (f"weights ({formats})", weights, "weights"),
+        ("gradients", memory.gradients, "gradients"),
+        ("Adam's moments", memory.moments, "moments"),
+        ("kept for the backward pass", memory.kept, "kept"),
+        ("temporaries (the largest, all)", memory.largest_temporary, "temporaries"),
+    ):
+        table.add_row(name, sizes.shown(count), sizes.shown(memory.at_peak[part]))
+    table.add_row(f"peak ({memory.peak_in})", "", sizes.shown(memory.peak))
+    terminal.show(table)
+
+
+def _show_fits(fits: "Sequence[Fit]", limit: int) -> None:
+    """Print the largest batches that fit."""
+    from rich.table import Table
+
+    from molex_cli.runtime import terminal
+
+    table = Table(f"fits into {sizes.shown(limit)}", "set", box=None, pad_edge=False)
+    table.add_column("peak", justify="right")
+    for fit in fits:
+        name = " ".join(fit.settings) or "as set"
+        if fit.batch_size is None:
+            table.add_row(name, "nothing", f"{sizes.shown(fit.peak)} for one row")
+        else:
+            table.add_row(name, fit.batch, sizes.shown(fit.peak))
+    terminal.show(table)
