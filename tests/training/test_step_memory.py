@@ -9,7 +9,7 @@ from conftest import batch, composed
 from step_memory import allocated_by, held, real_steps, settings_of
 
 from molex_cli.cli import main
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, MethodError
 from molex_cli.training.memory.fit import FOUR_BIT, RECOMPUTE, fits
 from molex_cli.training.memory.rehearsal import Rehearsal
 
@@ -105,6 +105,21 @@ def test_dropout_keeps_one_byte_an_element_on_a_gpu(experiment):
     on_cpu = rehearsal(experiment, "method=full", "hardware.device=cpu").step(8)
     on_gpu = rehearsal(experiment, "method=full", "hardware.device=cuda").step(8)
     assert on_gpu.kept < on_cpu.kept
+
+
+@pytest.mark.parametrize("model", ["tiny_deberta", "tiny_gpt2"])
+def test_models_that_look_at_labels_and_masks_are_planned(experiment, model):
+    assert Rehearsal(experiment(f"model={model}", "method=lora"), LABELS).step(4).kept > 0
+
+
+def test_what_cannot_be_planned_is_one_line(experiment, monkeypatch):
+    def reads(*_):
+        return float(torch.ones(3).sum())
+
+    own = rehearsal(experiment, "method=head")
+    monkeypatch.setattr(own, "_update", reads)
+    with pytest.raises(MethodError, match="memory must be planned of a model and a method that do without the content"):
+        own.step(2)
 
 
 def test_shards_are_refused(experiment):

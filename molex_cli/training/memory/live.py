@@ -3,11 +3,21 @@
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    unset_fake_temporarily,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+REAL_ELEMENTS = 2**20
+"""At most, of what is computed with content."""
 
 
 class LiveStorages(TorchDispatchMode):
@@ -26,7 +36,8 @@ class LiveStorages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do the operation and see what it returns."""
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = _from_batch(func, args, kwargs) if _is_real(args) else func(*args, **kwargs)
         leaves = (result,) if isinstance(result, Tensor) else tree_leaves(result)
         self.see(each for each in leaves if isinstance(each, Tensor))
         return result
@@ -67,3 +78,22 @@ class LiveStorages(TorchDispatchMode):
             if position >= since and total > highest:
                 highest, most, when = total, now.copy(), position
         return most, when
+
+
+def _is_real(args: Any) -> bool:
+    """Return whether there are tensors among the arguments, and all have a content."""
+    tensors = [each for each in tree_leaves(args) if isinstance(each, Tensor)]
+    return bool(tensors) and not any(isinstance(each, FakeTensor) for each in tensors)
+
+
+def _from_batch(func: Any, args: Any, kwargs: Any) -> Any:
+    """Return what is computed from the batch alone, with its content: models ask whether a mask is full, and the like.
+
+    A large result has none.
+    """
+    with suppress(DataDependentOutputException, DynamicOutputShapeException):
+        result = func(*args, **kwargs)
+        if sum(each.numel() for each in tree_leaves(result) if isinstance(each, Tensor)) > REAL_ELEMENTS:
+            return result
+    with unset_fake_temporarily():
+        return func(*args, **kwargs)

@@ -5,8 +5,8 @@ would. Rows are as long as train.max_length, which no batch exceeds.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind
 from molex_cli.data.encoding import NONE, Encoded
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, MethodError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import lay_out
 from molex_cli.models.loading import skeleton
@@ -85,7 +85,7 @@ class Rehearsal:
         task, model = experiment.task, experiment.model
         self._objective = build_objective(task, model, labels, experiment.train.label_smoothing)
         self._fake, self._live = FakeTensorMode(allow_non_fake_inputs=True), LiveStorages()
-        with self._fake:
+        with _told_if_impossible(experiment), self._fake:
             self._adapted = _adapted(experiment, head_outputs(task, model, labels))
             self._trained = list(self._adapted.trainable().values())
             self._adam = optimizer(self._adapted, experiment.learning_rate, experiment.train)
@@ -107,7 +107,7 @@ class Rehearsal:
         key = rows, accumulates
         if key not in self._known:
             batch = self._batch(rows)
-            with self._fake, self._kernels(), self._live:
+            with _told_if_impossible(self.experiment), self._fake, self._kernels(), self._live:
                 if accumulates:
                     self._make_gradients()
                 self._known[key] = self._told(batch, self._stepped(batch))
@@ -176,7 +176,9 @@ class Rehearsal:
             starts=np.full(lines, tokens // 2),
             groups=np.arange(rows + 1) * self._choices if has_choices else NONE,
         )
-        return self._objective.batch(encoded, range(rows), 0, self._adapted.pad_to)
+        batch = self._objective.batch(encoded, range(rows), 0, self._adapted.pad_to)
+        batch["attention_mask"][-1, -1] = 0  # some row is shorter, so that no model leaves its mask out
+        return batch
 
     def _kernels(self) -> AbstractContextManager[Any]:
         return GpuKernels() if computes_on_gpu(self.experiment.hardware) else nullcontext()
@@ -201,6 +203,19 @@ class Rehearsal:
             at_peak={kind: at_peak[kind] for kind in (WEIGHTS, GRADIENTS, MOMENTS, KEPT, OTHER)},
             peak_in="forward" if when < marks.forward_end else "backward" if when < marks.backward_end else "update",
         )
+
+
+@contextmanager
+def _told_if_impossible(experiment: Experiment) -> Iterator[None]:
+    """Turn what torch says of code that needs the content of tensors into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MethodError(
+            f"memory must be planned of a model and a method that do without the content of tensors, got "
+            f"model={experiment.model.name} method={experiment.method.name}: {reason}"
+        ) from error
 
 
 def _adapted(experiment: Experiment, outputs: int | None) -> Adapted:
