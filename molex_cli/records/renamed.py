@@ -16,6 +16,7 @@ ADDED: dict[str, Any] = {
     "train.label_smoothing": 0.0,
     "train.selection": 0.0,
     "train.selection_seed": 0,
+    "cache_gb": 0.0,
     "train.frozen_dropout": True,
     "method.which": "blocks",
     "method.voters": "prompt",
