@@ -26,6 +26,8 @@ class ChosenGuests:
 
     guest: Tensor
     probability: Tensor
+    only: int | None = None
+    """The guest of all rows, where it is known without a look at them."""
 
 
 class VoteSums(NamedTuple):
@@ -100,9 +102,9 @@ class GuestVote:
         probability_U = mean_UE.gather(-1, won_U[:, None])[:, 0]
         guest_U = won_U if len(self.guests) == self.num_layers else won_U.new_tensor(self.guests)[won_U]
         if self.level == BATCH:
-            return ChosenGuests(guest_U.expand(size)[:, None], probability_U.expand(size)[:, None])
+            return ChosenGuests(guest_U.expand(size)[:, None], probability_U.expand(size)[:, None], self.pinned)
         if self.level == SEQUENCE:
-            return ChosenGuests(guest_U[:, None], probability_U[:, None])
+            return ChosenGuests(guest_U[:, None], probability_U[:, None], self.pinned)
         guest_BT = guest_U.view(size, width)
         return ChosenGuests(torch.where(counted_BT > 0, guest_BT, self.layer), probability_U.view(size, width))
 
@@ -125,11 +127,11 @@ class GuestVote:
         self, won_U: Tensor, ballots_UE: Tensor, mean_UE: Tensor, weight_U: Tensor, entropy_now: Tensor
     ) -> None:
         """Keep the balance loss of this forward pass and add to the sums."""
-        units = weight_U.sum().clamp(min=1)
-        chosen_E = weight_U @ torch.nn.functional.one_hot(won_U, mean_UE.shape[-1]).to(weight_U.dtype)
-        self._last = chosen_E, weight_U @ (mean_UE if self._balanced else mean_UE.detach()), weight_U.sum()
-        margin = (vote_margin(ballots_UE) * weight_U).sum()
-        added = VoteSums(chosen_E, entropy_now * units, margin, weight_U.sum())
+        counted = weight_U.sum()
+        chosen_E = weight_U.new_zeros(mean_UE.shape[-1]).scatter_add_(0, won_U, weight_U)
+        self._last = chosen_E, weight_U @ (mean_UE if self._balanced else mean_UE.detach()), counted
+        margin = vote_margin(ballots_UE) @ weight_U
+        added = VoteSums(chosen_E, entropy_now * counted.clamp(min=1), margin, counted)
         before = self._sums or VoteSums(*map(torch.zeros_like, added))
         # What was restored from a state is on the CPU.
         self._sums = VoteSums(*(old.to(new.device) + new.detach() for old, new in zip(before, added, strict=True)))

@@ -186,6 +186,8 @@ class Adapted:
     """Coefficient of the balance loss."""
     balance_sum: bool = False
     """Sum the balance loss over layers instead of averaging it."""
+    balances: "Callable[..., Tensor] | None" = None
+    """Returns the balance losses of all layers at once; None asks each router."""
     experts_per_layer: tuple[int, ...] | None = None
     unused: Callable[[], dict[str, str]] = dict
     """Trainable tensors that needed no gradient so far, and why."""
@@ -222,7 +224,10 @@ class Adapted:
             return None
         import torch
 
-        losses = torch.stack([router.balance(split=split) for router in self.routers.values()])
+        if self.balances is None:
+            losses = torch.stack([router.balance(split=split) for router in self.routers.values()])
+        else:
+            losses = self.balances(split=split)
         return losses.sum() if self.balance_sum else losses.mean()
 
     @contextmanager
