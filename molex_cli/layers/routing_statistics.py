@@ -1,7 +1,7 @@
 """What the routers of a model did: sums over real tokens, kept while a forward pass runs."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from molex_cli.errors import MethodError
 from molex_cli.layers.routing import RoutingSums, statistics
 from molex_cli.layers.routing_pass import RoutingPass, Seen
 from molex_cli.runtime import distributed
+
+T = TypeVar("T")
 
 
 class Routing(Protocol):
@@ -81,20 +83,28 @@ class TokenWeights:
         self.routed = RoutingPass()
         """What the routers of the model's layers did."""
         self._mask: Tensor | None = None
-        self._weights: dict[tuple[torch.Size, torch.dtype, torch.device], Tensor] = {}
+        self._made: dict[Any, Any] = {}
         self._given: Given | None = None
         self._identity: Tensor | None = None
         self._routings: list[Routing] = []
 
     def of(self, shape: torch.Size, like: Tensor) -> Tensor:
         """Return the weights of tokens of this shape, flattened; zeros for tensors that are no tokens."""
+        return self.once((shape, like.dtype, like.device), lambda: self._of(shape, like))
+
+    def once(self, key: Any, made: Callable[[], T]) -> T:
+        """Return what is the same in all of a forward pass, made at the first call with this key."""
+        if key not in self._made:
+            self._made[key] = made()
+        found: T = self._made[key]
+        return found
+
+    def _of(self, shape: torch.Size, like: Tensor) -> Tensor:
         if self.silent or not self.are_tokens(shape):
             return like.new_zeros(shape.numel())
-        key = shape, like.dtype, like.device
-        if key not in self._weights:
-            mask = None if self._mask is None else self._mask[:, -shape[1] :].reshape(-1)
-            self._weights[key] = like.new_ones(shape.numel()) if mask is None else mask.to(like.dtype)
-        return self._weights[key]
+        if self._mask is None:
+            return like.new_ones(shape.numel())
+        return self._mask[:, -shape[1] :].reshape(-1).to(like.dtype)
 
     def are_tokens(self, shape: torch.Size) -> bool:
         """Return whether a tensor of this shape has a feature vector for each token of the batch."""
@@ -123,7 +133,7 @@ class TokenWeights:
         if self.needs_ids and self._given is None:
             raise MethodError("method.router=random must see the ids of the tokens, got a model called without them")
         kwargs = self.read(args, kwargs)
-        self._weights = {}
+        self._made = {}
         self.is_open = True
         self.routed.clear()
         for routing in self._routings:
