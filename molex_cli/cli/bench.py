@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molex_cli.cli import bench_inference
+from molex_cli.cli import bench_inference, bench_operations
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError
@@ -39,10 +39,17 @@ def main(argv: list[str]) -> int:
         return 0
     report = []
     for dropout in options.dropout or [None]:
-        arms = _measured(_with_dropout(experiments, dropout), work, options, argv, dropout)
+        variants, title = _with_dropout(experiments, dropout), _title(experiments[0], work, dropout)
+        if options.operations:
+            counted = bench_operations.report(variants, work)
+            report.append({"dropout": dropout, "arms": counted})
+            if not options.json:
+                bench_operations.show_arms(counted, title)
+            continue
+        arms = _measured(variants, work, options, argv, dropout)
         report.append({"dropout": dropout, "arms": [dataclasses.asdict(arm) for arm in arms]})
         if not options.json:
-            _print(arms, experiments[0], dropout, work.rows, work.tokens)
+            _print(arms, title)
     if options.json:
         say(as_json(report))
     return 0
@@ -62,6 +69,9 @@ def _parser() -> Parser:
     parser.add_argument("--tokens", type=int, default=64, help="tokens of a row (default 64)")
     parser.add_argument("--rounds", type=int, default=15, help="steps of each arm (default 15)")
     parser.add_argument("--no-memory", action="store_true", help="leave out memory, which takes a process an arm")
+    parser.add_argument(
+        "--operations", action="store_true", help="count the operations of a step instead, for a model of any size"
+    )
     parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     bench_inference.add_arguments(parser)
@@ -75,6 +85,8 @@ def _check(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not all(0 <= dropout < 1 for dropout in options.dropout or []):
         raise ConfigError(f"--dropout must be at least 0 and below 1, got {options.dropout}")
+    if options.operations and options.inference:
+        raise ConfigError("--operations must be left out with --inference, got both; a training step is counted")
     bench_inference.refuse_mixed(options)
 
 
@@ -126,14 +138,18 @@ def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdecimal()
 
 
-def _print(arms: "list[Arm]", experiment: "Experiment", dropout: float | None, rows: int, tokens: int) -> None:
+def _title(experiment: "Experiment", work: "Load", dropout: float | None) -> str:
+    title = f"{experiment.model.name}, {work.rows} x {work.tokens} tokens"
+    return title if dropout is None else f"{title}, adapter dropout {dropout:g}"
+
+
+def _print(arms: "list[Arm]", title: str) -> None:
     from rich.table import Table
 
     from molex_cli.runtime.terminal import show
 
     others = list(arms[0].time_ratio)
-    title = f"{experiment.model.name}, {rows} x {tokens} tokens"
-    table = Table(title=title if dropout is None else f"{title}, adapter dropout {dropout:g}", box=None, pad_edge=False)
+    table = Table(title=title, box=None, pad_edge=False)
     table.add_column("arm")
     memory = [] if arms[0].memory_bytes is None else ["peak MB", *(f"x {other}" for other in others[:2])]
     for column in ("ms a step", *(f"x {other}" for other in others), *memory):

@@ -22,10 +22,8 @@ from torch import Tensor, nn
 
 from molex_cli.config.schema import Experiment
 from molex_cli.cost import training_step
-from molex_cli.errors import ConfigError, MethodError
+from molex_cli.errors import ConfigError
 from molex_cli.methods.base import ADAPTERS, Adapted, Method
-from molex_cli.methods.bitfit import BitFit
-from molex_cli.methods.head import Head
 from molex_cli.methods.lora import LoRA
 from molex_cli.models.loading import family, load, longest_input
 from molex_cli.models.settings import Model
@@ -233,17 +231,9 @@ def _training(arms: Sequence[Setup], experiment: Experiment, work: Load) -> Iter
         if arm.name != MERGED:
             backbone = _loaded(experiment, 2)
             with random_stream(0, "adapters"):
-                adapted = arm.method.inject(backbone) if arm.method else _base_trained(backbone)
+                adapted = arm.method.inject(backbone) if arm.method else training_step.floor(backbone)
             steps[arm.name] = training_step.training_step(adapted, work)
     yield Phase(TRAINING, 1, steps)
-
-
-def _base_trained(backbone: Backbone) -> Adapted:
-    """Return the floor of training: BitFit or, where there are no biases, the head, whose backward pass ends there."""
-    try:
-        return BitFit().inject(backbone)
-    except MethodError:
-        return Head().inject(backbone)
 
 
 def _loaded(experiment: Experiment, outputs: int | None) -> Backbone:

@@ -16,8 +16,10 @@ import torch
 
 from molex_cli.config import schema
 from molex_cli.config.train import Train
+from molex_cli.errors import MethodError
 from molex_cli.methods.base import Adapted, Group, Inject
 from molex_cli.methods.bitfit import BitFit
+from molex_cli.methods.head import Head
 from molex_cli.models.loading import load
 from molex_cli.models.structure import Backbone
 from molex_cli.runtime import hardware
@@ -55,13 +57,21 @@ class Arm:
 def arms_of(experiments: Sequence[schema.Experiment]) -> dict[str, Inject]:
     """Return the arms of a bench: the floor, PEFT where installed, each method, and what these are held against."""
     first = experiments[0]
-    arms: dict[str, Inject] = {FLOOR: BitFit().inject}
+    arms: dict[str, Inject] = {FLOOR: floor}
     if find_spec("peft") and first.method.low_rank():
         arms[PEFT] = partial(_peft, experiment=first)
     for experiment in experiments:
         for name, inject in experiment.method.bench_arms().items():
             arms.setdefault(name, inject)  # two methods of MoLA share one loop
     return arms
+
+
+def floor(backbone: Backbone) -> Adapted:
+    """Put in BitFit or, where there are no biases, train the head, whose backward pass ends there."""
+    try:
+        return BitFit().inject(backbone)
+    except MethodError:
+        return Head().inject(backbone)
 
 
 def yardsticks(experiments: Sequence[schema.Experiment]) -> list[str]:
@@ -121,21 +131,34 @@ def stepper(name: str, experiments: Sequence[schema.Experiment], work: Load) -> 
 def training_step(adapted: Adapted, work: Load) -> Callable[[], None]:
     """Return a function that does one training step on random tokens."""
     adam = optimizer(adapted, 1e-4, Train())
+    loss = losses(adapted, work)
+
+    def step() -> None:
+        loss().backward()
+        adam.step()
+        adam.zero_grad()
+
+    return step
+
+
+def losses(adapted: Adapted, work: Load, *, masked: bool = True) -> Callable[[], torch.Tensor]:
+    """Return a function that computes the loss of random tokens, the balance loss in it.
+
+    Without a mask that says so, no token is padding either: a model is spared a look at values.
+    """
     model = adapted.model
     model.train()
     with random_stream(0, "data/0"):
         ids = torch.randint(5, model.config.vocab_size, (work.rows, work.tokens))
         labels = torch.randint(0, 2, (work.rows,))
-    mask = torch.ones_like(ids)
+    mask = {"attention_mask": torch.ones_like(ids)} if masked else {}
 
-    def step() -> None:
-        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    def loss() -> torch.Tensor:
+        task: torch.Tensor = model(input_ids=ids, labels=labels, **mask).loss
         balance = adapted.auxiliary_loss()
-        (loss if balance is None else loss + adapted.balance * balance).backward()
-        adam.step()
-        adam.zero_grad()
+        return task if balance is None else task + adapted.balance * balance
 
-    return step
+    return loss
 
 
 def _adapted(name: str, experiments: Sequence[schema.Experiment]) -> Adapted:

@@ -1,5 +1,6 @@
 """Frozen linears with low-rank experts, as modules; linears that share an input are computed together."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from molex_cli.layers.fixed_gates import FixedGates
 from molex_cli.layers.fused_lowrank import RoutedLowRank, Shape, drop_probability, keep_mask
 from molex_cli.layers.routing_statistics import LayerRouting
+from molex_cli.layers.stacked_rows import StackedRows
 
 
 class LowRankExperts(nn.Module):
@@ -113,6 +115,9 @@ class FusedLinears:
             scale=scale,
             routed=first.router is not None,
         )
+        routers = [member.router for member in self.members if member.router is not None]
+        self.stacked = StackedRows([*(member.down for member in self.members), *routers])
+        self._nothing: Tensor | None = None
         self._input: Tensor | None = None
         self._waiting: dict[LowRankExperts, Tensor] = {}
         for member in self.members:
@@ -136,31 +141,37 @@ class FusedLinears:
         flat = x.reshape(-1, x.shape[-1]).to(dtype)
         dropout = drop_probability(self.dropout, x.device) if members[0].training else 0.0
         keep = keep_mask(self._to_be_dropped(flat), dropout) if dropout else None
-        tensors = [
+        frozen = [
             *(_weight(member.base) if fused else None for member in members),
             *(_bias(member.base) if fused else None for member in members),
-            *(member.down.flatten(0, 1) for member in members),
-            *(member.up.flatten(0, 1) for member in members),
-            *(member.router for member in members),
         ]
+        trained = [getattr(member, part) for part in ("down", "up", "router") for member in members]
         fixed = None if self.fixed_gates is None else self.fixed_gates.gates(x.shape[:-1], x.device)
-        # The function below casts nothing itself, so that the backward sees what the forward saw.
+        # The function below is given frozen weights as it shall see them: its backward is not under autocast.
         with torch.autocast(x.device.type, enabled=False):
-            *outputs, probability, gates = RoutedLowRank.apply(
+            *outputs, logits, gates = RoutedLowRank.apply(
                 flat,
                 keep,
                 fixed,
                 self._scaled_shape(dropout),
-                *(None if tensor is None else tensor.to(dtype) for tensor in tensors),
+                self.stacked.tensor(),
+                self._minus_infinity(flat),
+                *(None if tensor is None else tensor.to(dtype) for tensor in frozen),
+                *trained,
             )
-            if fixed is not None:
-                probability = gates = fixed
-            if self.routing is not None and probability is not None:
-                self.routing.observe(self.index, probability, gates, x.shape[:-1])
+        if self.routing is not None:
+            self.routing.observe(self.index, logits, gates if fixed is None else fixed, x.shape[:-1])
         shaped = [y.view(*x.shape[:-1], -1) for y in outputs]
         if fused:
             return shaped
         return [y if m.base is None else m.base(x) + y for m, y in zip(members, shaped, strict=True)]
+
+    def _minus_infinity(self, like: Tensor) -> Tensor:
+        """Return a scalar that is made once, of the type of the logits."""
+        if self._nothing is None or self._nothing.dtype != like.dtype or self._nothing.device != like.device:
+            with torch.inference_mode(False):
+                self._nothing = torch.full((), -math.inf, dtype=like.dtype, device=like.device)
+        return self._nothing
 
     def _to_be_dropped(self, flat_TI: Tensor) -> Tensor:
         """Return the input [T, I] or, where each expert drops on its own, one view of it for each [G*E, T, I]."""

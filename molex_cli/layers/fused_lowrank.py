@@ -7,7 +7,8 @@ For linears g that share the input x, with E experts each (LoRA is E = 1 without
 All A's, and all routers where nothing is dropped, are stacked into one product; gates below the top k
 are zero, so all B's of a linear are one product too: static shapes, no loop over experts, no host sync.
 What the backward needs is the input once for all linears, the rank-sized products and the dropout mask
-in one byte a feature. Masks of single experts are such bytes for each, and their A's one product for each.
+in one byte a feature; without a router the dropped input stands for the input. Masks of single experts are
+such bytes for each, and their A's one product for each. The scale is a factor of products that are there anyway.
 
 Dimensions: T tokens, I input features, O output features, G linears, E experts, R = G*E*rank.
 """
@@ -19,9 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molex_cli.layers.routing import probabilities, top_k_gates
+from molex_cli.layers.routing import softmax_backward, top_k_gates
 
-ROW_MULTIPLE = 16  # matrix kernels are up to a third slower when a dimension is not a multiple of this
 LANES = 65536
 
 
@@ -67,106 +67,128 @@ def _mask_of_torch(like: Tensor, probability: float) -> Tensor:
     return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - probability)
 
 
-def stacked(*rows: Tensor) -> Tensor:
-    """Return the matrices one below the other, zero rows added up to a multiple of ROW_MULTIPLE."""
-    count = sum(part.shape[0] for part in rows)
-    padding = rows[0].new_zeros(-count % ROW_MULTIPLE, rows[0].shape[1])
-    return torch.cat([*rows, padding])
-
-
 class RoutedLowRank(torch.autograd.Function):
     """Apply G linears with their low-rank experts to one input.
 
-    Takes x [T, I], a keep mask [T, I], or one for each expert of each linear [G*E, T, I], or None, gates
-    [T, G, E] instead of routers or None, a `Shape`, then G each of: W [O, I] or None, b [O] or None, A
-    [E*rank, I], B [E*rank, O] and, if routed, routers [E, I]. Where W is None the update alone is
-    returned. Returns the G outputs [T, O], then router probabilities [T, G, E] and gates [T, G, E] (None,
-    None without routers); the probabilities carry gradients, the gates do not.
+    Takes x [T, I], a keep mask [T, I], or one for each expert of each linear [G*E, T, I], or None, gates [T, G, E]
+    instead of routers or None, a `Shape`, the stacked A's and routers as one matrix [R + G*E or more, I], minus
+    infinity if it is kept, then G each of: W [O, I] or None, b [O] or None, A [E, rank, I], B [E, rank, O] and, if
+    routed, routers [E, I]. Where W is None the update alone is returned. Returns the G outputs [T, O], then router
+    logits [T, G, E] and gates [T, G, E] (None, None without routers); logits carry gradients, gates do not.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, keep: Tensor | None, fixed_gates: Tensor | None, shape: Shape, *tensors: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        keep: Tensor | None,
+        fixed_gates: Tensor | None,
+        shape: Shape,
+        stacked: Tensor,
+        nothing: Tensor | None,
+        *tensors: Tensor | None,
     ) -> tuple:
-        """Return the outputs, probabilities and gates, and keep what the backward needs."""
-        weights, biases, downs, ups, routers = _split(tensors, shape.num_linears)
-        num_rows = shape.num_linears * shape.ranks
+        """Return the outputs, logits and gates, and keep what the backward needs."""
+        weights, biases, _, ups, _ = _split(tensors, shape.num_linears)
+        ups = [up.flatten(0, 1).to(x.dtype) for up in ups]
+        stacked = stacked.to(x.dtype)
+        rows = shape.num_linears * shape.ranks
         one_product = shape.routed and keep is None
-        down = stacked(*downs, *routers) if one_product else stacked(*downs)
-        inner = _inner(x, keep, down, shape.rank)
-        router, probability, gates = None, None, None
+        # Without a router the backward pass needs no more of x than what was kept of it. A router's gradient needs all
+        # of it, and then what was kept is made again: memory is dearer.
+        keeps_dropped = keep is not None and keep.ndim == 2 and not shape.routed
+        dropped = x * keep if keep is not None and keeps_dropped else x
+        inner = _inner(dropped, None if keeps_dropped else keep, stacked if one_product else stacked[:rows], shape.rank)
+        logits, gates = None, None
         if shape.routed:
-            router = None if one_product else stacked(*routers)
-            logits = inner[:, num_rows:] if router is None else x @ router.t()
-            logits = logits[:, : shape.num_linears * shape.num_experts]
-            probability = probabilities(logits.view(-1, shape.num_linears, shape.num_experts))
-            gates = top_k_gates(probability, shape.top_k)
+            scores = inner[:, rows:] if one_product else x @ stacked[rows:].t()
+            logits = scores[:, : shape.num_linears * shape.num_experts].view(len(x), shape.num_linears, -1)
+            gates = top_k_gates(logits, shape.top_k, nothing)
         used = gates if fixed_gates is None else fixed_gates
-        spread: Tensor | float = shape.scale if used is None else _spread(used, shape, inner.dtype)
-        hidden = inner[:, :num_rows] * spread
+        inner = inner[:, :rows]
+        hidden = inner
+        if used is not None:
+            hidden = (_by_expert(inner, shape) * used.to(x.dtype).unsqueeze(-1)).flatten(1)
         outputs = []
         for g, (weight, bias, up) in enumerate(zip(weights, biases, ups, strict=True)):
             part = hidden[:, g * shape.ranks : (g + 1) * shape.ranks]
-            outputs.append(part @ up if weight is None else _linear(x, weight, bias).addmm_(part, up))
-        ctx.save_for_backward(x, keep, down, router, inner, probability, used, hidden, *weights, *ups)
-        ctx.shape = shape
+            if weight is None:
+                outputs.append(torch.addmm(up[:1], part, up, beta=0, alpha=shape.scale))
+            else:
+                outputs.append(_linear(x, weight, bias).addmm_(part, up, alpha=shape.scale))
+        ctx.save_for_backward(dropped, keep, stacked, inner, used, hidden, *weights, *ups)
+        ctx.shape, ctx.keeps_dropped = shape, keeps_dropped
         ctx.set_materialize_grads(False)
         if gates is not None:
             ctx.mark_non_differentiable(gates)
-        return (*outputs, probability, gates)
+        return (*outputs, logits, gates)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple:
         """Return the gradients of x and of the adapters' and routers' tensors."""
         shape: Shape = ctx.shape
         count = shape.num_linears
-        x, keep, down, router, inner, probability, gates, hidden, *rest = ctx.saved_tensors
+        x, keep, stacked, inner, gates, hidden, *rest = ctx.saved_tensors
         weights, ups = rest[:count], rest[count:]
         rows = count * shape.ranks
-        routed = slice(rows, rows + count * shape.num_experts)
-        grad_hidden, grad_ups, grad_x = _grad_outputs(
-            grads[:count], hidden, ups, weights if ctx.needs_input_grad[0] else [None] * count
-        )
-        # The gradient of `inner`, as stacked: all A's, then all routers where nothing was dropped.
-        grad_inner = torch.zeros_like(inner)
-        spread = shape.scale if gates is None else _spread(gates, shape, inner.dtype)
-        torch.mul(grad_hidden, spread, out=grad_inner[:, :rows])
-        grad_routed = None
+        # The gradient of what the stacked matrix gives: of all A's, then of all routers where nothing was dropped.
+        whole = x.new_zeros(x.shape[0], stacked.shape[0]) if shape.routed and keep is None else None
+        grad_inner = _grad_hidden(grads[:count], hidden, ups, shape, whole)
+        grad_ups = _grad_ups(grads[:count], hidden, ups, shape)
+        grad_x = _through_frozen(grads[:count], weights) if ctx.needs_input_grad[0] else None
+        grad_logits = None
         if shape.routed:
-            grad_logits = _grad_logits(grad_hidden * inner[:, :rows], probability, gates, shape, grads[count])
-            if router is None:
-                grad_inner[:, routed] = grad_logits
-            else:
-                grad_routed = torch.nn.functional.pad(grad_logits, (0, router.shape[0] - grad_logits.shape[1]))
-        grad_down = _grad_down(grad_inner, x, keep, shape.rank)
-        grad_routers: Any = [None] * count
-        if grad_routed is not None:
-            grad_routers = (grad_routed.t() @ x)[: count * shape.num_experts].split(shape.num_experts)
-        elif shape.routed:
-            grad_routers = grad_down[routed].split(shape.num_experts)
+            into = None if whole is None else whole[:, rows : rows + count * shape.num_experts]
+            grad_logits = _grad_logits(grad_inner, inner, gates, shape, grads[count], into)
+        if gates is not None:
+            _by_expert(grad_inner, shape).mul_(gates.unsqueeze(-1))
+        grad_stacked = _grad_down(grad_inner if whole is None else whole, x, keep, shape.rank, ctx.keeps_dropped)
+        grad_routers = grad_stacked[rows:]
         if ctx.needs_input_grad[0]:
-            grad_x = _grad_input(grad_x, grad_inner, down, keep, shape.rank)
-            if grad_routed is not None:
-                grad_x.addmm_(grad_routed, router)
+            grad_x = _grad_input(grad_x, grad_inner if whole is None else whole, stacked, keep, shape.rank)
+        if grad_logits is not None and whole is None:
+            grad_routers = grad_logits.t() @ x
+            if grad_x is not None:
+                grad_x.addmm_(grad_logits, stacked[rows : rows + grad_logits.shape[1]])
         none: list[Tensor | None] = [None] * count
-        return (grad_x, None, None, None, *none, *none, *grad_down[:rows].split(shape.ranks), *grad_ups, *grad_routers)
+        downs = grad_stacked[:rows].view(count, shape.num_experts, shape.rank, -1).unbind()
+        routers = grad_routers[: count * shape.num_experts].split(shape.num_experts) if shape.routed else none
+        return (grad_x, None, None, None, None, None, *none, *none, *downs, *grad_ups, *routers)
 
 
-def _grad_outputs(
-    grads: Sequence[Tensor | None], hidden: Tensor, ups: Sequence[Tensor], weights: Sequence[Tensor | None]
-) -> tuple[Tensor, list[Tensor | None], Tensor | None]:
-    """Return what the outputs' gradients give to `hidden` [T, R], to each B, and through the frozen weights to x."""
-    ranks = hidden.shape[1] // len(ups)
-    grad_hidden = torch.empty_like(hidden)
-    grad_ups: list[Tensor | None] = []
+def _grad_hidden(
+    grads: Sequence[Tensor | None], hidden: Tensor, ups: Sequence[Tensor], shape: Shape, whole: Tensor | None
+) -> Tensor:
+    """Return what the outputs' gradients give to `hidden` [T, R]; in the first columns of `whole` if that is given."""
+    if whole is None and len(ups) == 1 and grads[0] is not None:
+        return torch.addmm(hidden, grads[0], ups[0].t(), beta=0, alpha=shape.scale)
+    grad_hidden = hidden.new_empty(hidden.shape) if whole is None else whole[:, : hidden.shape[1]]
+    for part, grad_y, up in zip(grad_hidden.split(shape.ranks, 1), grads, ups, strict=True):
+        if grad_y is None:
+            part.zero_()
+        else:
+            part.addmm_(grad_y, up.t(), beta=0, alpha=shape.scale)
+    return grad_hidden
+
+
+def _grad_ups(
+    grads: Sequence[Tensor | None], hidden: Tensor, ups: Sequence[Tensor], shape: Shape
+) -> list[Tensor | None]:
+    """Return the gradient of each B: [E, rank, O]."""
+    size = shape.num_experts, shape.rank, -1
+    return [
+        None if grad_y is None else torch.addmm(up, part.t(), grad_y, beta=0, alpha=shape.scale).view(size)
+        for grad_y, up, part in zip(grads, ups, hidden.split(shape.ranks, 1), strict=True)
+    ]
+
+
+def _through_frozen(grads: Sequence[Tensor | None], weights: Sequence[Tensor | None]) -> Tensor | None:
+    """Return what the outputs' gradients give to x through the frozen weights: [T, I]."""
     grad_x = None
-    for g, (grad_y, up, weight) in enumerate(zip(grads, ups, weights, strict=True)):
-        columns = slice(g * ranks, (g + 1) * ranks)
-        grad_hidden[:, columns] = 0.0 if grad_y is None else grad_y @ up.t()
-        grad_ups.append(None if grad_y is None else hidden[:, columns].t() @ grad_y)
+    for grad_y, weight in zip(grads, weights, strict=True):
         if grad_y is not None and weight is not None:
             grad_x = grad_y @ weight if grad_x is None else grad_x.addmm_(grad_y, weight)
-    return grad_hidden, grad_ups, grad_x
+    return grad_x
 
 
 def _split(tensors: tuple[Tensor | None, ...], count: int) -> list[list[Any]]:
@@ -177,26 +199,24 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x @ weight.t() if bias is None else torch.addmm(bias, x, weight.t())
 
 
-def _spread(gates: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
-    """Return scale * gate for every rank of every expert: [T, R]."""
-    scaled = (gates * shape.scale).to(dtype)
-    return scaled.unsqueeze(-1).expand(*gates.shape, shape.rank).reshape(gates.shape[0], -1)
+def _by_expert(values_TR: Tensor, shape: Shape) -> Tensor:
+    """Return a view by linear, expert and rank: [T, G, E, rank]."""
+    return values_TR.view(values_TR.shape[0], shape.num_linears, shape.num_experts, shape.rank)
 
 
 def _grad_logits(
-    products: Tensor, probability: Tensor, gates: Tensor, shape: Shape, grad_probability: Tensor | None
+    grad_hidden: Tensor, inner: Tensor, gates: Tensor, shape: Shape, of_logits: Tensor | None, into: Tensor | None
 ) -> Tensor:
-    """Return the gradient of the router logits, [T, G*E], from the task and from any use of the probabilities."""
-    grad_gates = products.view(*gates.shape, shape.rank).sum(-1).float() * shape.scale
+    """Return the gradient of the router logits [T, G*E] from the task and from any use of them; written `into` one."""
+    grad_gates = _by_expert(grad_hidden * inner, shape).sum(-1)
     # The renormalised top k of a softmax is the softmax of the chosen logits.
-    grad_logits = _softmax_backward(gates, grad_gates)
-    if grad_probability is not None:
-        grad_logits += _softmax_backward(probability, grad_probability)
-    return grad_logits.flatten(1).to(products.dtype)
-
-
-def _softmax_backward(output: Tensor, grad_output: Tensor) -> Tensor:
-    return output * (grad_output - (output * grad_output).sum(-1, keepdim=True))
+    grad = softmax_backward(gates, grad_gates.float())
+    into = None if into is None else into.view(grad.shape)
+    if of_logits is not None:
+        grad = torch.add(grad, of_logits, out=into)
+    elif into is not None:
+        grad = into.copy_(grad)
+    return grad.flatten(1).to(inner.dtype)
 
 
 def _of_experts(masks: Tensor, rank: int) -> Iterator[tuple[Tensor, slice]]:
@@ -209,30 +229,31 @@ def _inner(x: Tensor, keep: Tensor | None, down: Tensor, rank: int) -> Tensor:
     """Return the stacked A's of what was kept of x: [T, rows of `down`]."""
     if keep is None or keep.ndim == 2:
         return (x if keep is None else x * keep) @ down.t()
-    inner = x.new_zeros(x.shape[0], down.shape[0])
+    inner = x.new_empty(x.shape[0], down.shape[0])
     for mask, rows in _of_experts(keep, rank):
         torch.mm(x * mask, down[rows].t(), out=inner[:, rows])
     return inner
 
 
-def _grad_down(grad_inner: Tensor, x: Tensor, keep: Tensor | None, rank: int) -> Tensor:
-    """Return the gradient of the stacked A's: [rows, I]."""
+def _grad_down(grad_inner: Tensor, x: Tensor, keep: Tensor | None, rank: int, is_dropped: bool) -> Tensor:
+    """Return the gradient of the stacked A's: [rows, I]; x may have been dropped already."""
     if keep is None or keep.ndim == 2:
-        return grad_inner.t() @ (x if keep is None else x * keep)
-    grad_down = x.new_zeros(grad_inner.shape[1], x.shape[1])
+        return grad_inner.t() @ (x if keep is None or is_dropped else x * keep)
+    grad_down = x.new_empty(grad_inner.shape[1], x.shape[1])
     for mask, rows in _of_experts(keep, rank):
         torch.mm(grad_inner[:, rows].t(), x * mask, out=grad_down[rows])
     return grad_down
 
 
-def _grad_input(grad_x: Tensor | None, grad_inner: Tensor, down: Tensor, keep: Tensor | None, rank: int) -> Tensor:
+def _grad_input(grad_x: Tensor | None, grad_inner: Tensor, stacked: Tensor, keep: Tensor | None, rank: int) -> Tensor:
     """Return the gradient of x with what came through the stacked A's added: [T, I]."""
+    down = stacked[: grad_inner.shape[1]]
     if keep is None:
         return grad_inner @ down if grad_x is None else grad_x.addmm_(grad_inner, down)
     if keep.ndim == 2:
-        grad_dropped = (grad_inner @ down).mul_(keep)
-    else:
-        grad_dropped = grad_inner.new_zeros(keep.shape[1:])
-        for mask, rows in _of_experts(keep, rank):
-            grad_dropped.addcmul_(grad_inner[:, rows] @ down[rows], mask)
-    return grad_dropped if grad_x is None else grad_x.add_(grad_dropped)
+        grad_dropped = grad_inner @ down
+        return grad_dropped.mul_(keep) if grad_x is None else grad_x.addcmul_(grad_dropped, keep)
+    grad_x = grad_inner.new_zeros(keep.shape[1:]) if grad_x is None else grad_x
+    for mask, rows in _of_experts(keep, rank):
+        grad_x.addcmul_(grad_inner[:, rows] @ down[rows], mask)
+    return grad_x

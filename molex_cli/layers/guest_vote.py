@@ -26,6 +26,8 @@ class ChosenGuests:
 
     guest: Tensor
     probability: Tensor
+    only: int | None = None
+    """The guest of all rows, where it is known without a look at them."""
 
 
 class VoteSums(NamedTuple):
@@ -47,6 +49,23 @@ class VoteSums(NamedTuple):
     def packed(self) -> Tensor:
         """Return everything in one tensor [E + 3] of float64, in the order of the fields: stored states hold it so."""
         return torch.cat([each.double().reshape(-1).cpu() for each in self])
+
+
+class Voters(NamedTuple):
+    """Which tokens vote, in all layers of a forward pass."""
+
+    counted: Tensor
+    """1 for a token that does: [B, T]."""
+    share: Tensor
+    """The same as a share of all: [B, T]."""
+    own: Tensor
+    """The same as a share of those that choose together: [B, T]."""
+    weight: Tensor
+    """1 for a unit with a voter: [U]."""
+    units: Tensor
+    """How many there are."""
+    at_least_one: Tensor
+    """The same, or 1."""
 
 
 class GuestVote:
@@ -91,50 +110,68 @@ class GuestVote:
         """Return the guests that the gate's logits choose; the probability carries the gradient."""
         logits_BTE = logits_BTL if len(self.guests) == self.num_layers else logits_BTL[..., self.guests]
         size, width = logits_BTE.shape[:2]
-        counted_BT = self._tokens.of(logits_BTE.shape[:2], logits_BTE).view(size, width)
+        voters = self._tokens.once(
+            (self.level, logits_BTE.shape[:2], logits_BTE.dtype), lambda: self._voters(logits_BTE)
+        )
+        counted_BT = voters.counted
         probability_BTE = logits_BTE.softmax(-1)
-        ballots_UE, mean_UE, weight_U = self._counted(logits_BTE, probability_BTE, counted_BT)
+        ballots_UE, mean_UE = self._counted(logits_BTE, probability_BTE, voters)
         won_U = majority(ballots_UE)
         if self.pinned is not None:
             won_U = torch.full_like(won_U, self.guests.index(self.pinned))
-        entropy_BT = entropy(probability_BTE.detach()) * counted_BT
-        self._observe(won_U, ballots_UE, mean_UE, weight_U, entropy_BT.sum() / counted_BT.sum().clamp(min=1))
+        entropy_now = entropy(probability_BTE.detach()).flatten() @ voters.share.flatten()
+        self._observe(won_U, ballots_UE, mean_UE, voters, entropy_now)
         probability_U = mean_UE.gather(-1, won_U[:, None])[:, 0]
         guest_U = won_U if len(self.guests) == self.num_layers else won_U.new_tensor(self.guests)[won_U]
         if self.level == BATCH:
-            return ChosenGuests(guest_U.expand(size)[:, None], probability_U.expand(size)[:, None])
+            return ChosenGuests(guest_U.expand(size)[:, None], probability_U.expand(size)[:, None], self.pinned)
         if self.level == SEQUENCE:
-            return ChosenGuests(guest_U[:, None], probability_U[:, None])
+            return ChosenGuests(guest_U[:, None], probability_U[:, None], self.pinned)
         guest_BT = guest_U.view(size, width)
         return ChosenGuests(torch.where(counted_BT > 0, guest_BT, self.layer), probability_U.view(size, width))
 
-    def _counted(
-        self, logits_BTE: Tensor, probability_BTE: Tensor, counted_BT: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ballots [U, E], mean probability [U, E] and weight [U] of each unit that chooses."""
+    def _voters(self, logits_BTE: Tensor) -> "Voters":
+        """Return who votes; the same for all layers."""
+        counted_BT = self._tokens.of(logits_BTE.shape[:2], logits_BTE).view(logits_BTE.shape[:2])
+        share_BT = counted_BT / counted_BT.sum().clamp(min=1)
+        if self.level == TOKEN:
+            own_BT, weight_U = counted_BT, counted_BT.flatten()
+        elif self.level == BATCH:
+            own_BT, weight_U = share_BT, (counted_BT.sum() > 0).to(counted_BT.dtype)[None]
+        else:
+            of_row_B1 = counted_BT.sum(1, keepdim=True)
+            own_BT, weight_U = counted_BT / of_row_B1.clamp(min=1), (of_row_B1[:, 0] > 0).to(counted_BT.dtype)
+        units = weight_U.sum()
+        return Voters(counted_BT, share_BT, own_BT, weight_U, units, units.clamp(min=1))
+
+    def _counted(self, logits_BTE: Tensor, probability_BTE: Tensor, voters: "Voters") -> tuple[Tensor, Tensor]:
+        """Return ballots [U, E] and mean probability [U, E] of each unit that chooses."""
         if self.level == TOKEN:
             first = torch.nn.functional.one_hot(logits_BTE.argmax(-1), logits_BTE.shape[-1]).flatten(0, 1)
-            return first.to(logits_BTE.dtype), probability_BTE.flatten(0, 1), counted_BT.flatten()
-        ballots_UE = ballots(logits_BTE, counted_BT)
-        summed_UE = torch.einsum("bt,bte->be", counted_BT, probability_BTE)
-        counted_U = counted_BT.sum(1)
+            return first.to(logits_BTE.dtype), probability_BTE.flatten(0, 1)
+        ballots_UE = ballots(logits_BTE, voters.counted)
+        mean_UE = torch.einsum("bt,bte->be", voters.own, probability_BTE)
         if self.level == BATCH:
-            ballots_UE, summed_UE = ballots_UE.sum(0, keepdim=True), summed_UE.sum(0, keepdim=True)
-            counted_U = counted_U.sum(0, keepdim=True)
-        return ballots_UE, summed_UE / counted_U.clamp(min=1)[:, None], (counted_U > 0).to(counted_U.dtype)
+            return ballots_UE.sum(0, keepdim=True), mean_UE.sum(0, keepdim=True)
+        return ballots_UE, mean_UE
 
     def _observe(
-        self, won_U: Tensor, ballots_UE: Tensor, mean_UE: Tensor, weight_U: Tensor, entropy_now: Tensor
+        self, won_U: Tensor, ballots_UE: Tensor, mean_UE: Tensor, voters: "Voters", entropy_now: Tensor
     ) -> None:
         """Keep the balance loss of this forward pass and add to the sums."""
-        units = weight_U.sum().clamp(min=1)
-        chosen_E = weight_U @ torch.nn.functional.one_hot(won_U, mean_UE.shape[-1]).to(weight_U.dtype)
-        self._last = chosen_E, weight_U @ (mean_UE if self._balanced else mean_UE.detach()), weight_U.sum()
-        margin = (vote_margin(ballots_UE) * weight_U).sum()
-        added = VoteSums(chosen_E, entropy_now * units, margin, weight_U.sum())
+        weight_U = voters.weight
+        chosen_E = weight_U.new_zeros(mean_UE.shape[-1]).scatter_add_(0, won_U, weight_U)
+        self._last = chosen_E, weight_U @ (mean_UE if self._balanced else mean_UE.detach()), voters.units
+        margin = vote_margin(ballots_UE) @ weight_U
+        added = VoteSums(chosen_E, entropy_now * voters.at_least_one, margin, voters.units)
         before = self._sums or VoteSums(*map(torch.zeros_like, added))
         # What was restored from a state is on the CPU.
         self._sums = VoteSums(*(old.to(new.device) + new.detach() for old, new in zip(before, added, strict=True)))
+
+    def last(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return of the last forward pass how often each guest was chosen, its summed probability, and the units."""
+        assert self._last is not None, "a layer that mixes has chosen in every forward pass"
+        return self._last
 
     def clear(self) -> None:
         """Forget the last forward pass."""
@@ -142,11 +179,7 @@ class GuestVote:
 
     def balance(self, *, split: bool = False) -> Tensor:
         """Return E * sum_i f_i P_i of the last forward pass, f and P over the units that chose."""
-        assert self._last is not None, "a layer that mixes has chosen in every forward pass"
-        chosen_E, importance_E, units = self._last
-        if split:
-            chosen_E, units = distributed.all_reduce(chosen_E), distributed.all_reduce(units)
-        return balance_loss(chosen_E / units.clamp(min=1), importance_E / units.clamp(min=1))
+        return balances([self], split=split)[0]
 
     def sums(self) -> Tensor | None:
         """Return the packed `VoteSums` since they were last taken."""
@@ -172,3 +205,16 @@ class GuestVote:
             "entropy": float(total.entropy / units),
             "margin": float(total.margin / units),
         }
+
+
+def balances(votes: Sequence[GuestVote], *, split: bool = False) -> Tensor:
+    """Return E * sum_i f_i P_i of each layer in the last forward pass, f and P over the units that chose: [layers]."""
+    if len({len(vote.guests) for vote in votes}) > 1:
+        return torch.stack([vote.balance(split=split) for vote in votes])
+    chosen_JE, importance_JE, units_J = (
+        torch.stack(those) for those in zip(*(vote.last() for vote in votes), strict=True)
+    )
+    if split:
+        chosen_JE, units_J = distributed.all_reduce(chosen_JE), distributed.all_reduce(units_J)
+    units_J1 = units_J.clamp(min=1)[:, None]
+    return balance_loss(chosen_JE / units_J1, importance_JE / units_J1)

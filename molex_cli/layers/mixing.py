@@ -166,6 +166,8 @@ def guest_rows(choice: ChosenGuests, num_layers: int, *, skipped: int | None, in
 
     A guest that only other processes chose gets one row, whose weight is to be zero.
     """
+    if choice.only is not None and not in_step:
+        return [] if choice.only == skipped else [GuestRows(choice.only, None)]
     layers_L = torch.arange(num_layers, device=choice.guest.device)
     chose_LB = (choice.guest.unsqueeze(-1) == layers_L).any(1).t()
     chosen_L = chose_LB.any(1)

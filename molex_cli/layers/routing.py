@@ -12,38 +12,41 @@ from torch import Tensor
 
 def probabilities(logits_TGE: Tensor) -> Tensor:
     """Return the softmax over experts, in float32: [T, G, E]."""
+    if logits_TGE.device.type != "cpu":
+        return logits_TGE.float().softmax(-1)
     # Tokens last: softmax over a short last dimension is several times slower on CPUs.
     return logits_TGE.float().movedim(0, -1).softmax(dim=-2).movedim(-1, 0)
 
 
-def top_k_gates(probability_TGE: Tensor, top_k: int) -> Tensor:
-    """Return the `top_k` largest probabilities, renormalised to sum 1, zero elsewhere: [T, G, E] (MoLA, equation 1)."""
-    if top_k >= probability_TGE.shape[-1]:
-        return probability_TGE
-    values, chosen = probability_TGE.topk(top_k, dim=-1)
-    return torch.zeros_like(probability_TGE).scatter_(-1, chosen, values / values.sum(-1, keepdim=True))
+def top_k_gates(logits_TGE: Tensor, top_k: int, nothing: Tensor | None = None) -> Tensor:
+    """Return the `top_k` largest probabilities, renormalised to sum 1, zero elsewhere: [T, G, E] (MoLA, equation 1).
 
-
-def balance_loss(load_E: Tensor, importance_E: Tensor) -> Tensor:
-    """Return E * sum_i f_i P_i (Switch Transformers, equation 4): 1 when balanced, E/k on k experts.
-
-    `load_E` is f, the share of all assignments that went to each expert; `importance_E` is P, the
-    mean router probability; both sum to 1. The gradient flows through P only.
+    `nothing` is minus infinity, a scalar of the logits' type, where a caller keeps one.
     """
-    return load_E.shape[-1] * (load_E.detach() * importance_E).sum()
+    if top_k < logits_TGE.shape[-1]:
+        # Renormalised, the largest of a softmax are the softmax of the largest.
+        values, chosen = logits_TGE.topk(top_k, dim=-1)
+        nothing = values.new_full((), -math.inf) if nothing is None else nothing
+        logits_TGE = nothing.expand(logits_TGE.shape).scatter(-1, chosen, values)
+    return probabilities(logits_TGE)
 
 
-def importance_and_load(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sums over weighted tokens and linears of probability and of assignments: [E], [E].
+def softmax_backward(output_TGE: Tensor, grad_TGE: Tensor) -> Tensor:
+    """Return the gradient of the logits of a softmax over experts: [T, G, E]."""
+    if output_TGE.device.type != "cpu":
+        return torch._softmax_backward_data(grad_TGE, output_TGE, -1, output_TGE.dtype)
+    grad, output = grad_TGE.movedim(0, -1), output_TGE.movedim(0, -1)
+    return torch._softmax_backward_data(grad, output, 1, output.dtype).movedim(-1, 0)
 
-    `weights_T` is 1 for a token that counts and 0 for padding. Dividing each sum by its own total
-    gives P and f of `balance_loss`.
+
+def balance_loss(load_JE: Tensor, importance_JE: Tensor, experts: Tensor | int | None = None) -> Tensor:
+    """Return E * sum_i f_i P_i (Switch Transformers, equation 4): 1 when balanced, E/k on k experts: [J] or a scalar.
+
+    `load_JE` is f, the share of all assignments that went to each expert; `importance_JE` is P, the mean router
+    probability; both sum to 1. The gradient flows through P only. `experts` is E where layers are padded to the most.
     """
-    tokens, linears, experts = probability_TGE.shape
-    assigned_TGE = (gates_TGE.detach() > 0).to(weights_T.dtype)
-    importance = weights_T @ probability_TGE.reshape(tokens, -1)
-    load = weights_T @ assigned_TGE.reshape(tokens, -1)
-    return importance.view(linears, experts).sum(0), load.view(linears, experts).sum(0)
+    experts = load_JE.shape[-1] if experts is None else experts
+    return experts * (load_JE.detach() * importance_JE).sum(-1)
 
 
 class RoutingSums(NamedTuple):
@@ -83,14 +86,35 @@ class RoutingSums(NamedTuple):
         return torch.cat([self.chosen, self.gate, self.first, numbers], -1)
 
 
-def routing_sums(probability_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor) -> Tensor:
-    """Return for each linear the packed `RoutingSums` over weighted tokens: [G, 3 E + 3]."""
-    chosen = (gates_TGE > 0).to(weights_T.dtype)
-    first = torch.nn.functional.one_hot(probability_TGE.argmax(-1), probability_TGE.shape[-1]).to(weights_T.dtype)
-    logits = probability_TGE.clamp(min=torch.finfo(probability_TGE.dtype).tiny).log()
-    variance, one = logits.var(-1, unbiased=False), torch.ones_like(logits[..., 0])
-    counted = RoutingSums(chosen, gates_TGE, first, entropy(probability_TGE), variance, one).packed()
-    return (weights_T @ counted.flatten(1)).view(counted.shape[1:])
+def routing_sums(
+    probability_TGE: Tensor, gates_TGE: Tensor, weights_T: Tensor, variance_TG: Tensor | None = None
+) -> Tensor:
+    """Return for each linear the packed `RoutingSums` over weighted tokens: [G, 3 E + 3].
+
+    `weights_T` is 1 for a token that counts and 0 for padding. The variance of the logits may be given, for layers
+    that are padded with experts of no probability; else it is that of all E.
+    """
+    probability_GET, gates_GET = probability_TGE.movedim(0, -1), gates_TGE.movedim(0, -1)
+    if variance_TG is None:
+        logits_GET = probability_GET.clamp(min=torch.finfo(probability_GET.dtype).tiny).log()
+        variance_TG = logits_GET.var(1, unbiased=False).t()
+    best_G1T = probability_GET.argmax(1, keepdim=True)
+    first_GET = torch.zeros_like(gates_GET).scatter_(1, best_G1T, 1.0)
+    entropy_GT = torch.special.entr(probability_GET).sum(1)
+    one = weights_T.new_ones(()).expand_as(entropy_GT)
+    # In the order of the fields of `RoutingSums`, packed; a gate is above zero where it was chosen.
+    numbers = [each.unsqueeze(1) for each in (entropy_GT, variance_TG.t(), one)]
+    counted_GFT = torch.cat([gates_GET.sign(), gates_GET, first_GET, *numbers], 1)
+    return (counted_GFT.flatten(0, 1) @ weights_T).view(counted_GFT.shape[:2])
+
+
+def widened(packed_GF: Tensor, num_experts: int) -> Tensor:
+    """Return packed `RoutingSums` for another number of experts: those that are missing have zeros."""
+    sums = RoutingSums.unpacked(packed_GF)
+    missing = num_experts - sums.chosen.shape[-1]
+    # A negative number takes away.
+    chosen, gate, first = (torch.nn.functional.pad(each, (0, missing)) for each in sums[:3])
+    return sums._replace(chosen=chosen, gate=gate, first=first).packed()
 
 
 def statistics(packed_GF: Tensor, top_k: int) -> dict[str, Any]:
@@ -121,14 +145,13 @@ def statistics(packed_GF: Tensor, top_k: int) -> dict[str, Any]:
 
 def ballots(logits_BTE: Tensor, counted_BT: Tensor) -> Tensor:
     """Return how many counted tokens of each sequence rank each expert first: [B, E]."""
-    first_BTE = torch.nn.functional.one_hot(logits_BTE.argmax(-1), logits_BTE.shape[-1])
-    return torch.einsum("bt,bte->be", counted_BT, first_BTE.to(counted_BT.dtype))
+    none_BE = counted_BT.new_zeros(len(logits_BTE), logits_BTE.shape[-1])
+    return none_BE.scatter_add_(1, logits_BTE.argmax(-1), counted_BT)
 
 
 def majority(ballots_UE: Tensor) -> Tensor:
     """Return the expert with the most ballots, of equals the first: [U]."""
-    most_U1 = ballots_UE.amax(-1, keepdim=True)
-    return (ballots_UE == most_U1).int().argmax(-1)  # argmax returns the first of equal maxima
+    return ballots_UE.argmax(-1)  # which is the first of equal maxima
 
 
 def vote_margin(ballots_UE: Tensor) -> Tensor:

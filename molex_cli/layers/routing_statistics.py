@@ -1,14 +1,17 @@
 """What the routers of a model did: sums over real tokens, kept while a forward pass runs."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from molex_cli.errors import MethodError
-from molex_cli.layers.routing import RoutingSums, balance_loss, importance_and_load, routing_sums, statistics
+from molex_cli.layers.routing import RoutingSums, statistics
+from molex_cli.layers.routing_pass import RoutingPass, Seen
 from molex_cli.runtime import distributed
+
+T = TypeVar("T")
 
 
 class Routing(Protocol):
@@ -33,6 +36,36 @@ class Routing(Protocol):
         """Resume from such sums."""
 
 
+class Given(NamedTuple):
+    """The tokens that a model was called with."""
+
+    ids: Tensor
+    """[B, T]."""
+    mask: Tensor | None
+    """[B, past and T]."""
+    past: int
+    """How many tokens are in the cache."""
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Given | None":
+        """Return what stands among the arguments; None for a model that is not given ids."""
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        if ids is None or ids.ndim != 2 or ids.is_floating_point():
+            return None
+        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        has_mask = mask is not None and mask.ndim == 2
+        return cls(ids, mask if has_mask else None, cache.get_seq_length() if cache is not None else 0)
+
+    def identity(self) -> Tensor:
+        """Return 2^32 times the position plus the id of each token: [B, T]."""
+        width = self.ids.shape[1]
+        if self.mask is not None:
+            position = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
+        else:
+            position = torch.arange(width, device=self.ids.device) + self.past
+        return self.ids.long() + (position.long() << 32)
+
+
 class TokenWeights:
     """Which tokens of the batch being computed count: 1 for a real token, 0 for padding.
 
@@ -47,23 +80,43 @@ class TokenWeights:
         """Whether a model that is called without token ids cannot be routed."""
         self.silent = False
         """Whether nothing counts: rows that only keep processes in step."""
+        self.routed = RoutingPass()
+        """What the routers of the model's layers did."""
         self._mask: Tensor | None = None
+        self._made: dict[Any, Any] = {}
+        self._given: Given | None = None
         self._identity: Tensor | None = None
         self._routings: list[Routing] = []
 
     def of(self, shape: torch.Size, like: Tensor) -> Tensor:
         """Return the weights of tokens of this shape, flattened; zeros for tensors that are no tokens."""
-        mask = self._mask
-        if self.silent:
+        return self.once((shape, like.dtype, like.device), lambda: self._of(shape, like))
+
+    def once(self, key: Any, made: Callable[[], T]) -> T:
+        """Return what is the same in all of a forward pass, made at the first call with this key."""
+        if key not in self._made:
+            self._made[key] = made()
+        found: T = self._made[key]
+        return found
+
+    def _of(self, shape: torch.Size, like: Tensor) -> Tensor:
+        if self.silent or not self.are_tokens(shape):
             return like.new_zeros(shape.numel())
-        if mask is None:
+        if self._mask is None:
             return like.new_ones(shape.numel())
-        if mask.ndim != 2 or len(shape) != 2 or mask.shape[0] != shape[0] or mask.shape[1] < shape[1]:
-            return like.new_zeros(shape.numel())
-        return mask[:, -shape[1] :].reshape(-1).to(like.dtype)
+        return self._mask[:, -shape[1] :].reshape(-1).to(like.dtype)
+
+    def are_tokens(self, shape: torch.Size) -> bool:
+        """Return whether a tensor of this shape has a feature vector for each token of the batch."""
+        mask = self._mask
+        if mask is None:
+            return True
+        return mask.ndim == 2 and len(shape) == 2 and mask.shape[0] == shape[0] and mask.shape[1] >= shape[1]
 
     def identity(self, shape: torch.Size) -> Tensor | None:
         """Return an integer for each token of this shape, of its id and its position among real tokens, flattened."""
+        if self._identity is None and self._given is not None:
+            self._identity = self._given.identity()
         known = self._identity
         return known.flatten() if known is not None and known.shape == shape else None
 
@@ -76,18 +129,22 @@ class TokenWeights:
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Open; return the arguments that the model shall get."""
-        self._identity = _identity(args, kwargs)
-        if self.needs_ids and self._identity is None:
+        self._given, self._identity = Given.of(args, kwargs), None
+        if self.needs_ids and self._given is None:
             raise MethodError("method.router=random must see the ids of the tokens, got a model called without them")
         kwargs = self.read(args, kwargs)
+        self._made = {}
         self.is_open = True
+        self.routed.clear()
         for routing in self._routings:
             routing.clear()
         return args, kwargs
 
     def after(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        """Close; the mask stays for what is computed again."""
+        """Close and count; the mask stays for what is computed again."""
         self.is_open = False
+        if output is not None and not self.silent:  # a forward pass that fails has no output
+            self.routed.count()
 
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take the mask from the model's arguments and return the keyword arguments that the model shall get."""
@@ -104,25 +161,6 @@ def _over(modules: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _wide(like: Tensor) -> torch.dtype:
-    """Return the widest type of the device: sums over millions of tokens lose the last ones in a narrow one."""
-    return torch.float32 if like.device.type == "mps" else torch.float64
-
-
-def _identity(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """Return 2^32 times the position plus the id of each token [B, T]; None for a model that is not given ids."""
-    ids = kwargs.get("input_ids", args[0] if args else None)
-    if ids is None or ids.ndim != 2 or ids.is_floating_point():
-        return None
-    mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
-    if mask is not None and mask.ndim == 2:
-        position = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    else:
-        position = torch.arange(ids.shape[1], device=ids.device) + (cache.get_seq_length() if cache is not None else 0)
-    identity: Tensor = ids.long() + (position.long() << 32)
-    return identity
-
-
 class LayerRouting:
     """The routing of one layer: what its routers gave to each expert, for each linear and for all together."""
 
@@ -133,52 +171,32 @@ class LayerRouting:
         self.modules: list[str] = []
         """Names of the linears, in the order of the sums."""
         self._weights = weights
-        self._importance: list[Tensor] = []
-        self._load: list[Tensor] = []
-        self._last: list[tuple[int, Tensor]] = []
-        self._total: Tensor | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the last forward pass out of copies: it hangs on the graph of the original."""
-        return {**self.__dict__, "_importance": [], "_load": [], "_last": []}
+        self._number = weights.routed.join(self)
 
     def join(self, names: Sequence[str]) -> int:
         """Add linears that are observed together; return the index of the first."""
         self.modules += names
         return len(self.modules) - len(names)
 
-    def observe(self, index: int, probability_TGE: Tensor, gates_TGE: Tensor, shape: torch.Size) -> None:
-        """Add the routing of the linears from an index on, for tokens of the given shape."""
-        is_counted = self._weights.is_open and not self._weights.silent
-        if not is_counted and not torch.is_grad_enabled():
+    def observe(self, index: int, logits_TGE: Tensor | None, gates_TGE: Tensor | None, shape: torch.Size) -> None:
+        """Add the routing of the linears from an index on, for tokens of the given shape; without logits a control's.
+
+        What activation checkpointing computes again is not counted again.
+        """
+        weights = self._weights
+        if gates_TGE is None or not weights.is_open or not weights.are_tokens(shape):
             return
-        weights_T = self._weights.of(shape, gates_TGE)
-        if torch.is_grad_enabled():  # else there is no loss to balance
-            # Activation checkpointing must find the same operations when it computes them again, but counts them once.
-            importance, load = importance_and_load(probability_TGE, gates_TGE, weights_T)
-            if self._weights.is_open:
-                self._importance.append(importance)
-                self._load.append(load)
-        if is_counted:
-            with torch.no_grad():
-                self._last.append((index, routing_sums(probability_TGE, gates_TGE, weights_T)))
+        if logits_TGE is not None and not torch.is_grad_enabled():
+            logits_TGE = logits_TGE.clone()  # a view, whose base nothing else needs
+        seen = Seen(self._number, index, logits_TGE, gates_TGE)
+        weights.routed.see(seen, shape, lambda: weights.of(shape, gates_TGE))
 
     def clear(self) -> None:
-        """Forget the last forward pass, keeping its sums in the running totals."""
-        for index, sums in self._last:
-            if self._total is None:
-                self._total = sums.new_zeros(len(self.modules), sums.shape[1], dtype=_wide(sums))
-            self._total = self._total.to(sums.device)  # one that was restored is on the CPU
-            self._total[index : index + len(sums)] += sums
-        self._importance, self._load, self._last = [], [], []
+        """Do nothing: the routings of a forward pass are forgotten together."""
 
     def balance(self, *, split: bool = False) -> Tensor:
         """Return the balance loss of the last forward pass: 1 when balanced, E/k on k experts."""
-        importance, load = torch.stack(self._importance).sum(0), torch.stack(self._load).sum(0)
-        tokens = importance.detach().sum()
-        if split:
-            load, tokens = distributed.all_reduce(load), distributed.all_reduce(tokens)
-        return balance_loss(load / load.sum().clamp(min=1), importance / tokens.clamp(min=1e-9))
+        return self._weights.routed.balances(split=split)[self._number]
 
     def take(self) -> dict[str, Any]:
         """Return the `statistics` since the last call: of each linear under `modules`, and of the layer.
@@ -187,7 +205,7 @@ class LayerRouting:
         over its linears, and `dead` their sum; only `usage` and `gate` add up equal numbers, as the balance loss does.
         """
         sums = self.sums()
-        self._total = None
+        self._weights.routed.put(self._number, None)
         empty = torch.zeros(len(self.modules), RoutingSums.width(self.num_experts), dtype=torch.float64)
         total = distributed.all_reduce(empty if sums is None else sums)
         each = {name: self._statistics(total[i : i + 1]) for i, name in enumerate(self.modules)}
@@ -199,9 +217,8 @@ class LayerRouting:
 
     def sums(self) -> Tensor | None:
         """Return the packed `RoutingSums` of each linear since they were last taken."""
-        self.clear()
-        return None if self._total is None else self._total.cpu()
+        return self._weights.routed.sums(self._number)
 
     def restore(self, sums: Tensor) -> None:
         """Resume from such sums."""
-        self._total = sums
+        self._weights.routed.put(self._number, sums)

@@ -190,6 +190,8 @@ class Adapted:
     """Coefficient of the balance loss."""
     balance_sum: bool = False
     """Sum the balance loss over layers instead of averaging it."""
+    balances: "Callable[..., Tensor] | None" = None
+    """Returns the balance losses of all layers at once; None asks each router."""
     experts_per_layer: tuple[int, ...] | None = None
     rank_per_layer: tuple[int, ...] | None = None
     """Of one update without a router in each linear, where layers have ranks of their own."""
@@ -230,7 +232,10 @@ class Adapted:
             return None
         import torch
 
-        losses = torch.stack([router.balance(split=split) for router in self.routers.values()])
+        if self.balances is None:
+            losses = torch.stack([router.balance(split=split) for router in self.routers.values()])
+        else:
+            losses = self.balances(split=split)
         return losses.sum() if self.balance_sum else losses.mean()
 
     @contextmanager

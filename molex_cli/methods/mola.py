@@ -125,6 +125,7 @@ class MoLA(LowRank):
         )
         weights.watch(backbone.model, list(routings.values()))
         adapted.routers, adapted.tokens, adapted.experts_per_layer = dict(routings), weights, experts
+        adapted.balances = weights.routed.balances
         adapted.balance, adapted.balance_sum = self.balance if learned else 0.0, self.balance_sum
         return adapted
 

@@ -1,30 +1,38 @@
 """Gates, balance loss and usage, by their closed forms."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from molex_cli.layers.routing import (
     RoutingSums,
-    balance_loss,
     ballots,
     entropy,
-    importance_and_load,
     majority,
-    probabilities,
     routing_sums,
     top_k_gates,
     vote_margin,
 )
+from molex_cli.layers.routing_pass import RoutingPass, Seen
+
+
+class Layer(NamedTuple):
+    num_experts: int
+    modules: list[str]
+
+
+def balance(logits: torch.Tensor, top_k: int, weights: torch.Tensor) -> torch.Tensor:
+    """Return the balance loss of a layer whose routers had these logits [T, G, E]."""
+    routed = RoutingPass()
+    layer = routed.join(Layer(logits.shape[2], ["linear"] * logits.shape[1]))
+    routed.see(Seen(layer, 0, logits, top_k_gates(logits, top_k)), logits.shape[:1], lambda: weights)
+    return routed.balances()[layer]
 
 
 def layer_balance(logits: torch.Tensor, top_k: int, weights: torch.Tensor | None = None) -> float:
-    probability = probabilities(logits)
-    gates = top_k_gates(probability, top_k)
-    weights = torch.ones(logits.shape[0]) if weights is None else weights
-    importance, load = importance_and_load(probability, gates, weights)
-    return float(balance_loss(load / load.sum(), importance / importance.sum()))
+    return float(balance(logits, top_k, torch.ones(logits.shape[0]) if weights is None else weights))
 
 
 @pytest.mark.parametrize("num_experts", [1, 2, 3, 5, 8, 13])
@@ -51,24 +59,27 @@ def test_gates_are_the_renormalised_top_of_the_softmax():
     probability = logits.softmax(-1)
     top = probability.topk(2, -1)
     expected = torch.zeros_like(probability).scatter(-1, top.indices, top.values / top.values.sum(-1, keepdim=True))
-    assert torch.allclose(top_k_gates(probabilities(logits), 2), expected, atol=1e-6)
+    assert torch.allclose(top_k_gates(logits, 2), expected, atol=1e-6)
 
 
 def test_gates_are_float32_whatever_the_logits_are():
-    assert top_k_gates(probabilities(torch.randn(4, 1, 3, dtype=torch.bfloat16)), 2).dtype == torch.float32
+    assert top_k_gates(torch.randn(4, 1, 3, dtype=torch.bfloat16), 2).dtype == torch.float32
 
 
 def test_ties_choose_exactly_k_experts():
-    assert (top_k_gates(probabilities(torch.zeros(6, 1, 5)), 2) > 0).sum(-1).eq(2).all()
+    assert (top_k_gates(torch.zeros(6, 1, 5), 2) > 0).sum(-1).eq(2).all()
 
 
 def test_the_balance_loss_trains_the_router_through_probability_only():
     logits = torch.randn(20, 1, 4, requires_grad=True)
-    probability = probabilities(logits)
-    importance, load = importance_and_load(probability, top_k_gates(probability, 2), torch.ones(20))
-    balance_loss(load / load.sum(), importance / importance.sum()).backward()
+    balance(logits, 2, torch.ones(20)).backward()
+    probability = logits.detach().softmax(-1).requires_grad_(True)
+    gates = top_k_gates(logits.detach(), 2)
+    load = (gates > 0).float().sum(0) / 40
+    (4 * (load * probability.sum(0) / 20).sum()).backward()
+    through = probability * (probability.grad - (probability * probability.grad).sum(-1, keepdim=True))
+    torch.testing.assert_close(logits.grad, through.detach())
     assert logits.grad.abs().sum() > 0
-    assert not load.requires_grad
 
 
 def test_votes_are_counted_for_each_sequence_without_padding_and_the_first_of_equals_wins():
@@ -111,7 +122,9 @@ def test_packed_sums_keep_the_layout_that_stored_states_have():
 
 def test_sums_count_each_token_by_its_weight():
     probability = torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]], [[0.5, 0.5]]])
-    sums = RoutingSums.unpacked(routing_sums(probability, top_k_gates(probability, 1), torch.tensor([1.0, 1.0, 0.0])))
+    sums = RoutingSums.unpacked(
+        routing_sums(probability, top_k_gates(probability.log(), 1), torch.tensor([1.0, 1.0, 0.0]))
+    )
     assert (sums.chosen.tolist(), sums.gate.tolist(), sums.first.tolist()) == ([[1, 1]], [[1, 1]], [[1, 1]])
     assert sums.tokens.tolist() == [2]
     assert float(sums.entropy[0]) == pytest.approx(2 * float(entropy(torch.tensor([0.25, 0.75]))))

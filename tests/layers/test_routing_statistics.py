@@ -25,7 +25,7 @@ MOLA = ["method=mola", "method.allocation.layers=[4,4,2,1]", "method.clip_top_k=
 def test_figures_of_a_forced_routing_are_exact():
     # Three tokens, one linear, four experts, top 2; the last token is padding.
     probability = torch.tensor([[[0.5, 0.3, 0.1, 0.1]], [[0.25, 0.5, 0.125, 0.125]], [[0.0, 0.0, 0.5, 0.5]]])
-    gates = routing.top_k_gates(probability, 2)
+    gates = routing.top_k_gates(probability.log(), 2)
     found = routing.statistics(routing.routing_sums(probability, gates, torch.tensor([1.0, 1.0, 0.0])), top_k=2)
     assert found["usage"] == pytest.approx([0.5, 0.5, 0, 0])
     assert found["gate"] == pytest.approx([(5 / 8 + 1 / 3) / 2, (3 / 8 + 2 / 3) / 2, 0, 0])
@@ -41,7 +41,7 @@ def test_figures_of_a_forced_routing_are_exact():
 
 def test_an_even_routing_has_all_its_freedom_and_as_few_experts_as_top_k_have_none():
     even = torch.eye(4).repeat(5, 1)[:, None]
-    found = routing.statistics(routing.routing_sums(even, routing.top_k_gates(even, 1), torch.ones(20)), top_k=1)
+    found = routing.statistics(routing.routing_sums(even, routing.top_k_gates(even.log(), 1), torch.ones(20)), top_k=1)
     assert (found["effective"], found["utilisation"], found["dead"]) == (pytest.approx(4), pytest.approx(1), 0)
     few = torch.full((20, 1, 2), 0.5)
     assert routing.statistics(routing.routing_sums(few, few, torch.ones(20)), top_k=2)["utilisation"] is None

@@ -9,7 +9,7 @@ from torch import nn
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.layers.fixed_gates import RandomGate
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
-from molex_cli.layers.guest_vote import TOKEN, GuestVote
+from molex_cli.layers.guest_vote import TOKEN, GuestVote, balances
 from molex_cli.layers.mixing import NONE, MixedBlock
 from molex_cli.layers.prompt_mask import PromptTokens
 from molex_cli.methods.base import Adapted, Group
@@ -52,6 +52,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
     adapted.assume_choices = functools.partial(_assume, votes)
     tokens.watch(backbone.model, list(votes.values()))
     adapted.routers, adapted.tokens = dict(votes), tokens
+    adapted.balances = functools.partial(balances, list(votes.values()))
     adapted.shard_parts = functools.partial(_shard_parts, backbone)
     _complete(settings, adapted, parts, votes)
     return adapted
