@@ -118,7 +118,8 @@ def _matched(
     try:
         found, _ = solved(experiment, target, match.solve, match.by, plan_of)
     except MolexError as error:
-        raise ConfigError(f"match must be met by every arm, got {arm.name}: {error}") from None
+        reason = str(error).replace("--", "")  # flags of molex plan
+        raise ConfigError(f"match must be met by every arm, got {arm.name}: {reason}") from None
     if abs(found.left_over) > match.within:
         raise ConfigError(
             f"match must be met within {match.within:.0%}, got {arm.name}: {found.setting} comes nearest to {match.to} "

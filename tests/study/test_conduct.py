@@ -148,7 +148,7 @@ def test_a_study_repeats_its_looks_on_the_runs_that_it_finds(launched, capsys):
 
 def test_a_file_that_changes_after_the_first_run_is_told_ever_after(launched):
     plan = "claims: [good > bad, good > same]\nseeds: {most: 3}\n"
-    assert any("since before the first run" in note for note in conducted(plan)["notes"])
+    assert any("since before its first run" in note for note in conducted(plan)["notes"])
     changed = conducted(plan + "alpha: 0.1\n")
     assert any("changed after runs had started" in note for note in changed["notes"])
     assert any("changed after runs had started" in note for note in conducted(plan)["notes"])
