@@ -51,7 +51,8 @@ def _show_step(memory: "StepMemory") -> None:
 
     from molex_cli.runtime import terminal
 
-    table = Table(f"memory of a step of {memory.rows} x {memory.tokens} tokens", box=None, pad_edge=False)
+    each = f" in each of {memory.processes} processes" if memory.processes > 1 else ""
+    table = Table(f"memory of a step of {memory.rows} x {memory.tokens} tokens{each}", box=None, pad_edge=False)
     table.add_column("in all", justify="right")
     table.add_column("at the peak", justify="right")
     weights = sum(memory.weights.values())

@@ -10,6 +10,7 @@ from step_memory import allocated_by, held, real_steps, settings_of
 
 from molex_cli.cli import main
 from molex_cli.errors import ConfigError, MethodError
+from molex_cli.runtime.hardware import Device, Hardware, available_memory
 from molex_cli.training.memory.fit import FOUR_BIT, RECOMPUTE, fits
 from molex_cli.training.memory.rehearsal import Rehearsal
 
@@ -137,6 +138,44 @@ def test_the_largest_part_of_the_effective_batch_that_fits_is_found(experiment):
     assert less.peak < needed
 
 
+@pytest.mark.parametrize(
+    ("size", "accumulation", "processes", "share"),
+    [
+        (16, 1, 1, (16, False)),
+        (16, 1, 4, (4, False)),
+        (16, 4, 4, (16, False)),
+        (16, 2, 4, (4, True)),
+        (1, 1, 2, (1, False)),
+    ],
+)
+def test_a_process_is_planned_with_its_own_rows(experiment, size, accumulation, processes, share):
+    settings = [f"train.batch_size={size}", f"train.gradient_accumulation_steps={accumulation}", "hardware.device=cpu"]
+    own = rehearsal(experiment, "method=lora", *settings, f"hardware.processes={processes}")
+    rows, accumulates = share
+    assert own.own_step() == own.step(rows, accumulates=accumulates)
+
+
+def test_what_fits_into_one_process_of_several_is_found(experiment):
+    settings = ["method=lora", "train.batch_size=8", "train.gradient_accumulation_steps=2", "hardware.device=cpu"]
+    own = rehearsal(experiment, *settings, "hardware.processes=4")
+    two, four = own.step(2, accumulates=True).peak, own.step(4).peak  # 8 in halves of 2, 4 whole in one process
+    assert two < four
+    assert next(iter(fits(own, LABELS, four))).batch_size == 16
+    assert next(iter(fits(own, LABELS, four - 1))).batch_size == 8
+    assert next(iter(fits(own, LABELS, two - 1))).batch_size in (1, 2, None)
+
+
+def test_processes_hold_a_copy_of_the_gradients_while_they_add_them_up(experiment):
+    settings = ["method=full", "train.batch_size=2", "train.max_length=8", "hardware.device=cpu"]
+    one, two = (rehearsal(experiment, *settings, f"hardware.processes={count}").step(1) for count in (1, 2))
+    assert two.peak > one.peak
+
+
+def test_processes_of_a_cpu_share_its_memory():
+    one, four = (available_memory(Hardware(device=Device.cpu, processes=count)) for count in (1, 4))
+    assert four == pytest.approx(one / 4, rel=0.01)
+
+
 def test_what_does_not_fit_says_what_a_row_needs(lora):
     found = next(iter(fits(lora, LABELS, 1000)))
     assert (found.batch_size, found.peak) == (None, lora.step(1, accumulates=True).peak)
@@ -158,6 +197,10 @@ def test_plan_tells_memory(capsys):
     shown = capsys.readouterr().out
     assert "memory of a step of 16 x 128 tokens" in shown
     assert "fits into" not in shown
+    assert "processes" not in shown
+    shared = ["hardware=ddp", "hardware.processes=4", "hardware.device=cpu"]
+    assert main(["plan", "model=tiny_bert", "method=lora", "--memory", *shared]) == 0
+    assert "memory of a step of 4 x 128 tokens in each of 4 processes" in capsys.readouterr().out
 
 
 def test_a_strange_size_is_one_line(capsys):

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind
+from molex_cli.data.batches import microbatches
 from molex_cli.data.encoding import NONE, Encoded
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.methods.base import Adapted
@@ -25,7 +26,7 @@ from molex_cli.methods.placement import lay_out
 from molex_cli.models.loading import skeleton
 from molex_cli.objectives import Batch, build_objective, head_outputs
 from molex_cli.objectives.base import for_model
-from molex_cli.runtime.hardware import Precision, computes_on_gpu
+from molex_cli.runtime.hardware import Precision, computes_on_gpu, process_count, shared_by_others
 from molex_cli.training.loop import optimizer
 from molex_cli.training.memory.four_bit import FourBitLinear
 from molex_cli.training.memory.gpu_kernels import GpuKernels
@@ -41,7 +42,10 @@ CHOICES = 4
 class StepMemory:
     """What one process holds in a training step after the first one, in bytes."""
 
+    processes: int
+    """That share the run; each holds this much."""
     rows: int
+    """Of a forward pass of one process; multiple choice has one for each choice."""
     tokens: int
     """Of a row."""
     weights: dict[str, int]
@@ -81,6 +85,7 @@ class Rehearsal:
         if experiment.hardware.shard:
             raise ConfigError("hardware.shard must be false where memory is planned, got true; set hardware=ddp")
         self.experiment, self._choices = experiment, len(labels) or CHOICES
+        self.processes = shared_by_others() or process_count(experiment.hardware)
         self._known: dict[tuple[int, bool], StepMemory] = {}
         task, model = experiment.task, experiment.model
         self._objective = build_objective(task, model, labels, experiment.train.label_smoothing)
@@ -115,8 +120,19 @@ class Rehearsal:
 
     def own_step(self) -> StepMemory:
         """Return the memory of a step as the run's settings have it."""
+        return self.step_of(self.experiment.train.batch_size)
+
+    def step_of(self, batch_size: int) -> StepMemory:
+        """Return the memory of a step with this train.batch_size and the run's effective batch."""
+        rows, accumulates = self.share(batch_size)
+        return self.step(rows, accumulates=accumulates)
+
+    def share(self, batch_size: int) -> tuple[int, bool]:
+        """Return the most rows that a process has in a forward pass, and whether it does several passes a step."""
         train = self.experiment.train
-        return self.step(train.batch_size, accumulates=train.gradient_accumulation_steps > 1)
+        effective = range(train.batch_size * train.gradient_accumulation_steps)
+        own = microbatches(effective, batch_size, 0, self.processes)  # the first process has most
+        return max(len(each.rows) for each in own), len(own) > 1
 
     def scoring_peak(self) -> int:
         """Return the peak of a forward pass over train.eval_batch_size rows, without gradients."""
@@ -139,6 +155,9 @@ class Rehearsal:
         marks.gradients, marks.backward_end = frozenset(self._gradients()), len(live.changes)
         marks.logits = frozenset(seen)
         del loss
+        if self.processes > 1:  # as distributed.all_reduce_gradients
+            sums = [p.grad.clone() for p in self._trained if p.grad is not None]
+            del sums
         self._update()
         return marks
 
@@ -191,6 +210,7 @@ class Rehearsal:
         began = {number for number, sign in self._live.changes[marks.start :] if sign > 0}
         rows, tokens = batch["input_ids"].shape
         return StepMemory(
+            processes=self.processes,
             rows=rows,
             tokens=tokens,
             weights=self._bytes_by_format,
