@@ -113,12 +113,18 @@ def test_models_that_look_at_labels_and_masks_are_planned(experiment, model):
     assert Rehearsal(experiment(f"model={model}", "method=lora"), LABELS).step(4).kept > 0
 
 
-def test_what_cannot_be_planned_is_one_line(experiment, monkeypatch):
-    def reads(*_):
-        return float(torch.ones(3).sum())
+def reads_content(*_):
+    return float(torch.ones(3).sum())
 
+
+def has_no_such_thing(*_):
+    return {}["key"]
+
+
+@pytest.mark.parametrize("fails", [reads_content, has_no_such_thing])
+def test_what_cannot_be_planned_is_one_line(experiment, monkeypatch, fails):
     own = rehearsal(experiment, "method=head")
-    monkeypatch.setattr(own, "_update", reads)
+    monkeypatch.setattr(own, "_update", fails)
     with pytest.raises(MethodError, match="memory must be planned of a model and a method that do without the content"):
         own.step(2)
 
@@ -201,6 +207,19 @@ def test_plan_tells_memory(capsys):
     shared = ["hardware=ddp", "hardware.processes=4", "hardware.device=cpu"]
     assert main(["plan", "model=tiny_bert", "method=lora", "--memory", *shared]) == 0
     assert "memory of a step of 4 x 128 tokens in each of 4 processes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("hardware=fsdp", "hardware.shard must be false where memory is planned, got true; set hardware=ddp"),
+        ("train.max_length=512", "train.max_length must fit tiny_bert, at most 256, got 512; set train.max_length=256"),
+    ],
+)
+def test_what_has_no_plan_of_memory_is_one_line_and_no_half_an_answer(capfd, setting, line):
+    assert main(["plan", "model=tiny_bert", "method=lora", "--memory", setting]) == 2
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", f"molex: {line}\n")
 
 
 def test_a_strange_size_is_one_line(capsys):

@@ -20,12 +20,13 @@ from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind
 from molex_cli.data.batches import microbatches
 from molex_cli.data.encoding import NONE, Encoded
-from molex_cli.errors import ConfigError, MethodError
+from molex_cli.errors import ConfigError, MethodError, MolexError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import lay_out
 from molex_cli.models.loading import skeleton
 from molex_cli.objectives import Batch, build_objective, head_outputs
 from molex_cli.objectives.base import for_model
+from molex_cli.objectives.splits import require_positions
 from molex_cli.runtime.hardware import Precision, computes_on_gpu, process_count, shared_by_others
 from molex_cli.training.loop import optimizer
 from molex_cli.training.memory.four_bit import FourBitLinear
@@ -92,6 +93,7 @@ class Rehearsal:
         self._fake, self._live = FakeTensorMode(allow_non_fake_inputs=True), LiveStorages()
         with _told_if_impossible(experiment), self._fake:
             self._adapted = _adapted(experiment, head_outputs(task, model, labels))
+            require_positions(experiment, self._adapted.backbone, self._objective)
             self._trained = list(self._adapted.trainable().values())
             self._adam = optimizer(self._adapted, experiment.learning_rate, experiment.train)
             weights = [*self._adapted.model.parameters(), *self._adapted.model.buffers()]
@@ -138,7 +140,7 @@ class Rehearsal:
         """Return the peak of a forward pass over train.eval_batch_size rows, without gradients."""
         inputs = for_model(self._adapted, self._batch(self.experiment.train.eval_batch_size))
         model, start = self._adapted.model.eval(), len(self._live.changes)
-        with self._fake, self._kernels(), self._live, torch.no_grad():
+        with _told_if_impossible(self.experiment), self._fake, self._kernels(), self._live, torch.no_grad():
             model(**{name: each for name, each in inputs.items() if name not in ("labels", "sizes")})
         return self._live.peak({}, OTHER, start)[0].total()
 
@@ -227,10 +229,12 @@ class Rehearsal:
 
 @contextmanager
 def _told_if_impossible(experiment: Experiment) -> Iterator[None]:
-    """Turn what torch says of code that needs the content of tensors into one line."""
+    """Turn what torch says of code that needs the content of tensors, and whatever follows, into one line."""
     try:
         yield
-    except RuntimeError as error:
+    except MolexError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MethodError(
             f"memory must be planned of a model and a method that do without the content of tensors, got "
