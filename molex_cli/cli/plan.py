@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
     parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
     parser.add_argument("--memory", action="store_true", help="what a training step holds in memory, by part")
-    parser.add_argument("--fit", metavar="SIZE", help="the largest batch that fits into so much memory, e.g. 24GB")
+    fit = "the largest divisor of the effective batch that fits into so much memory, e.g. 24GB"
+    parser.add_argument("--fit", metavar="SIZE", help=fit)
     options = parser.parse(argv)
     limit = sizes.parsed(options.fit, "--fit") if options.fit is not None else None
     experiment = overrides.checked(command_line.CommandLine(overrides=options.overrides))

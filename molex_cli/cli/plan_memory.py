@@ -20,6 +20,7 @@ class Planned:
 
     memory: "StepMemory"
     scoring_peak: int
+    generates: bool
     limit: int | None
     fits: "Sequence[Fit]"
 
@@ -36,7 +37,7 @@ def planned(experiment: "Experiment", labels: "Sequence[str]", limit: int | None
 
     own = Rehearsal(experiment, labels)
     found = [] if limit is None else list(fits(own, labels, limit))
-    return Planned(own.own_step(), own.scoring_peak(), limit, found)
+    return Planned(own.own_step(), own.scoring_peak(), own.generates, limit, found)
 
 
 def show(experiment: "Experiment", found: Planned) -> None:
@@ -47,9 +48,12 @@ def show(experiment: "Experiment", found: Planned) -> None:
     output, scoring = sizes.shown(found.memory.logits), sizes.shown(found.scoring_peak)
     say(f"output of the model {output}; scoring {experiment.train.eval_batch_size} rows {scoring}")
     others = "CUDA itself" if computes_on_gpu(experiment.hardware) else "Python and its libraries"
-    say(f"not counted: {others}, gaps between what is allocated")
+    generating = ", keys and values kept while generating" if found.generates else ""
+    say(f"not counted: {others}, gaps between what is allocated{generating}")
     if found.limit is not None:
         _show_fits(found.fits, found.limit)
+        effective = experiment.train.batch_size * experiment.train.gradient_accumulation_steps
+        say(f"tried: every train.batch_size that divides the effective batch, {effective}")
 
 
 def _show_step(memory: "StepMemory") -> None:

@@ -1,5 +1,6 @@
 """The planned memory of a training step is what a real step takes."""
 
+import errno
 import json
 from collections import Counter
 
@@ -9,10 +10,11 @@ from conftest import batch, composed
 from step_memory import allocated_by, held, real_steps, settings_of
 
 from molex_cli.cli import main
-from molex_cli.errors import ConfigError, MethodError
+from molex_cli.errors import ConfigError, MethodError, TrainingError
 from molex_cli.runtime.hardware import Device, Hardware, available_memory
 from molex_cli.training.memory.fit import FOUR_BIT, RECOMPUTE, fits
 from molex_cli.training.memory.rehearsal import Rehearsal
+from molex_cli.training.memory.told import memory_errors_told
 
 LABELS = ["no", "yes"]
 
@@ -202,7 +204,9 @@ def test_plan_tells_memory(capsys):
     assert main(["plan", "model=tiny_bert", "method=lora", "--memory"]) == 0
     shown = capsys.readouterr().out
     assert "memory of a step of 16 x 128 tokens" in shown
+    assert "weights (fp32 + int64)" in shown
     assert "fits into" not in shown
+    assert "generating" not in shown
     assert "processes" not in shown
     shared = ["hardware=ddp", "hardware.processes=4", "hardware.device=cpu"]
     assert main(["plan", "model=tiny_bert", "method=lora", "--memory", *shared]) == 0
@@ -220,6 +224,40 @@ def test_what_has_no_plan_of_memory_is_one_line_and_no_half_an_answer(capfd, set
     assert main(["plan", "model=tiny_bert", "method=lora", "--memory", setting]) == 2
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", f"molex: {line}\n")
+
+
+def test_what_was_tried_is_said(capsys):
+    settings = ["model=tiny_bert", "method=lora", "train.batch_size=6", "train.gradient_accumulation_steps=2"]
+    assert main(["plan", *settings, "--fit", "1GB"]) == 0
+    assert "tried: every train.batch_size that divides the effective batch, 12" in capsys.readouterr().out
+
+
+def test_what_generating_keeps_is_said_to_be_left_out(capsys, official_data):
+    settings = ["model=tiny_llama", "method=lora", "task=instruct/rte", "task.answer_mode=generate"]
+    assert main(["plan", *settings, f"data_dir={official_data}", "train.max_length=32", "--memory"]) == 0
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if each.startswith("not counted:"))
+    assert line.endswith(", keys and values kept while generating")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), False),
+        (OSError(errno.ENOENT, "No such file or directory"), False),
+    ],
+)
+def test_errors_of_no_memory_are_known(experiment, monkeypatch, error, is_one):
+    monkeypatch.setattr("molex_cli.training.memory.told._way_out", lambda *_: "set less")
+    with pytest.raises(TrainingError if is_one else type(error)) as told, memory_errors_told(experiment(), LABELS):
+        raise error
+    assert (told.value is error) is not is_one
 
 
 def test_a_strange_size_is_one_line(capsys):

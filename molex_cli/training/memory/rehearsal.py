@@ -4,6 +4,7 @@ torch's fake tensors go through the model, the method, the loss, the backward pa
 would. Rows are as long as train.max_length, which no batch exceeds.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,10 +15,11 @@ import numpy as np
 import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
 from torch import Tensor
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from molex_cli.config.schema import Experiment
-from molex_cli.config.task import Kind
+from molex_cli.config.task import AnswerMode, Kind
 from molex_cli.data.batches import microbatches
 from molex_cli.data.encoding import NONE, Encoded
 from molex_cli.errors import ConfigError, MethodError, MolexError
@@ -52,6 +54,7 @@ class StepMemory:
     weights: dict[str, int]
     """All of the model's by number format, trained ones too; what is no weight of 4 bits but belongs to one, at it."""
     gradients: int
+    """Of their storages, which are larger where gradients are views of something larger."""
     moments: int
     """Adam's two means of each trained number."""
     kept: int
@@ -108,6 +111,11 @@ class Rehearsal:
     def has_four_bits(self) -> bool:
         """Return whether some weights are kept in 4 bits."""
         return "nf4" in self._bytes_by_format
+
+    @property
+    def generates(self) -> bool:
+        """Return whether answers are generated, which takes memory that is not planned."""
+        return self._objective.answer_mode == AnswerMode.generate.name
 
     def step(self, rows: int, *, accumulates: bool = False) -> StepMemory:
         """Return the memory of a step; with `accumulates`, of one that adds to the gradients of another pass."""
@@ -230,6 +238,8 @@ class Rehearsal:
 @contextmanager
 def _told_if_impossible(experiment: Experiment) -> Iterator[None]:
     """Turn what torch says of code that needs the content of tensors, and whatever follows, into one line."""
+    torchs_own = logging.getLogger(fake_tensor.__name__)  # logs a traceback
+    before, torchs_own.disabled = torchs_own.disabled, True
     try:
         yield
     except MolexError:
@@ -240,6 +250,8 @@ def _told_if_impossible(experiment: Experiment) -> Iterator[None]:
             f"memory must be planned of a model and a method that do without the content of tensors, got "
             f"model={experiment.model.name} method={experiment.method.name}: {reason}"
         ) from error
+    finally:
+        torchs_own.disabled = before
 
 
 def _adapted(experiment: Experiment, outputs: int | None) -> Adapted:
@@ -260,5 +272,5 @@ def _by_format(weights: Sequence[Tensor]) -> dict[str, int]:
     storages = {each.untyped_storage()._cdata: each for each in weights}
     found = Counter[str]()
     for each in storages.values():
-        found[FORMATS.get(each.dtype, "other")] += each.untyped_storage().nbytes()
+        found[FORMATS.get(each.dtype) or str(each.dtype).removeprefix("torch.")] += each.untyped_storage().nbytes()
     return dict(found)
