@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
     parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
     parser.add_argument("--memory", action="store_true", help="what a training step holds in memory, by part")
-    parser.add_argument("--fit", metavar="SIZE", help="the largest batch that fits into so much memory, e.g. 24GB")
+    fit = "the largest divisor of the effective batch that fits into so much memory, e.g. 24GB"
+    parser.add_argument("--fit", metavar="SIZE", help=fit)
     options = parser.parse(argv)
     limit = sizes.parsed(options.fit, "--fit") if options.fit is not None else None
     experiment = overrides.checked(command_line.CommandLine(overrides=options.overrides))
@@ -45,11 +46,11 @@ def main(argv: list[str]) -> int:
         target = plan_of(reference(options.match, options.overrides))
         match, experiment = matched(experiment, target, options.solve, options.by, plan_of)
     plan = plan_of(experiment)
+    memory = plan_memory.planned(experiment, labels, limit) if options.memory or limit else None
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:
         found: dict[str, Any] = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
-        if options.memory or limit:
-            found |= plan_memory.as_data(experiment, labels, limit)
+        found |= memory.as_data() if memory else {}
         say(as_json(named | dataclasses.asdict(plan) | found))
         return 0
     _print(plan, experiment)
@@ -59,8 +60,8 @@ def main(argv: list[str]) -> int:
             f"{match.setting} comes nearest to {options.match}: {match.reached:,.0f} {options.by} for "
             f"{match.target:,.0f}, left over {over:+,.0f} ({match.left_over:+.3%})"
         )
-    if options.memory or limit:
-        plan_memory.show(experiment, labels, limit)
+    if memory:
+        plan_memory.show(experiment, memory)
     return 0
 
 

@@ -1,6 +1,6 @@
 """What `molex plan --memory` and `--fit` answer."""
 
-import dataclasses
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.runtime import sizes
@@ -14,35 +14,46 @@ if TYPE_CHECKING:
     from molex_cli.training.memory.rehearsal import StepMemory
 
 
-def as_data(experiment: "Experiment", labels: "Sequence[str]", limit: int | None) -> dict[str, Any]:
-    """Return the memory of a step and, with a limit in bytes, what fits into it."""
-    memory, scoring_peak, fits = _planned(experiment, labels, limit)
-    found: dict[str, Any] = {"memory": {**dataclasses.asdict(memory), "scoring_peak": scoring_peak}}
-    return found if limit is None else found | {"fit": [dataclasses.asdict(fit) for fit in fits]}
+@dataclass(frozen=True)
+class Planned:
+    """The memory of a step, of scoring and, with a limit in bytes, what fits into it."""
+
+    memory: "StepMemory"
+    scoring_peak: int
+    generates: bool
+    limit: int | None
+    fits: "Sequence[Fit]"
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        found: dict[str, Any] = {"memory": {**asdict(self.memory), "scoring_peak": self.scoring_peak}}
+        return found if self.limit is None else found | {"fit": [asdict(fit) for fit in self.fits]}
 
 
-def show(experiment: "Experiment", labels: "Sequence[str]", limit: int | None) -> None:
-    """Print the same."""
-    from molex_cli.runtime.hardware import computes_on_gpu
-
-    memory, scoring_peak, fits = _planned(experiment, labels, limit)
-    _show_step(memory)
-    rows = experiment.train.eval_batch_size
-    say(f"output of the model {sizes.shown(memory.logits)}; scoring {rows} rows {sizes.shown(scoring_peak)}")
-    others = "CUDA itself" if computes_on_gpu(experiment.hardware) else "Python and its libraries"
-    say(f"not counted: {others}, gaps between what is allocated")
-    if limit is not None:
-        _show_fits(fits, limit)
-
-
-def _planned(
-    experiment: "Experiment", labels: "Sequence[str]", limit: int | None
-) -> "tuple[StepMemory, int, Sequence[Fit]]":
+def planned(experiment: "Experiment", labels: "Sequence[str]", limit: int | None) -> Planned:
+    """Return what `molex plan` says of memory; raise MolexError where it cannot be planned."""
     from molex_cli.training.memory.fit import fits
     from molex_cli.training.memory.rehearsal import Rehearsal
 
     own = Rehearsal(experiment, labels)
-    return own.own_step(), own.scoring_peak(), [] if limit is None else list(fits(own, labels, limit))
+    found = [] if limit is None else list(fits(own, labels, limit))
+    return Planned(own.own_step(), own.scoring_peak(), own.generates, limit, found)
+
+
+def show(experiment: "Experiment", found: Planned) -> None:
+    """Print it."""
+    from molex_cli.runtime.hardware import computes_on_gpu
+
+    _show_step(found.memory)
+    output, scoring = sizes.shown(found.memory.logits), sizes.shown(found.scoring_peak)
+    say(f"output of the model {output}; scoring {experiment.train.eval_batch_size} rows {scoring}")
+    others = "CUDA itself" if computes_on_gpu(experiment.hardware) else "Python and its libraries"
+    generating = ", keys and values kept while generating" if found.generates else ""
+    say(f"not counted: {others}, gaps between what is allocated{generating}")
+    if found.limit is not None:
+        _show_fits(found.fits, found.limit)
+        effective = experiment.train.batch_size * experiment.train.gradient_accumulation_steps
+        say(f"tried: every train.batch_size that divides the effective batch, {effective}")
 
 
 def _show_step(memory: "StepMemory") -> None:
@@ -51,7 +62,8 @@ def _show_step(memory: "StepMemory") -> None:
 
     from molex_cli.runtime import terminal
 
-    table = Table(f"memory of a step of {memory.rows} x {memory.tokens} tokens", box=None, pad_edge=False)
+    each = f" in each of {memory.processes} processes" if memory.processes > 1 else ""
+    table = Table(f"memory of a step of {memory.rows} x {memory.tokens} tokens{each}", box=None, pad_edge=False)
     table.add_column("in all", justify="right")
     table.add_column("at the peak", justify="right")
     weights = sum(memory.weights.values())

@@ -24,7 +24,7 @@ def encoded_splits(
 ) -> dict[str, Encoded]:
     """Return the splits as tokens; raise ConfigError with every length that does not fit. No weights are needed."""
     most, written = longest_input(backbone), _written(experiment, objective)
-    problems = list(_position_problems(experiment, most, written))
+    problems = list(position_problems(experiment, most, written))
     cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
     encoded: dict[str, Encoded] = {}
     for name, split in splits.items():
@@ -46,7 +46,13 @@ def _written(experiment: schema.Experiment, objective: Objective) -> int:
     return experiment.task.language.max_new_tokens if objective.answer_mode == AnswerMode.generate.name else 0
 
 
-def _position_problems(experiment: schema.Experiment, most: int | None, written: int) -> Iterator[str]:
+def require_positions(experiment: schema.Experiment, backbone: Backbone, objective: Objective) -> None:
+    """Raise ConfigError where the model's positions do not reach."""
+    if problems := list(position_problems(experiment, longest_input(backbone), _written(experiment, objective))):
+        raise ConfigError(problems)
+
+
+def position_problems(experiment: schema.Experiment, most: int | None, written: int) -> Iterator[str]:
     """Yield where the model's positions do not reach."""
     max_length = experiment.train.max_length
     if most is None or max_length + written <= most:

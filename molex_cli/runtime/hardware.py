@@ -210,10 +210,14 @@ def machine_memory() -> int:
 
 
 def available_memory(hardware: Hardware) -> int:
-    """Return the bytes that a run may have: of a GPU what is free and what this process has, of a machine all."""
+    """Return the bytes that a process of a run may have.
+
+    Of a GPU what is free and what this process has; of a machine an equal part of all.
+    """
     import torch
 
     if computes_on_gpu(hardware) and torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0]) + torch.cuda.memory_reserved()
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return machine_memory() if soft == resource.RLIM_INFINITY else min(machine_memory(), soft)
+    share = machine_memory() // (int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or process_count(hardware))
+    return share if soft == resource.RLIM_INFINITY else min(share, soft)

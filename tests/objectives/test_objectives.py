@@ -16,7 +16,7 @@ from molex_cli.metrics.base import METRICS
 from molex_cli.metrics.base import register as register_metric
 from molex_cli.objectives import build_objective, head_outputs
 from molex_cli.objectives.base import OBJECTIVES, objective
-from molex_cli.objectives.splits import _position_problems
+from molex_cli.objectives.splits import position_problems
 
 
 def test_every_kind_and_answer_mode_has_one_standard_objective():
@@ -117,5 +117,5 @@ def test_label_smoothing_is_refused_where_it_means_nothing(experiment, monkeypat
     ],
 )
 def test_a_length_beyond_the_positions_comes_with_one_that_fits(experiment, length, written, way_out):
-    (line,) = _position_problems(experiment(f"train.max_length={length}"), 256, written)
+    (line,) = position_problems(experiment(f"train.max_length={length}"), 256, written)
     assert line.endswith(f"; {way_out}")

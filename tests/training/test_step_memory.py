@@ -1,5 +1,6 @@
 """The planned memory of a training step is what a real step takes."""
 
+import errno
 import json
 from collections import Counter
 
@@ -9,9 +10,11 @@ from conftest import batch, composed
 from step_memory import allocated_by, held, real_steps, settings_of
 
 from molex_cli.cli import main
-from molex_cli.errors import ConfigError, MethodError
+from molex_cli.errors import ConfigError, MethodError, TrainingError
+from molex_cli.runtime.hardware import Device, Hardware, available_memory
 from molex_cli.training.memory.fit import FOUR_BIT, RECOMPUTE, fits
 from molex_cli.training.memory.rehearsal import Rehearsal
+from molex_cli.training.memory.told import memory_errors_told
 
 LABELS = ["no", "yes"]
 
@@ -112,12 +115,18 @@ def test_models_that_look_at_labels_and_masks_are_planned(experiment, model):
     assert Rehearsal(experiment(f"model={model}", "method=lora"), LABELS).step(4).kept > 0
 
 
-def test_what_cannot_be_planned_is_one_line(experiment, monkeypatch):
-    def reads(*_):
-        return float(torch.ones(3).sum())
+def reads_content(*_):
+    return float(torch.ones(3).sum())
 
+
+def has_no_such_thing(*_):
+    return {}["key"]
+
+
+@pytest.mark.parametrize("fails", [reads_content, has_no_such_thing])
+def test_what_cannot_be_planned_is_one_line(experiment, monkeypatch, fails):
     own = rehearsal(experiment, "method=head")
-    monkeypatch.setattr(own, "_update", reads)
+    monkeypatch.setattr(own, "_update", fails)
     with pytest.raises(MethodError, match="memory must be planned of a model and a method that do without the content"):
         own.step(2)
 
@@ -135,6 +144,44 @@ def test_the_largest_part_of_the_effective_batch_that_fits_is_found(experiment):
     assert (exactly.batch_size, exactly.gradient_accumulation_steps, exactly.peak) == (8, 3, needed)
     assert (less.batch_size, less.gradient_accumulation_steps) == (6, 4)
     assert less.peak < needed
+
+
+@pytest.mark.parametrize(
+    ("size", "accumulation", "processes", "share"),
+    [
+        (16, 1, 1, (16, False)),
+        (16, 1, 4, (4, False)),
+        (16, 4, 4, (16, False)),
+        (16, 2, 4, (4, True)),
+        (1, 1, 2, (1, False)),
+    ],
+)
+def test_a_process_is_planned_with_its_own_rows(experiment, size, accumulation, processes, share):
+    settings = [f"train.batch_size={size}", f"train.gradient_accumulation_steps={accumulation}", "hardware.device=cpu"]
+    own = rehearsal(experiment, "method=lora", *settings, f"hardware.processes={processes}")
+    rows, accumulates = share
+    assert own.own_step() == own.step(rows, accumulates=accumulates)
+
+
+def test_what_fits_into_one_process_of_several_is_found(experiment):
+    settings = ["method=lora", "train.batch_size=8", "train.gradient_accumulation_steps=2", "hardware.device=cpu"]
+    own = rehearsal(experiment, *settings, "hardware.processes=4")
+    two, four = own.step(2, accumulates=True).peak, own.step(4).peak  # 8 in halves of 2, 4 whole in one process
+    assert two < four
+    assert next(iter(fits(own, LABELS, four))).batch_size == 16
+    assert next(iter(fits(own, LABELS, four - 1))).batch_size == 8
+    assert next(iter(fits(own, LABELS, two - 1))).batch_size in (1, 2, None)
+
+
+def test_processes_hold_a_copy_of_the_gradients_while_they_add_them_up(experiment):
+    settings = ["method=full", "train.batch_size=2", "train.max_length=8", "hardware.device=cpu"]
+    one, two = (rehearsal(experiment, *settings, f"hardware.processes={count}").step(1) for count in (1, 2))
+    assert two.peak > one.peak
+
+
+def test_processes_of_a_cpu_share_its_memory():
+    one, four = (available_memory(Hardware(device=Device.cpu, processes=count)) for count in (1, 4))
+    assert four == pytest.approx(one / 4, rel=0.01)
 
 
 def test_what_does_not_fit_says_what_a_row_needs(lora):
@@ -157,7 +204,60 @@ def test_plan_tells_memory(capsys):
     assert main(["plan", "model=tiny_bert", "method=lora", "--memory"]) == 0
     shown = capsys.readouterr().out
     assert "memory of a step of 16 x 128 tokens" in shown
+    assert "weights (fp32 + int64)" in shown
     assert "fits into" not in shown
+    assert "generating" not in shown
+    assert "processes" not in shown
+    shared = ["hardware=ddp", "hardware.processes=4", "hardware.device=cpu"]
+    assert main(["plan", "model=tiny_bert", "method=lora", "--memory", *shared]) == 0
+    assert "memory of a step of 4 x 128 tokens in each of 4 processes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("hardware=fsdp", "hardware.shard must be false where memory is planned, got true; set hardware=ddp"),
+        ("train.max_length=512", "train.max_length must fit tiny_bert, at most 256, got 512; set train.max_length=256"),
+    ],
+)
+def test_what_has_no_plan_of_memory_is_one_line_and_no_half_an_answer(capfd, setting, line):
+    assert main(["plan", "model=tiny_bert", "method=lora", "--memory", setting]) == 2
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", f"molex: {line}\n")
+
+
+def test_what_was_tried_is_said(capsys):
+    settings = ["model=tiny_bert", "method=lora", "train.batch_size=6", "train.gradient_accumulation_steps=2"]
+    assert main(["plan", *settings, "--fit", "1GB"]) == 0
+    assert "tried: every train.batch_size that divides the effective batch, 12" in capsys.readouterr().out
+
+
+def test_what_generating_keeps_is_said_to_be_left_out(capsys, official_data):
+    settings = ["model=tiny_llama", "method=lora", "task=instruct/rte", "task.answer_mode=generate"]
+    assert main(["plan", *settings, f"data_dir={official_data}", "train.max_length=32", "--memory"]) == 0
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if each.startswith("not counted:"))
+    assert line.endswith(", keys and values kept while generating")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), False),
+        (OSError(errno.ENOENT, "No such file or directory"), False),
+    ],
+)
+def test_errors_of_no_memory_are_known(experiment, monkeypatch, error, is_one):
+    monkeypatch.setattr("molex_cli.training.memory.told._way_out", lambda *_: "set less")
+    with pytest.raises(TrainingError if is_one else type(error)) as told, memory_errors_told(experiment(), LABELS):
+        raise error
+    assert (told.value is error) is not is_one
 
 
 def test_a_strange_size_is_one_line(capsys):

@@ -1,7 +1,8 @@
 """The largest batch of one pass that fits into a memory, with and without what saves memory."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from molex_cli.config.schema import Experiment
@@ -45,26 +46,28 @@ def fits(own: Rehearsal, labels: Sequence[str], limit: int) -> Iterator[Fit]:
 def _largest(rehearsal: Rehearsal, experiment: Experiment, settings: list[str], limit: int) -> Fit:
     """Return the largest divisor of the effective batch whose step fits."""
     effective = experiment.train.batch_size * experiment.train.gradient_accumulation_steps
-    sizes = [size for size in range(1, effective + 1) if effective % size == 0]
+    shares = {size: rehearsal.share(size) for size in range(1, effective + 1) if effective % size == 0}
+    if rehearsal.step_of(effective).peak <= limit:
+        most = effective
+    else:
+        fitting = {share for several in (False, True) for share in _fitting(rehearsal, shares, several, limit)}
+        most = max((size for size, share in shares.items() if share in fitting), default=0)
+    peak = rehearsal.step_of(most or 1).peak
+    if not most:
+        return Fit(settings=settings, batch_size=None, gradient_accumulation_steps=None, peak=peak)
+    return Fit(settings=settings, batch_size=most, gradient_accumulation_steps=effective // most, peak=peak)
 
-    def peak(size: int) -> int:
-        return rehearsal.step(size, accumulates=size < effective).peak
 
-    def fit(size: int, needed: int) -> Fit:
-        return Fit(settings=settings, batch_size=size, gradient_accumulation_steps=effective // size, peak=needed)
+def _fitting(
+    rehearsal: Rehearsal, shares: Mapping[int, tuple[int, bool]], several: bool, limit: int
+) -> Iterator[tuple[int, bool]]:
+    """Yield the shares of one pass, or of several, that fit: of these each needs the more the more rows it has.
 
-    # The whole batch adds to no earlier gradients, so it can need less than a part; parts need the more the larger.
-    if (needed := peak(effective)) <= limit:
-        return fit(effective, needed)
-    low, high, best = 0, len(sizes) - 2, None
-    while low <= high:
-        middle = (low + high) // 2
-        needed = peak(sizes[middle])
-        if needed <= limit:
-            low, best = middle + 1, fit(sizes[middle], needed)
-        else:
-            high = middle - 1
-    return best or Fit(settings=settings, batch_size=None, gradient_accumulation_steps=None, peak=needed)
+    One pass adds to no earlier gradients, so it can need less than several of fewer rows.
+    """
+    rows = sorted({rows for rows, accumulates in shares.values() if accumulates is several})
+    count = bisect_right(rows, limit, key=lambda each: rehearsal.step(each, accumulates=several).peak)
+    yield from ((each, several) for each in rows[:count])
 
 
 def _variants(experiment: Experiment) -> Iterator[tuple[list[str], Experiment]]:

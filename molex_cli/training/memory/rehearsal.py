@@ -4,6 +4,7 @@ torch's fake tensors go through the model, the method, the loss, the backward pa
 would. Rows are as long as train.max_length, which no batch exceeds.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,18 +15,21 @@ import numpy as np
 import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
 from torch import Tensor
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from molex_cli.config.schema import Experiment
-from molex_cli.config.task import Kind
+from molex_cli.config.task import AnswerMode, Kind
+from molex_cli.data.batches import microbatches
 from molex_cli.data.encoding import NONE, Encoded
-from molex_cli.errors import ConfigError, MethodError
+from molex_cli.errors import ConfigError, MethodError, MolexError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import lay_out
 from molex_cli.models.loading import skeleton
 from molex_cli.objectives import Batch, build_objective, head_outputs
 from molex_cli.objectives.base import for_model
-from molex_cli.runtime.hardware import Precision, computes_on_gpu
+from molex_cli.objectives.splits import require_positions
+from molex_cli.runtime.hardware import Precision, computes_on_gpu, process_count, shared_by_others
 from molex_cli.training.loop import optimizer
 from molex_cli.training.memory.four_bit import FourBitLinear
 from molex_cli.training.memory.gpu_kernels import GpuKernels
@@ -41,12 +45,16 @@ CHOICES = 4
 class StepMemory:
     """What one process holds in a training step after the first one, in bytes."""
 
+    processes: int
+    """That share the run; each holds this much."""
     rows: int
+    """Of a forward pass of one process; multiple choice has one for each choice."""
     tokens: int
     """Of a row."""
     weights: dict[str, int]
     """All of the model's by number format, trained ones too; what is no weight of 4 bits but belongs to one, at it."""
     gradients: int
+    """Of their storages, which are larger where gradients are views of something larger."""
     moments: int
     """Adam's two means of each trained number."""
     kept: int
@@ -81,12 +89,14 @@ class Rehearsal:
         if experiment.hardware.shard:
             raise ConfigError("hardware.shard must be false where memory is planned, got true; set hardware=ddp")
         self.experiment, self._choices = experiment, len(labels) or CHOICES
+        self.processes = shared_by_others() or process_count(experiment.hardware)
         self._known: dict[tuple[int, bool], StepMemory] = {}
         task, model = experiment.task, experiment.model
         self._objective = build_objective(task, model, labels, experiment.train.label_smoothing)
         self._fake, self._live = FakeTensorMode(allow_non_fake_inputs=True), LiveStorages()
         with _told_if_impossible(experiment), self._fake:
             self._adapted = _adapted(experiment, head_outputs(task, model, labels))
+            require_positions(experiment, self._adapted.backbone, self._objective)
             self._trained = list(self._adapted.trainable().values())
             self._adam = optimizer(self._adapted, experiment.learning_rate, experiment.train)
             weights = [*self._adapted.model.parameters(), *self._adapted.model.buffers()]
@@ -102,6 +112,11 @@ class Rehearsal:
         """Return whether some weights are kept in 4 bits."""
         return "nf4" in self._bytes_by_format
 
+    @property
+    def generates(self) -> bool:
+        """Return whether answers are generated, which takes memory that is not planned."""
+        return self._objective.answer_mode == AnswerMode.generate.name
+
     def step(self, rows: int, *, accumulates: bool = False) -> StepMemory:
         """Return the memory of a step; with `accumulates`, of one that adds to the gradients of another pass."""
         key = rows, accumulates
@@ -115,14 +130,25 @@ class Rehearsal:
 
     def own_step(self) -> StepMemory:
         """Return the memory of a step as the run's settings have it."""
+        return self.step_of(self.experiment.train.batch_size)
+
+    def step_of(self, batch_size: int) -> StepMemory:
+        """Return the memory of a step with this train.batch_size and the run's effective batch."""
+        rows, accumulates = self.share(batch_size)
+        return self.step(rows, accumulates=accumulates)
+
+    def share(self, batch_size: int) -> tuple[int, bool]:
+        """Return the most rows that a process has in a forward pass, and whether it does several passes a step."""
         train = self.experiment.train
-        return self.step(train.batch_size, accumulates=train.gradient_accumulation_steps > 1)
+        effective = range(train.batch_size * train.gradient_accumulation_steps)
+        own = microbatches(effective, batch_size, 0, self.processes)  # the first process has most
+        return max(len(each.rows) for each in own), len(own) > 1
 
     def scoring_peak(self) -> int:
         """Return the peak of a forward pass over train.eval_batch_size rows, without gradients."""
         inputs = for_model(self._adapted, self._batch(self.experiment.train.eval_batch_size))
         model, start = self._adapted.model.eval(), len(self._live.changes)
-        with self._fake, self._kernels(), self._live, torch.no_grad():
+        with _told_if_impossible(self.experiment), self._fake, self._kernels(), self._live, torch.no_grad():
             model(**{name: each for name, each in inputs.items() if name not in ("labels", "sizes")})
         return self._live.peak({}, OTHER, start)[0].total()
 
@@ -139,6 +165,9 @@ class Rehearsal:
         marks.gradients, marks.backward_end = frozenset(self._gradients()), len(live.changes)
         marks.logits = frozenset(seen)
         del loss
+        if self.processes > 1:  # as distributed.all_reduce_gradients
+            sums = [p.grad.clone() for p in self._trained if p.grad is not None]
+            del sums
         self._update()
         return marks
 
@@ -191,6 +220,7 @@ class Rehearsal:
         began = {number for number, sign in self._live.changes[marks.start :] if sign > 0}
         rows, tokens = batch["input_ids"].shape
         return StepMemory(
+            processes=self.processes,
             rows=rows,
             tokens=tokens,
             weights=self._bytes_by_format,
@@ -207,15 +237,21 @@ class Rehearsal:
 
 @contextmanager
 def _told_if_impossible(experiment: Experiment) -> Iterator[None]:
-    """Turn what torch says of code that needs the content of tensors into one line."""
+    """Turn what torch says of code that needs the content of tensors, and whatever follows, into one line."""
+    torchs_own = logging.getLogger(fake_tensor.__name__)  # logs a traceback
+    before, torchs_own.disabled = torchs_own.disabled, True
     try:
         yield
-    except RuntimeError as error:
+    except MolexError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MethodError(
             f"memory must be planned of a model and a method that do without the content of tensors, got "
             f"model={experiment.model.name} method={experiment.method.name}: {reason}"
         ) from error
+    finally:
+        torchs_own.disabled = before
 
 
 def _adapted(experiment: Experiment, outputs: int | None) -> Adapted:
@@ -236,5 +272,5 @@ def _by_format(weights: Sequence[Tensor]) -> dict[str, int]:
     storages = {each.untyped_storage()._cdata: each for each in weights}
     found = Counter[str]()
     for each in storages.values():
-        found[FORMATS.get(each.dtype, "other")] += each.untyped_storage().nbytes()
+        found[FORMATS.get(each.dtype) or str(each.dtype).removeprefix("torch.")] += each.untyped_storage().nbytes()
     return dict(found)

@@ -1,5 +1,6 @@
 """A run that is out of memory says what would fit."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from molex_cli.runtime.hardware import available_memory
 from molex_cli.training.memory.fit import FOUR_BIT, Fit, fits
 from molex_cli.training.memory.rehearsal import Rehearsal
 
+NO_ROOM = ("DefaultCPUAllocator", "ALLOC_FAILED", "CUDA error: out of memory")  # in plain RuntimeErrors
 MARGIN = 0.9  # of a memory: gaps between blocks, and what other libraries take
 
 
@@ -20,15 +22,17 @@ def memory_errors_told(experiment: Experiment, labels: Sequence[str]) -> Iterato
     """Turn an error of the allocator into a line that names settings that fit."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, OSError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(_line(experiment, labels, error)) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether Python's or torch's allocator found no room; a CPU's is a RuntimeError as many are."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Return whether Python's, torch's, CUDA's or the system's allocator found no room."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in str(error) for each in NO_ROOM)
 
 
 def _line(experiment: Experiment, labels: Sequence[str], error: BaseException) -> str:
