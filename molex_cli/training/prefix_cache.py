@@ -40,6 +40,11 @@ class Rows:
         offsets = self.encoded.offsets
         return sum(int(offsets[row + 1] - offsets[row]) for row in rows)
 
+    @property
+    def longest(self) -> int:
+        """Return the tokens of the longest row."""
+        return max((self.tokens([row]) for row in self.by_key.values()), default=0)
+
 
 def rows_of(stages: Sequence[Stage]) -> Iterator[Rows]:
     """Yield the rows of each split that training and evaluations reach."""

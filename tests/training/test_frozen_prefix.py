@@ -50,7 +50,7 @@ def test_frozen_dropout_that_changes_nothing_is_told():
 
 
 def test_steps_and_evaluations_do_not_call_frozen_layers(monkeypatch):
-    settings = ["method=lora", *upper("tiny_llama")]
+    settings = ["method=lora", *upper("tiny_llama"), "train.epochs=4"]
     trained("first", *settings)
     called, forward = [0] * 4, LlamaDecoderLayer.forward
 
@@ -60,7 +60,7 @@ def test_steps_and_evaluations_do_not_call_frozen_layers(monkeypatch):
 
     monkeypatch.setattr(LlamaDecoderLayer, "forward", counted)
     trained("second", *settings, "seed=1")
-    steps = 2 * 32 // 8
+    steps = 4 * 32 // 8
     assert called[0] == called[1] <= called[2] - steps
     assert called[2] == called[3]
 
