@@ -75,6 +75,8 @@ class TokenWeights:
 
     def __init__(self, count_padding: bool) -> None:
         self.count_padding = count_padding
+        self.attend_padding = False
+        """Whether padding is seen as tokens are."""
         self.is_open = False
         self.needs_ids = False
         """Whether a model that is called without token ids cannot be routed."""

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from molex_cli.models.settings import is_dropout
 from molex_cli.models.structure import Backbone
+from molex_cli.models.token_difference import token_difference
 
 NOT_OF_BLOCKS = ("architectures", "id2label", "label2id", "num_labels", "problem_type", "_name_or_path")
+GROWING_ROPES = ("dynamic", "longrope")  # their angles depend on the longest row of a batch
 LAYERDROP = "layerdrop"  # skips whole layers, and draws for each whether it is skipped or not
 
 
@@ -52,19 +54,16 @@ class FrozenPrefix:
     @torch.no_grad()
     def hidden_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return what the lowest layer above the frozen ones is given: [B, T, D]."""
-        caught: list[Tensor] = []
-
-        def catch(block: nn.Module, args: Any, output: Any) -> None:
-            caught.append(output[0] if isinstance(output, tuple) else output)
-
-        hook = self._blocks[self.num_layers - 1].register_forward_hook(catch)
         try:
             self._replace(range(self.num_layers, len(self._blocks)))
-            self.base(**inputs)
+            return self._caught(self._blocks[self.num_layers - 1], inputs)
         finally:
             self.restore()
-            hook.remove()
-        return caught[0]
+
+    @torch.no_grad()
+    def output(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return what the model gives its head: [B, T, D]."""
+        return self._caught(self.base, inputs)
 
     @contextmanager
     def skipped(self, hidden_BTD: Tensor) -> Iterator[None]:
@@ -91,6 +90,8 @@ class FrozenPrefix:
         """Return why the blocks of this family cannot be left out, as far as it is seen without trying; "" if not."""
         if any(self._kinds.get(block) is None for block in self._blocks):
             return "its blocks return more than hidden states"
+        if any(kind in GROWING_ROPES for kind in _rope_types(self.backbone.model.config)):
+            return "what its position embeddings give depends on the longest row of a batch"
         skips = {name: value for name, value in self.backbone.model.config.to_dict().items() if LAYERDROP in name}
         return "it skips layers at random" if any(skips.values()) else ""
 
@@ -98,10 +99,10 @@ class FrozenPrefix:
         """Return whether the frozen layers, in the mode that they are in, give other outputs for the same rows."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            one = self.hidden_states(inputs).float()
+            one = self.hidden_states(inputs)
             torch.manual_seed(1)
-            other = self.hidden_states(inputs).float()
-        return not torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
+            other = self.hidden_states(inputs)
+        return not token_difference(one, other, inputs["attention_mask"]) <= 1e-3
 
     def identity(self) -> str:
         """Return a hash of all weights of the frozen layers and of the settings that say what is done with them."""
@@ -111,11 +112,27 @@ class FrozenPrefix:
         digest = hashlib.sha256(json.dumps([self.num_layers, attention, known], sort_keys=True, default=str).encode())
         names = {module: name for name, module in self.base.named_modules()}
         for module in [*self._holding, *self.modules]:
-            tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
-            for name, tensor in sorted(tensors.items()):
+            for name, tensor in sorted(_tensors(module).items()):
                 digest.update(f"{names[module]}.{name} {tensor.dtype} {list(tensor.shape)} ".encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+    def _caught(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the first output of a module in a pass of the whole model, which computes the logits of one token."""
+        caught: list[Tensor] = []
+
+        def catch(module: nn.Module, args: Any, output: Any) -> None:
+            caught.append(output if isinstance(output, Tensor) else output[0])
+
+        hooks = [module.register_forward_hook(catch)]
+        if self.backbone.is_language_model and (logits := self.backbone.model.get_output_embeddings()) is not None:
+            hooks.append(logits.register_forward_pre_hook(lambda _, args: (args[0][:, :1], *args[1:])))
+        try:
+            self.backbone.model(**inputs)  # a head may give its base arguments of its own
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return caught[0]
 
     def _replace(self, layers: Sequence[int]) -> None:
         self._replaced = layers
@@ -178,3 +195,21 @@ def _further(output: Any) -> int | None:
     if isinstance(output, tuple):
         return len(output) if all(each is None for each in output[1:]) else None
     return 0 if isinstance(output, Tensor) else None
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's own weights and buffers, and the scales of those that are quantised."""
+    tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+    for name, tensor in list(tensors.items()):
+        if (state := getattr(tensor, "quant_state", None)) is not None:  # as bitsandbytes keeps its 4 bits
+            scales = state.as_dict(packed=True)
+            tensors |= {f"{name}.{part}": value for part, value in scales.items()}
+    return tensors
+
+
+def _rope_types(config: Any) -> Iterator[Any]:
+    """Yield the kinds of rotary position embeddings that a model's configuration names."""
+    for each in (getattr(config, "rope_scaling", None), getattr(config, "rope_parameters", None)):
+        if isinstance(each, dict):  # either of all layers, or one for each kind of layer
+            for about in (each, *(value for value in each.values() if isinstance(value, dict))):
+                yield about.get("rope_type") or about.get("type")

@@ -19,6 +19,7 @@ from molex_cli.config.schema import Experiment
 from molex_cli.data.hidden_states import keys_of
 from molex_cli.methods.base import Adapted
 from molex_cli.models.frozen_prefix import FrozenPrefix, frozen_blocks
+from molex_cli.models.frozen_trial import misfit, off_by
 from molex_cli.objectives.base import Batch
 from molex_cli.records import Record, cached_prefixes, disk_error
 from molex_cli.records.parts import FrozenLayers
@@ -33,11 +34,12 @@ from molex_cli.training.stage import Stage
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-FORMAT = 1
+FORMAT = 2
 PLAIN = ("input_ids", "attention_mask", "token_type_ids", "labels")  # of a forward pass that can begin further up
+WAY_OUT = "molex cache --clear removes it"
 SAMPLE = 4  # rows that are tried before any is trained on
 CLOSE, CLOSE_IN_BF16 = 5e-5, 3e-2
-"""Largest difference between a pass that leaves layers out and one that is whole, as a share of the largest output."""
+"""Largest difference between a pass that leaves layers out and one that is whole, as a share of a token's norm."""
 
 
 @contextmanager
@@ -63,6 +65,7 @@ def frozen_prefix(
             layers.keep_still()
         if layers.prefix.num_layers and experiment.cache_gb:
             layers.open(stack)
+            record.frozen_layers = layers.about()
         with layers.hooked():
             yield
         record.frozen_layers = layers.about()
@@ -84,7 +87,7 @@ class FrozenLayersInTraining:
         self.sample = _sample(self.rows[0], adapted, accelerator.device)
         self.is_still = False
         self.cache: PrefixCache | None = None
-        self.reason, self.num_read = "", 0
+        self.reason, self.num_read, self.has_told = "", 0, False
         adapted.model.eval()
         with self._computing():
             self.prefix = FrozenPrefix(adapted.backbone, adapted.routers, self.sample)
@@ -99,7 +102,7 @@ class FrozenLayersInTraining:
 
     def open(self, stack: ExitStack) -> None:
         """Compute the rows that the cache lacks, and tell whether the layers are left out from now on."""
-        self.reason = self._obstacle() or self._opened(stack)
+        self.reason = _first(self._obstacle()) or self._opened(stack)
         frozen = f"the lowest {self.prefix.num_layers} of {self.adapted.backbone.num_layers} layers are frozen"
         if self.cache is None:
             self._note(f"{frozen}, and each pass computes them: {self.reason}")
@@ -152,9 +155,16 @@ class FrozenLayersInTraining:
         keys = keys_of(ids, mask, kwargs.get("token_type_ids"))
         states = self.cache.states.batch(keys, ids.shape[1]) if keys else None
         if states is None:
+            self._tell_damage()
             return None
         self.num_read += len(keys or ())
         return states.to(ids.device)
+
+    def _tell_damage(self) -> None:
+        """Tell once that rows which are kept cannot be read."""
+        if self.cache is not None and self.cache.states.problem and not self.has_told:
+            self.has_told = True
+            self._note(f"{self.cache.states.problem}, so batches with its rows are computed; {WAY_OUT}")
 
     def _obstacle(self) -> str:
         """Return why the frozen layers cannot be left out, "" if nothing is known against it."""
@@ -165,12 +175,14 @@ class FrozenLayersInTraining:
             return "hardware.compile takes the model as a whole"
         if tokens is not None and tokens.count_padding:
             return "method.count_padding routes padding too, for which nothing is kept"
-        if why := self.prefix.unskippable():
+        if tokens is not None and tokens.attend_padding:
+            return "method.attend_padding lets padding be seen, for which nothing is kept"
+        if why := self._misfit():
             return why
         if not self._is_random():
             return ""
         if self.is_still:
-            return "the model drops out between them"
+            return "the model drops out between them; with model.dropout=0 it does not"
         return "they have dropout; train.frozen_dropout=false keeps it off and reads from the cache what they give"
 
     def _opened(self, stack: ExitStack) -> str:
@@ -206,27 +218,33 @@ class FrozenLayersInTraining:
         if self.is_still:
             self.prefix.hold_still()
         with self._computing():
-            return self.prefix.is_random(self.sample)
+            try:
+                return self.prefix.is_random(self.sample)
+            except Exception:  # of a family whose upper layers cannot be left out
+                return True
+
+    def _misfit(self) -> str:
+        """Return why the layers of this family cannot be left out, "" if a few rows show nothing against it."""
+        self.adapted.model.eval()
+        widths = [self.sample["input_ids"].shape[1], self.adapted.pad_to or 0, *(rows.longest for rows in self.rows)]
+        with self._computing():
+            return misfit(self.prefix, self.sample, max(widths), self._close)
+
+    @property
+    def _close(self) -> float:
+        return CLOSE if self.experiment.hardware.precision is Precision.fp32 else CLOSE_IN_BF16
 
     def _mismatch(self, cache: PrefixCache) -> str:
-        """Return how far passes that leave layers out are off, "" if they are not: on a few rows, also of others."""
+        """Return how far passes that read what was kept are off, "" if they are not: on a few rows, also of others."""
         mask, ids = self.sample["attention_mask"], self.sample["input_ids"]
         keys = keys_of(ids, mask, self.sample.get("token_type_ids"))
         states = cache.states.batch(keys or [], ids.shape[1])
-        if states is None:  # another machine's disk has them
+        if states is None:
+            return f"{cache.states.problem}; {WAY_OUT}" if cache.states.problem else ""
+        difference = off_by(self.prefix, self.sample, states.to(ids.device))
+        if difference <= self._close:
             return ""
-        whole = self.prefix.base(**self.sample)[0]
-        with self.prefix.skipped(states.to(ids.device)):
-            part = self.prefix.base(**self.sample)[0]
-        if whole.shape[:2] == mask.shape:
-            whole, part = whole[mask.bool()], part[mask.bool()]
-        difference = float((whole - part).abs().max() / whole.abs().max())
-        is_coarse = self.experiment.hardware.precision is not Precision.fp32
-        if difference <= (CLOSE_IN_BF16 if is_coarse else CLOSE):
-            return ""
-        return (
-            f"with what {cache.folder} has of them outputs are off by {difference:.1g}; molex cache --clear removes it"
-        )
+        return f"with what {cache.folder} has of them outputs are off by {difference:.1g}; {WAY_OUT}"
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

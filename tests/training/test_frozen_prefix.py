@@ -50,7 +50,7 @@ def test_frozen_dropout_that_changes_nothing_is_told():
 
 
 def test_steps_and_evaluations_do_not_call_frozen_layers(monkeypatch):
-    settings = ["method=lora", *upper("tiny_llama")]
+    settings = ["method=lora", *upper("tiny_llama"), "train.epochs=4"]
     trained("first", *settings)
     called, forward = [0] * 4, LlamaDecoderLayer.forward
 
@@ -60,7 +60,7 @@ def test_steps_and_evaluations_do_not_call_frozen_layers(monkeypatch):
 
     monkeypatch.setattr(LlamaDecoderLayer, "forward", counted)
     trained("second", *settings, "seed=1")
-    steps = 2 * 32 // 8
+    steps = 4 * 32 // 8
     assert called[0] == called[1] <= called[2] - steps
     assert called[2] == called[3]
 
@@ -142,6 +142,15 @@ def test_layers_that_mix_with_lower_ones_find_them_as_they_are():
     expect_equal(read, plain)
     assert read[0]["frozen_layers"]["layers"] == 2
     assert read[0]["routing"] == plain[0]["routing"]
+
+
+def test_padding_that_is_attended_to_keeps_the_frozen_layers_computed():
+    targets = "method.lora.targets=['.*layers\\.[23]\\..*']"
+    settings = ["method=molex", "model=tiny_llama", targets, "method.layers=[2,3]"]
+    settings += ["method.voters=all", "method.attend_padding=true"]
+    record, *_, notes = trained("run", *settings)
+    assert record["frozen_layers"]["layers"] == 0
+    assert any("method.attend_padding" in note for note in notes)
 
 
 def test_a_router_that_counts_padding_keeps_the_frozen_layers_computed():
