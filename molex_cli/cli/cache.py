@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.cli.parser import Parser
-from molex_cli.errors import ConfigError, nearest
+from molex_cli.errors import ConfigError, DiskError, nearest
 from molex_cli.runtime.paths import default_cache_dir, expanded
 from molex_cli.runtime.streams import say
 
@@ -64,9 +64,16 @@ def _show(found: "Sequence[Entry]") -> None:
 def _clear(found: "Sequence[Entry]") -> None:
     from molex_cli.records.cached_prefixes import removed
 
+    kept: list[str] = []
     for entry in found:
         what = f"{entry.key} ({entry.model}, {entry.layers} layers, {entry.rows:,} rows, {_size(entry.bytes)})"
-        say(f"removed {what}" if removed(entry) else f"left {what}: a process uses it")
+        try:
+            say(f"removed {what}" if removed(entry) else f"left {what}: a process uses it")
+        except OSError as error:
+            say(f"left {what}: {error.strerror}")
+            kept.append(f"{entry.folder} ({error.strerror})")
+    if kept:
+        raise DiskError(f"{kept[0]} must be a folder that this user can lock and remove; let its owner remove it")
 
 
 def _say_what_else(folder: Path) -> None:

@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import uuid
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -52,6 +54,7 @@ class Place(NamedTuple):
     file: BinaryIO
     offset: int
     num_tokens: int
+    checksum: int
 
 
 class HiddenStates:
@@ -62,15 +65,20 @@ class HiddenStates:
         self._places: dict[bytes, Place] = {}
         self._files: dict[Path, BinaryIO] = {}
         self._like = torch.empty(0)
+        self.problem = ""
+        """What was last wrong with a file that was read."""
 
     def look(self) -> None:
-        """Take in the files that are there by now; one that is damaged goes."""
+        """Take in the files that are there by now; one that is damaged goes, one that cannot be read is passed over."""
         for path in files_of(self.folder):
             if path not in self._files:
                 try:
                     self._take(path)
                 except (SafetensorError, ValueError, KeyError):
-                    path.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        path.unlink()
+                except OSError:  # gone meanwhile, or another user's
+                    continue
 
     def close(self) -> None:
         """Let go of the files."""
@@ -86,32 +94,43 @@ class HiddenStates:
         return self._like.shape[-1] * self._like.element_size()
 
     def bytes_of(self, keys: Sequence[bytes]) -> int:
-        """Return the bytes of some rows."""
-        return self.token_bytes * sum(self._places[key].num_tokens for key in keys)
+        """Return the bytes of those rows that are there."""
+        return self.token_bytes * sum(self._places[key].num_tokens for key in keys if key in self)
 
     def batch(self, keys: Sequence[bytes], width: int) -> Tensor | None:
-        """Return rows [B, T, D], zeros behind their ends; None if one of them is not there."""
+        """Return rows [B, T, D], zeros behind their ends; None if one of them is not there or not as it was added."""
         places = [self._places[key] for key in keys if key in self._places]
         if len(places) < len(keys):
             return None
         states = self._like.new_zeros(len(keys), width, self._like.shape[-1])
         lines = states.flatten(1).view(torch.uint8).numpy()
-        for line, (file, offset, num_tokens) in zip(lines, places, strict=True):
-            part = line[: num_tokens * self.token_bytes]
-            if os.preadv(file.fileno(), [part], offset) < len(part):
-                return None
-        return states
+        whole = (self._read(place, line) for line, place in zip(lines, places, strict=True))
+        return states if all(whole) else None
+
+    def _read(self, place: Place, line: np.ndarray) -> bool:
+        """Read a row into a line of bytes, and return whether it is as it was added."""
+        part = line[: place.num_tokens * self.token_bytes]
+        try:
+            count = os.preadv(place.file.fileno(), [part.data], place.offset)
+        except OSError as error:
+            self.problem = f"{place.file.name} cannot be read ({error.strerror})"
+            return False
+        if count == len(part) and zlib.crc32(part.data) == place.checksum:
+            return True
+        self.problem = f"{place.file.name} is damaged"
+        return False
 
     def _take(self, path: Path) -> None:
         with safe_open(require_file(path), framework="pt") as about:
             rows, ends = about.get_tensor(ROWS).numpy(), about.get_tensor("ends").tolist()
+            checksums = about.get_tensor("checksums").tolist()
             self._like = about.get_slice("states")[:0]
         file = self._files[path] = path.open("rb", buffering=0)
         header = int.from_bytes(file.read(8), "little")
         first = 8 + header + json.loads(file.read(header))["states"]["data_offsets"][0]
         starts = [0, *ends]
-        for row, start, end in zip(rows, starts, ends, strict=False):
-            self._places[row.tobytes()] = Place(file, first + start * self.token_bytes, end - start)
+        for row, start, end, checksum in zip(rows, starts, ends, checksums, strict=False):
+            self._places[row.tobytes()] = Place(file, first + start * self.token_bytes, end - start, checksum)
 
 
 class Writer:
@@ -139,6 +158,7 @@ class Writer:
         path = self.folder / f"{uuid.uuid4().hex}.safetensors"
         tensors = {
             ROWS: torch.from_numpy(np.frombuffer(b"".join(self._keys), np.uint8).copy()).view(-1, KEY_BYTES),
+            "checksums": torch.tensor([checksum_of(states) for states in self._states]),
             "ends": torch.tensor([len(states) for states in self._states]).cumsum(0),
             "states": torch.cat(self._states),
         }
@@ -148,6 +168,12 @@ class Writer:
         self._keys, self._states, self._waiting = [], [], 0
 
     def take_back(self) -> None:
-        """Remove what was written: there is no room for the rest."""
+        """Remove what was written: it is of no use without the rest."""
         for path in self.written:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
+
+
+def checksum_of(states_TD: Tensor) -> int:
+    """Return the CRC-32 of a row's bytes."""
+    return zlib.crc32(states_TD.contiguous().flatten().view(torch.uint8).numpy().data)

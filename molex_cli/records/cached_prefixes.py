@@ -96,7 +96,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 def removed(entry: Entry) -> bool:
-    """Remove a prefix and return True, or leave it where a process uses it."""
+    """Remove a prefix and return True, or leave it where a process uses it; raise OSError where that fails."""
     try:
         descriptor = os.open(entry.folder / USED, os.O_RDWR | os.O_CREAT, 0o644)
     except FileNotFoundError:
@@ -135,16 +135,22 @@ def _entry(folder: Path) -> Entry:
     except RecordError:  # its process was killed before it said so
         about = {"model": "?", "layers": 0}
     used = folder / USED
-    moment = (used if used.exists() else folder).stat().st_mtime
     return Entry(
         folder=folder,
         model=about["model"],
         layers=about["layers"],
         rows=sum(map(_rows, files_of(folder))),
         bytes=bytes_of(folder),
-        last_used=datetime.fromtimestamp(moment, UTC),
+        last_used=datetime.fromtimestamp(_moment(used) or _moment(folder), UTC),
         in_use=_is_used(used),
     )
+
+
+def _moment(path: Path) -> float:
+    """Return when a file was last changed, 0 if it is gone."""
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _is_used(path: Path) -> bool:

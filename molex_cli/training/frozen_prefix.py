@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 PLAIN = ("input_ids", "attention_mask", "token_type_ids", "labels")  # of a forward pass that can begin further up
+WAY_OUT = "molex cache --clear removes it"
 SAMPLE = 4  # rows that are tried before any is trained on
 CLOSE, CLOSE_IN_BF16 = 5e-5, 3e-2
 """Largest difference between a pass that leaves layers out and one that is whole, as a share of a token's norm."""
@@ -86,7 +87,7 @@ class FrozenLayersInTraining:
         self.sample = _sample(self.rows[0], adapted, accelerator.device)
         self.is_still = False
         self.cache: PrefixCache | None = None
-        self.reason, self.num_read = "", 0
+        self.reason, self.num_read, self.has_told = "", 0, False
         adapted.model.eval()
         with self._computing():
             self.prefix = FrozenPrefix(adapted.backbone, adapted.routers, self.sample)
@@ -154,9 +155,16 @@ class FrozenLayersInTraining:
         keys = keys_of(ids, mask, kwargs.get("token_type_ids"))
         states = self.cache.states.batch(keys, ids.shape[1]) if keys else None
         if states is None:
+            self._tell_damage()
             return None
         self.num_read += len(keys or ())
         return states.to(ids.device)
+
+    def _tell_damage(self) -> None:
+        """Tell once that rows which are kept cannot be read."""
+        if self.cache is not None and self.cache.states.problem and not self.has_told:
+            self.has_told = True
+            self._note(f"{self.cache.states.problem}, so batches with its rows are computed; {WAY_OUT}")
 
     def _obstacle(self) -> str:
         """Return why the frozen layers cannot be left out, "" if nothing is known against it."""
@@ -231,14 +239,12 @@ class FrozenLayersInTraining:
         mask, ids = self.sample["attention_mask"], self.sample["input_ids"]
         keys = keys_of(ids, mask, self.sample.get("token_type_ids"))
         states = cache.states.batch(keys or [], ids.shape[1])
-        if states is None:  # another machine's disk has them
-            return ""
+        if states is None:
+            return f"{cache.states.problem}; {WAY_OUT}" if cache.states.problem else ""
         difference = off_by(self.prefix, self.sample, states.to(ids.device))
         if difference <= self._close:
             return ""
-        return (
-            f"with what {cache.folder} has of them outputs are off by {difference:.1g}; molex cache --clear removes it"
-        )
+        return f"with what {cache.folder} has of them outputs are off by {difference:.1g}; {WAY_OUT}"
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

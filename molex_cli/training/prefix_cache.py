@@ -23,8 +23,10 @@ from molex_cli.tracking.events import Noted
 from molex_cli.tracking.sinks import Sinks
 from molex_cli.training.stage import Stage
 
-MOST_FILES = 256  # of one run
+MOST_FILES = 256  # of one run, as long as they are no larger than
+MOST_FILE_BYTES = 2**29  # of which a builder holds two in memory
 WAIT_SECONDS = 60.0  # between two signs of life to the other processes of a run
+WAITING = "another process computes these frozen layers now; waiting for it (cache_gb=0 goes on without)"
 Missing = list[list[int]]
 
 
@@ -103,7 +105,7 @@ class PrefixCache:
     def filled(self, limit: float) -> str:
         """Compute what is missing, in no more than `limit` gigabytes of the cache; return why that cannot be, or ""."""
         self.states.look()
-        if not distributed.broadcast(any(self._missing())):
+        if not any(distributed.all_gather([any(self._missing())])):
             return ""
         lock = cached_prefixes.building(self.folder)
         self._take(lock)
@@ -114,8 +116,17 @@ class PrefixCache:
                 problem = self._built(missing)
         finally:
             lock.release()
+        return problem or self._lacking()
+
+    def _lacking(self) -> str:
+        """Return what it means that a process of the run does not find all rows, "" if each does."""
         self.states.look()
-        return problem
+        if any(distributed.all_gather([any(self._missing())])):
+            return (
+                f"a process of the run does not find all of their rows in {self.folder}; "
+                f"on several machines cache_dir must be a folder that they share"
+            )
+        return ""
 
     def _missing(self) -> Missing:
         """Return the rows of each split that are not there."""
@@ -124,6 +135,8 @@ class PrefixCache:
     def _planned(self, limit: float) -> tuple[Missing, str]:
         """Return the rows to compute, and why that cannot be."""
         missing = self._missing()
+        if not any(missing):
+            return missing, ""
         needed = self._needed(missing)
         there, free = cached_prefixes.bytes_of(self.folder.parent), shutil.disk_usage(self.folder).free
         takes = f"their rows would take {needed / GIGABYTE:.3g} GB of the cache"
@@ -144,7 +157,7 @@ class PrefixCache:
         seconds = 0.0
         while not distributed.broadcast(distributed.rank() > 0 or _taken(lock, seconds)):
             if not seconds:
-                self.sinks.write(Noted(message="another process computes these frozen layers now; waiting for it"))
+                self.sinks.write(Noted(message=WAITING))
             seconds = WAIT_SECONDS
 
     def _built(self, missing: Missing) -> str:
@@ -152,13 +165,13 @@ class PrefixCache:
         count, layers = sum(map(len, missing)), self.prefix.num_layers
         self.sinks.write(Noted(message=f"computing the lowest {layers} layers, which are frozen, for {count:,} rows"))
         # A file is held open by whoever reads: few of them.
-        writer = Writer(self.folder, max(FILE_BYTES, self._needed(missing) // MOST_FILES))
-        problems = distributed.all_gather([self._written(writer, missing)])
-        if any(problems):
+        writer = Writer(self.folder, min(MOST_FILE_BYTES, max(FILE_BYTES, self._needed(missing) // MOST_FILES)))
+        problem = next(filter(None, distributed.all_gather([self._written(writer, missing)])), "") or self._lacking()
+        if problem:
             writer.take_back()
         else:
             self.built = count
-        return next(filter(None, problems), "")
+        return problem
 
     def _written(self, writer: Writer, missing: Missing) -> str:
         """Compute this process's share; return why the disk does not take it, or ""."""

@@ -1,10 +1,12 @@
 """Runs that train the upper layers of tiny models alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from molex_cli.cli import main
+from molex_cli.records import cached_prefixes
 from support.runs import only_record
 
 SHORT = ["experiment=smoke", "train.max_steps=null", "train.epochs=2", "train.batch_size=8", "train.max_rows=32"]
@@ -36,3 +38,18 @@ def expect_equal(one, other, most=1e-5):
     assert one[1] == pytest.approx(other[1], abs=most)
     assert one[2] == other[2]
     assert one[0]["degenerate"] == other[0]["degenerate"]
+
+
+def kept():
+    return cached_prefixes.entries(Path("cache").resolve())
+
+
+def computed(run, word):
+    """Return whether a run computed its frozen layers in each pass, and said why in one line."""
+    record, *_, notes = run
+    told = [note for note in notes if "and each pass computes them" in note]
+    assert len(told) == 1
+    assert word in told[0]
+    assert record["frozen_layers"]["layers"] == 0
+    assert word in record["frozen_layers"]["reason"]
+    return record["status"] == "finished"

@@ -144,6 +144,15 @@ def test_layers_that_mix_with_lower_ones_find_them_as_they_are():
     assert read[0]["routing"] == plain[0]["routing"]
 
 
+def test_padding_that_is_attended_to_keeps_the_frozen_layers_computed():
+    targets = "method.lora.targets=['.*layers\\.[23]\\..*']"
+    settings = ["method=molex", "model=tiny_llama", targets, "method.layers=[2,3]"]
+    settings += ["method.voters=all", "method.attend_padding=true"]
+    record, *_, notes = trained("run", *settings)
+    assert record["frozen_layers"]["layers"] == 0
+    assert any("method.attend_padding" in note for note in notes)
+
+
 def test_a_router_that_counts_padding_keeps_the_frozen_layers_computed():
     record, *_, notes = trained("run", "method=mola_inverted", "method.count_padding=true", *upper("tiny_llama"))
     assert record["frozen_layers"]["layers"] == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.frozen import SHORT, expect_equal, trained, upper
+from support.frozen import SHORT, computed, expect_equal, kept, trained, upper
 from support.full_disk import files_of_at_most
 
 from molex_cli.cli import main
@@ -28,21 +28,6 @@ def fresh_process():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["molex_cli.launching.preload"])
     return context.Process
-
-
-def kept():
-    return cached_prefixes.entries(Path("cache").resolve())
-
-
-def computed(run, word):
-    """Return whether a run computed its frozen layers in each pass, and said why in one line."""
-    record, *_, notes = run
-    told = [note for note in notes if "and each pass computes them" in note]
-    assert len(told) == 1
-    assert word in told[0]
-    assert record["frozen_layers"]["layers"] == 0
-    assert word in record["frozen_layers"]["reason"]
-    return record["status"] == "finished"
 
 
 def test_more_than_the_limit_is_not_kept():
@@ -92,7 +77,11 @@ def test_a_file_with_other_numbers_is_not_believed():
     trained("first", *LORA)
     (path,) = Path("cache", cached_prefixes.FOLDER).rglob("*.safetensors")
     tensors = load_file(path)
-    save_file(tensors | {"states": tensors["states"] + 0.01}, path)
+    states = tensors["states"] + 0.01
+    parts = torch.tensor_split(states, tensors["ends"][:-1])
+    save_file(
+        tensors | {"states": states, "checksums": torch.tensor(list(map(hidden_states.checksum_of, parts)))}, path
+    )
     doubted = trained("doubted", *LORA)
     assert computed(doubted, "outputs are off by")
     expect_equal(doubted, plain, most=0)
