@@ -111,11 +111,11 @@ class HiddenStates:
         """Read a row into a line of bytes, and return whether it is as it was added."""
         part = line[: place.num_tokens * self.token_bytes]
         try:
-            count = os.preadv(place.file.fileno(), [part], place.offset)
+            count = os.preadv(place.file.fileno(), [part.data], place.offset)
         except OSError as error:
             self.problem = f"{place.file.name} cannot be read ({error.strerror})"
             return False
-        if count == len(part) and zlib.crc32(part) == place.checksum:
+        if count == len(part) and zlib.crc32(part.data) == place.checksum:
             return True
         self.problem = f"{place.file.name} is damaged"
         return False
@@ -176,4 +176,4 @@ class Writer:
 
 def checksum_of(states_TD: Tensor) -> int:
     """Return the CRC-32 of a row's bytes."""
-    return zlib.crc32(states_TD.contiguous().flatten().view(torch.uint8).numpy())
+    return zlib.crc32(states_TD.contiguous().flatten().view(torch.uint8).numpy().data)
