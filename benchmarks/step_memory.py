@@ -111,13 +111,14 @@ def warm_up(settings: list[str]) -> None:
 
 
 def held() -> int:
-    """Return the bytes of the storages of all tensors that live."""
+    """Return the bytes of the storages of all tensors that live; fake ones of a plan have none."""
     import torch
+    from torch._subclasses.fake_tensor import FakeTensor
 
     gc.collect()
     storages = {}
     for each in gc.get_objects():
-        if isinstance(each, torch.Tensor):
+        if isinstance(each, torch.Tensor) and not isinstance(each, FakeTensor):
             storages[each.untyped_storage().data_ptr()] = each.untyped_storage().nbytes()
     return sum(storages.values())
 

@@ -18,8 +18,10 @@ IN_MEMORY = {  # hashes, messages, and what a safetensors file keeps for this pr
     "data/encoding.py",
     "data/reading.py",
     "data/same_run.py",
+    "models/frozen_prefix.py",
     "records/files.py",
     "records/record.py",
+    "training/frozen_prefix.py",
     "training/state.py",
     "training/summary.py",
 }

@@ -31,7 +31,7 @@ def text(report: Report) -> str:
         "cells": cells,
         "notes": report.remarks(),
         "effects": [asdict(each) for each in report.differences()],
-        "sections": [asdict(each) for each in report.sections],
+        "sections": [{"title": s.title, "head": s.head, "rows": s.rows, "note": s.note} for s in report.sections],
     }
     return visible(as_json(content, indent=2)) + "\n"
 
