@@ -89,6 +89,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"choose from {shown}" if choices else "there is nothing to choose from"
 
 
+def reason_of(error: Exception) -> str:
+    """Return what a library says of an error, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def shortened(message: str, most: int = 2000) -> str:
     """Return a message without its middle if a value in it is so long that nobody would read on."""
     return message if len(message) <= most else f"{message[: most // 2]} ... {message[-most // 2 :]}"

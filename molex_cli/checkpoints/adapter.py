@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from molex_cli.config import schema
 from molex_cli.config.bounds import unusable
 from molex_cli.data.encoding import Encoded
-from molex_cli.errors import CheckpointError, ConfigError, MethodError
+from molex_cli.errors import CheckpointError, ConfigError, MethodError, reason_of
 from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.models.loading import load as load_backbone
 from molex_cli.models.loading import reader as without_weights
@@ -118,7 +118,7 @@ def read_about(path: Path) -> Saved:
         OmegaConfBaseException,
         ConfigError,
     ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise CheckpointError(f"{path} must hold settings of this version of molex, got: {reason}") from None
     return found
 

@@ -13,7 +13,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from molex_cli.errors import ModelError, MolexError, nearest
+from molex_cli.errors import ModelError, MolexError, nearest, reason_of
 from molex_cli.models import hub
 from molex_cli.models.adjusting import adjusted, set_dropout, with_dropout
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
@@ -219,7 +219,7 @@ def _possible(settings: Model) -> Iterator[None]:
     except MolexError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise ModelError(f"model.config must be an architecture that can be built, got: {reason}") from error
 
 

@@ -142,7 +142,7 @@ def record_from(content: Mapping[str, Any]) -> Record:
 def _problem(record: Record) -> str:
     """Return what is wrong with a record whose types are right."""
     for started in (record.started, *(attempt["started"] for attempt in record.attempts)):
-        if started and not _is_moment(started):
+        if started and not is_moment(started):
             return f"`started` must be a moment with its time zone, got {started!r}"
     for each in (record.evaluated("last"), record.evaluated("best")):
         kept = each.get("correctness") if each else None
@@ -156,7 +156,8 @@ def _bytes_in(base64_text: str) -> float:
     return len(base64_text) * 3 / 4 - base64_text.count("=")
 
 
-def _is_moment(text: str) -> bool:
+def is_moment(text: str) -> bool:
+    """Return whether a text is a time with its zone."""
     try:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:

@@ -35,7 +35,6 @@ WORDS = {
 }
 NOT_TUNED = (*NOT_IN_VARIANT, "task", "stages", "train.selection", "train.selection_seed", "train.max_rows")
 """What changes on which rows, or where, a run is scored."""
-Setting = float | int | bool | str | None
 
 
 class Match(Struct, forbid_unknown_fields=True, frozen=True):

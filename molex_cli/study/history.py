@@ -9,12 +9,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from molex_cli.compare.loading import Run
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, RecordError
 from molex_cli.records import as_json, unwritable, write_text
 from molex_cli.records.folders import slug_of
 from molex_cli.records.partial import remove_stale
 from molex_cli.records.parts import StudyVersion
 from molex_cli.records.reading import read_json
+from molex_cli.records.record import is_moment
 from molex_cli.runtime.paths import place_of
 
 FILE = "versions.json"
@@ -27,23 +28,24 @@ class History:
 
     versions: list[StudyVersion]
 
-    def told(self, runs: Sequence[Run]) -> str:
-        """Return whether the study stands as it did before its first run."""
+    def told(self, runs: Sequence[Run]) -> Iterator[str]:
+        """Yield whether the study stands as it did before its first run, and whether all runs came after it."""
         first, *later = self.versions
         digest = f"sha256 {first['digest'][:SHOWN]}"
         older = sum(run.started < datetime.fromisoformat(first["since"]) for run in runs)
         if older:
-            return (
-                f"the study has the digest {digest}, and {older} of {len(runs)} runs had started before it was first "
-                f"seen ({first['since']}): whether it was planned before their results were known, no record tells"
+            yield (
+                f"{older} of {len(runs)} runs had started before the study was first seen, with the digest {digest} on "
+                f"{first['since']}: whether it was planned before their results were known, no record tells"
             )
-        if not later:
-            return f"the study has the digest {digest}, and has had it since before its first run ({first['since']})"
-        changes = ", ".join(f"{each['digest'][:SHOWN]} on {each['since']}" for each in later)
-        return (
-            f"the study was changed after runs had started: {digest} on {first['since']}, then {changes}; "
-            "what was planned beforehand is the first version alone, and error rates hold for no other"
-        )
+        if later:
+            changes = ", ".join(f"{each['digest'][:SHOWN]} on {each['since']}" for each in later)
+            yield (
+                f"the study was changed after runs had started: {digest} on {first['since']}, then {changes}; "
+                "what was planned beforehand is the first version alone, and error rates hold for no other"
+            )
+        if not older and not later:
+            yield f"the study has the digest {digest}, and has had it since before its first run ({first['since']})"
 
 
 @contextmanager
@@ -76,6 +78,8 @@ def seen(folder: Path, file: Path) -> History:
     """Return the versions of a study; raise ConfigError if its folder is that of another file."""
     path, kind = folder / FILE, list[StudyVersion]
     versions: list[StudyVersion] = read_json(path, "the versions of a study", kind) if path.exists() else []
+    if not all(is_moment(version["since"]) for version in versions):
+        raise RecordError(f"{path} must be the versions of a study, got a broken file; move it away to begin anew")
     for other in {Path(version["file"]) for version in versions}:
         if other.exists() and place_of(other) != place_of(file):
             raise ConfigError(f"{file} must have a name of its own, got {folder}, which is that of {other}; rename it")

@@ -38,7 +38,7 @@ def reported(name: str, found: Conducted, history: History, folder: Path | None 
     """Return the report of a study that has come to its end."""
     table = _table(found)
     runs = [run for arm in found.runs.values() for run in arm]
-    notes = [history.told(runs), *(f"not matched: {line}" for line in confounds(table))]
+    notes = [*history.told(runs), *(f"not matched: {line}" for line in confounds(table))]
     sections = [_looks(found), *_tuning(found), _budgets(found), _runs(found)]
     effects = [_effect(found, contest, table) for contest in found.contests]
     return Report(table, notes, folder, f"Study {name}", [_answer(found, c) for c in found.contests], effects, sections)

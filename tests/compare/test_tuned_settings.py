@@ -12,7 +12,7 @@ from molex_cli import records
 from molex_cli.cli import main
 from molex_cli.compare import formats
 from molex_cli.compare.confounds import confounds
-from molex_cli.compare.loading import Run, load
+from molex_cli.compare.loading import Run, has_diverged, load
 from molex_cli.compare.table import compare
 from molex_cli.compare.tuning import Tuning, chosen
 from molex_cli.errors import ConfigError
@@ -216,6 +216,20 @@ def test_every_format_shows_value_trials_and_edges(name, capsys):
         tuned = json.loads(shown)["cells"][0]["tuned"]
         assert tuned["values"] == {RATE: 0.002}
         assert tuned["scores"] == [{"values": [0.001], "score": 0.6}, {"values": [0.002], "score": 0.8}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "expected"),
+    [
+        ("DivergedError", "gradient norm must be finite, got inf at step 3", True),
+        ("TrainingError", "loss must be finite, got nan at step 3", True),  # of before
+        ("TrainingError", "memory must be enough for a step", False),
+        ("TrainingError", "routers collapsed onto few experts", False),
+        ("MethodError", "loss must be finite", False),
+    ],
+)
+def test_a_run_diverged_if_its_loss_or_gradient_was_not_finite(kind, message, expected):
+    assert has_diverged(trial(1000, None, error={"type": kind, "message": message})) is expected
 
 
 def test_a_trial_that_diverged_is_counted_from_its_record(capsys):

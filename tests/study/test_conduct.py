@@ -242,7 +242,21 @@ def test_runs_of_before_are_told(launched):
     (version,) = json.loads(path.read_text())
     path.write_text(json.dumps([version | {"since": "2999-01-01T00:00:00+00:00"}]))
     notes = conducted(plan)["notes"]
-    assert any("9 of 9 runs had started before it was first seen" in note for note in notes)
+    assert any("9 of 9 runs had started before the study was first seen" in note for note in notes)
+    notes = conducted(plan + "alpha: 0.1\n")["notes"]  # one does not hide the other
+    assert any("9 of 9 runs had started before the study was first seen" in note for note in notes)
+    assert any("changed after runs had started" in note for note in notes)
+
+
+@pytest.mark.parametrize("since", ['"yesterday"', '"2026-02-31T00:00:00+00:00"', '"2026-02-01T00:00:00"', "3", "null"])
+def test_damaged_versions_are_one_line(launched, capsys, since):
+    Path("study.yaml").write_text(BASE + ARMS)
+    Path("outputs/studies/study").mkdir(parents=True)
+    Path("outputs/studies/study/versions.json").write_text(f'[{{"digest": "a", "since": {since}, "file": "b"}}]')
+    assert main(["study", "study.yaml"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "versions.json must be the versions of a study, got a broken file" in line
+    assert not launched
 
 
 def test_a_version_counts_from_its_first_run(launched, monkeypatch, capsys):

@@ -22,7 +22,7 @@ from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode, Kind
 from molex_cli.data.batches import microbatches
 from molex_cli.data.encoding import NONE, Encoded
-from molex_cli.errors import ConfigError, MethodError, MolexError
+from molex_cli.errors import ConfigError, MethodError, MolexError, reason_of
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import lay_out
 from molex_cli.models.loading import skeleton
@@ -245,7 +245,7 @@ def _told_if_impossible(experiment: Experiment) -> Iterator[None]:
     except MolexError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise MethodError(
             f"memory must be planned of a model and a method that do without the content of tensors, got "
             f"model={experiment.model.name} method={experiment.method.name}: {reason}"
