@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
             _, line = overrides.jobs(line)
             _require_package(line)
         return application(line.argv(), str(line.config_path))
+    typed = line
     jobs, line = overrides.jobs(line)
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
@@ -46,10 +47,10 @@ def main(argv: list[str]) -> int:
         from molex_cli.launching.optimiser import with_search
 
         search = with_search(line, jobs[0].experiment.task.metrics[0], settings.hydra.sweeper)
-        return 0 if search is None else application(search.argv(), str(search.config_path))
+        return 0 if search is None else _search(search, typed, jobs[0].experiment)
     from molex_cli.launching.sweeper import sweep
 
-    return sweep(jobs, settings)
+    return sweep(jobs, settings, typed)
 
 
 def register_resolvers(line: command_line.CommandLine | None = None) -> None:
@@ -95,6 +96,17 @@ def job(config: DictConfig) -> float:
     last = record.scores["last"]
     score = (last.get("selection") or last["scores"])[record.scores["metric"]]
     return math.nan if score is None else float(score)
+
+
+def _search(search: command_line.CommandLine, typed: command_line.CommandLine, experiment: schema.Experiment) -> int:
+    """Let an optimiser search, and say what it found and how to run that."""
+    from molex_cli.launching.winner import found_by_optimiser, results_in
+
+    before = results_in(experiment.output_dir)
+    code = application(search.argv(), str(search.config_path))
+    for path in results_in(experiment.output_dir) - before:
+        say(*found_by_optimiser(path, typed, experiment))
+    return code
 
 
 def _require_package(line: command_line.CommandLine) -> None:
