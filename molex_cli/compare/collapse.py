@@ -34,10 +34,10 @@ def has_collapsed(run: Run, which: str, metric: Metric) -> bool | None:
 
 
 def why(run: Run, which: str, metric: Metric) -> list[tuple[str, str]]:
-    """Return why a run says little, as pairs of a word and a reason: what its record marks, or else a collapse."""
-    if run.record.degenerate:
-        return [("degenerate", reason) for reason in run.record.degenerate]
-    return [("collapsed", NO_BETTER)] if has_collapsed(run, which, metric) else []
+    """Return why a run says little: pairs of collapsed or degenerate and a reason."""
+    collapsed = has_collapsed(run, which, metric)
+    kind, reasons = ("collapsed", [NO_BETTER]) if collapsed else ("degenerate", [])
+    return [(kind, reason) for reason in run.record.degenerate or reasons]
 
 
 def _is_degenerate(run: Run, which: str, metric: Metric) -> bool:

@@ -31,7 +31,7 @@ class Ending:
         self.runs = [_run(status) for status in statuses]
         by_arm: dict[tuple[str, ...], list[int]] = {}
         for number, job in enumerate(self.jobs):
-            by_arm.setdefault(arm_of(job), []).append(number)
+            by_arm.setdefault(job.arm, []).append(number)
         self.by_arm: Mapping[tuple[str, ...], Sequence[int]] = by_arm
         self.cells = {arm: cell for arm, numbers in by_arm.items() if (cell := self._cell(numbers, which))}
 
@@ -81,7 +81,7 @@ class Ending:
         return Cell(runs, metric_named(runs[0].record.scores["metric"]), _positive(runs[0]), which)
 
     def _reasons(self, number: int, status: Status) -> list[tuple[str, str]]:
-        run, cell = self.runs[number], self.cells.get(arm_of(self.jobs[number]))
+        run, cell = self.runs[number], self.cells.get(self.jobs[number].arm)
         if status.state is JobState.failed:
             kind = "diverged" if run and has_diverged(run) else "failed"
             reason = " ".join((status.error or "no reason is known").split())
@@ -92,15 +92,10 @@ class Ending:
         """Return jobs in words, the seeds of an arm together."""
         seeds: dict[tuple[str, ...], list[str]] = {}
         for number in numbers:
-            seeds.setdefault(arm_of(self.jobs[number]), []).extend(_seed_of(self.jobs[number]))
+            seeds.setdefault(self.jobs[number].arm, []).extend(_seed_of(self.jobs[number]))
         names = [" ".join([*arm, *([f"seed={','.join(of)}"] if of else [])]) or "the run" for arm, of in seeds.items()]
         more = f"; and {len(names) - MOST_ARMS} more arms" if len(names) > MOST_ARMS else ""
         return "; ".join(names[:MOST_ARMS]) + more
-
-
-def arm_of(job: Job) -> tuple[str, ...]:
-    """Return in what a job's arm differs from others: all but the seed."""
-    return tuple(value for value in job.values if key_of(value) != "seed")
 
 
 def _seed_of(job: Job) -> list[str]:

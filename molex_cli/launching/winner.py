@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
 from molex_cli.compare.loading import Run
 from molex_cli.config import schema
 from molex_cli.config.command_line import CommandLine
 from molex_cli.config.parsing import is_hydra, key_of, parsed
-from molex_cli.config.sweeps import as_text, values_of
+from molex_cli.config.sweeps import as_text, typed, values_of
 from molex_cli.launching.ending import Ending
 from molex_cli.metrics.base import Metric, scored_class
 
@@ -80,15 +79,6 @@ def command(line: CommandLine, settings: Sequence[str], seeds: Sequence[int]) ->
     after = max(seeds, default=-1) + 1
     fresh = ",".join(str(after + i) for i in range(FRESH_SEEDS))
     return shlex.join(["molex", "train", "-m", *flags, *kept, *map(typed, settings), f"seed={fresh}"])
-
-
-def typed(setting: str) -> str:
-    """Return `key=value` so that Hydra reads the value as it is: in quotes where it would be another thing."""
-    key, _, value = setting.partition("=")
-    found, problems = parsed([setting])
-    if problems or found[0].is_sweep_override() or as_text(found[0].value()) != value:
-        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
-    return setting
 
 
 def is_searching(text: str) -> bool:

@@ -18,9 +18,11 @@ def runs_of(sweep: Path) -> list[Path]:
 
     They lie beside `sweeps/`, wherever the sweep was started from and its output was moved to.
     """
+    is_plain = len(sweep.parts) > 2 and ".." not in sweep.parts
+    home = (sweep if is_plain else sweep.resolve()).parent.parent
     found = []
     for status in sorted((sweep / "jobs").glob("*.status.json")):
         with suppress(RecordError):  # it is being written, or damaged: its run is not known
             folder = read_json(status, "the status of a job", JobFolder).get("folder")
-            found += [sweep.resolve().parent.parent / Path(folder).name] if folder else []
+            found += [home / Path(folder).name] if folder else []
     return found
