@@ -1,5 +1,6 @@
 """`molex train`: one run, or with -m a sweep, after the command line has been checked."""
 
+import dataclasses
 import math
 import os
 import sys
@@ -7,26 +8,33 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, environment, overrides, own_files, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
+from molex_cli.config.run_id import Job
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
 from molex_cli.runtime.streams import say
 from molex_cli.tracking.wandb import require_usable
 
+if TYPE_CHECKING:
+    from molex_cli.cost.arms import Budget
+
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
 
 
 def main(argv: list[str]) -> int:
     """Check the command line, then show what Hydra shows, run one experiment or sweep over many."""
+    budget, argv = _budget(argv)
     line = command_line.parse(argv)
     schema.register()
     register_resolvers(line)
@@ -35,21 +43,24 @@ def main(argv: list[str]) -> int:
             _, line = overrides.jobs(line)
             _require_package(line)
         return application(line.argv(), str(line.config_path))
+    typed = line
     jobs, line = overrides.jobs(line)
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
     require_usable({job.experiment.log.wandb for job in jobs})
     require_writable(jobs[0].experiment.output_dir)
+    if budget:
+        jobs, typed = _matched(jobs, typed, budget, settings)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
         from molex_cli.launching.optimiser import with_search
 
         search = with_search(line, jobs[0].experiment.task.metrics[0], settings.hydra.sweeper)
-        return 0 if search is None else application(search.argv(), str(search.config_path))
+        return 0 if search is None else _search(search, typed, jobs[0].experiment)
     from molex_cli.launching.sweeper import sweep
 
-    return sweep(jobs, settings)
+    return sweep(jobs, settings, typed)
 
 
 def register_resolvers(line: command_line.CommandLine | None = None) -> None:
@@ -95,6 +106,44 @@ def job(config: DictConfig) -> float:
     last = record.scores["last"]
     score = (last.get("selection") or last["scores"])[record.scores["metric"]]
     return math.nan if score is None else float(score)
+
+
+def _budget(argv: Sequence[str]) -> "tuple[Budget | None, list[str]]":
+    """Return the budget that all arms are to meet, if one is asked for, and the other arguments."""
+    if not any(text.partition("=")[0] in ("--match", "--solve", "--by") for text in argv):
+        return None, list(argv)
+    from molex_cli.cost.arms import Budget, add_flags
+
+    parser = Parser("train", None, add_help=False, allow_abbrev=False)
+    add_flags(parser)
+    options, others = parser.parse_known_args(argv)
+    if options.match is None:
+        raise ConfigError("--solve and --by must go with --match, got no arm to match; add --match lora:rank=64")
+    return Budget(options.match, options.solve, options.by), others
+
+
+def _matched(
+    jobs: Sequence[Job], line: command_line.CommandLine, budget: "Budget", settings: DictConfig
+) -> tuple[list[Job], command_line.CommandLine]:
+    """Return the jobs at a budget, and the line with the flags that ask for it; say what each arm got."""
+    from molex_cli.cost.arms import at_budget
+
+    if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
+        raise ConfigError("--match must go without an optimiser, got both; leave one out")
+    found, lines = at_budget(jobs, line, budget)
+    say(*lines)
+    return found, dataclasses.replace(line, flags=[*line.flags, *budget.flags()])
+
+
+def _search(search: command_line.CommandLine, typed: command_line.CommandLine, experiment: schema.Experiment) -> int:
+    """Let an optimiser search, and say what it found and how to run that."""
+    from molex_cli.launching.winner import found_by_optimiser, results_in
+
+    before = results_in(experiment.output_dir)
+    code = application(search.argv(), str(search.config_path))
+    for path in results_in(experiment.output_dir) - before:
+        say(*found_by_optimiser(path, typed, experiment))
+    return code
 
 
 def _require_package(line: command_line.CommandLine) -> None:

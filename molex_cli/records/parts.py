@@ -267,6 +267,26 @@ class EventLine(TypedDict):
     step: NotRequired[Count]
 
 
+class JobFolder(TypedDict):
+    """What the status of a sweep's job says of its run."""
+
+    folder: NotRequired[str | None]
+
+
+class ProgressLine(TypedDict):
+    """What tells how far a run is, of any line of events.jsonl."""
+
+    event: str
+    split: NotRequired[str]
+    step: NotRequired[Count]
+    total_steps: NotRequired[Count]
+    first_step: NotRequired[Count]
+    loss: NotRequired[float | None]
+    seconds: NotRequired[float | None]
+    scores: NotRequired[dict[str, Any]]
+    positive: NotRequired[str | None]
+
+
 class SavedSettings(TypedDict):
     """The settings of a run as a file of their own."""
 
