@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex"
 MOST_NAMES = 6
+EVERYTHING = ("csv", "json", "html")  # formats for reading by machines, and a page that has room
 FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
@@ -30,8 +31,10 @@ def main(argv: list[str]) -> int:
     from molex_cli.compare.confounds import confounds
     from molex_cli.compare.layout import Report
     from molex_cli.compare.loading import load
+    from molex_cli.compare.remarks import Heading, Note
     from molex_cli.compare.table import compare
     from molex_cli.compare.tuning import Tuning
+    from molex_cli.compare.verdicts import verdicts
 
     tuned, seeds = _tuned(options.tune, options.tuning_seeds)
     _require_figure(options.figure, options.figure_width)
@@ -43,11 +46,19 @@ def main(argv: list[str]) -> int:
     rows, cols, adjust = _keys(options.rows), _keys(options.cols), FAMILIES[options.adjust]
     tuning = Tuning(tuned, seeds, found.diverged)
     table = compare(found.runs, rows, cols, options.which, options.against, adjust, options.detect, tuning)
-    notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
-    notes += [f"left out: {line}" for line in _diverged(found.diverged, tuning)]
+    claims, diverged = _verdicts(options.claims, table), _diverged(found.diverged, tuning)
+    notes = [Note(Heading.claims, line) for line in claims] + [*confounds(table)]
+    notes += [Note(Heading.left_out, line) for line in diverged]
     table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
-    report = Report(table, notes, path and path.parent)
+    report = Report(
+        table,
+        notes,
+        path and path.parent,
+        answers=verdicts(table),
+        columns=_columns(options.columns, table, name),
+        is_verbose=options.verbose,
+    )
     if options.figure:
         figure.write(report, options.figure, options.figure_width or figure.COLUMN)
         say(f"written: {options.figure}", file=sys.stderr)
@@ -77,6 +88,8 @@ def _parser() -> Parser:
     )
     parser.add_argument("--tune", metavar="SETTINGS", help="of each arm compare the best values, as other runs tell")
     parser.add_argument("--tuning-seeds", metavar="SEEDS", help="seeds of these runs, which the table leaves out")
+    parser.add_argument("--columns", metavar="NAMES", help="columns that are shown, e.g. scores,trainable; or all")
+    parser.add_argument("--verbose", action="store_true", help="show notes on details, too")
     parser.add_argument("--format", choices=formats.names(), default="table")
     parser.add_argument(
         "--claims",
@@ -105,6 +118,20 @@ def _require_figure(path: Path | None, width: float | None) -> None:
 
 def _keys(text: str) -> list[str]:
     return [key for key in text.split(",") if key]
+
+
+def _columns(text: str | None, table: "Comparison", name: str) -> list[str]:
+    """Return the names of the columns that are to be shown, once they are known to be columns."""
+    from molex_cli.compare.layout import chosen
+
+    if text is None:
+        return []
+    if name in EVERYTHING:
+        raise ConfigError(f"--columns must go with a format that leaves some out, got {name}, which always has all")
+    if not (names := _keys(text)):
+        raise ConfigError("--columns must name a column at least, got none; --columns all shows every one")
+    chosen(table, names)
+    return names
 
 
 def _tuned(settings: str | None, seeds: str | None) -> tuple[list[str], list[int]]:
@@ -138,7 +165,7 @@ def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
     claims = hypotheses.read_claims(path)
     registered = registration.registered(path, claims)
     judged = hypotheses.lines(hypotheses.verdicts(claims, table, [each.when for each in registered.written]), table)
-    return [*(f"claim: {line}" for line in judged), f"claims: {registered.told()}"]
+    return [*judged, registered.told()]
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -112,7 +112,7 @@ def test_prescribed_seeds_are_those_that_both_arms_have(capsys):
         leave(Path(f"outputs/mola-s{seed}"), "mola", seed, 0.9)
     Path("claims.yaml").write_text("- {claim: mola > lora on rte, seeds: [0, 1, 2, 3]}\n")
     assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("claim: ")]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  mola > lora on rte: ")]
     assert "seeds 3 are missing" in line
     assert "were added" not in line
 

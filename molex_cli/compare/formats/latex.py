@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from molex_cli.compare.effects import HEAD, in_words
 from molex_cli.compare.layout import CellText, Report, Section, matrix
+from molex_cli.compare.remarks import Note
 from molex_cli.runtime.streams import visible
 
 LATEX = {
@@ -23,7 +24,7 @@ PRINTS = frozenset(map(chr, [*range(0x20, 0x7F), *range(0xA0, 0x180)])) - LACKS 
 
 def text(report: Report) -> str:
     """Return the report in LaTeX; what is no comment is the table of arms alone."""
-    head, lines = matrix(report.table)
+    head, lines = matrix(report.table, report.columns)
     rows = [[escaped(name), *map(_cell, cells)] for name, cells in lines]
     found = report.differences()
     differences = Section("Differences", HEAD, list(map(in_words, found)))
@@ -33,12 +34,16 @@ def text(report: Report) -> str:
         *_comments(report.answers),
         r"% needs \usepackage{booktabs,amssymb}",
         *_tabular(head, rows, [False, *[True] * len(head[1:])]),
-        *_comments(report.remarks()),
+        *(line for heading, notes in report.remarks().items() for line in _group(heading, notes)),
         *(_section(differences) if found else []),
         *_comments(details),
         *(line for each in report.sections for line in _section(each)),
     ]
     return "\n".join(content) + "\n"
+
+
+def _group(heading: str, notes: Iterable[Note]) -> list[str]:
+    return [f"% {heading}", *(f"%   {_one_line(note.text)}" for note in notes)]
 
 
 def _comments(lines: Iterable[str]) -> list[str]:
