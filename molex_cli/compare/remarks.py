@@ -62,7 +62,8 @@ def legend(table: Comparison) -> list[Note]:
     reading += ["trained: mean over the seeds that did not collapse"] if "trained" in table.show else []
     reading += [f"{mark} {MEANING[mark]}" for note, mark in MARKS.items() if note in used and mark != "°"]
     lines += [Note(Heading.reading, line) for line in reading]
-    lines.append(Note(Heading.reading, _collapsed(table), is_detail="collapsed" not in used))
+    has_told = "collapsed" not in used and all(cell.tells_collapses for cell in table.cells.values())
+    lines.append(Note(Heading.reading, _collapsed(table), is_detail=has_told))
     return lines + [Note(Heading.reading, f"variance over seeds: {each}", is_detail=True) for each in _variances(table)]
 
 

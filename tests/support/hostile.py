@@ -42,7 +42,7 @@ def report(text: str) -> Report:
     rows = [[text, "1"], ["b", f"{text} cell"]]
     return Report(
         table,
-        [Note(Heading.claims, text), *confounds(table)],
+        [Note(Heading.claims, f"claim {text}"), *confounds(table)],
         title=f"{text} title",
         answers=[f"{text} answer", f"another {text}"],
         effects=[*effects(table), own],
