@@ -68,6 +68,9 @@ class Report:
     sections: Sequence[Section] = ()
     columns: Sequence[str] = ()
     """Names of the columns that are shown; none leaves it to the format."""
+    caption: str = ""
+    label: str = ""
+    """Of a table that floats, in LaTeX."""
     is_verbose: bool = False
     """Whether a format that leaves out details shows them, too."""
 

@@ -56,7 +56,9 @@ def legend(table: Comparison) -> list[Note]:
     used = {note for cell in table.cells.values() for note in cell.notes}
     lines = [Note(Heading.small, f"° {MEANING['°']}")] if "provisional" in used else []
     lines += [Note(Heading.tuning, line) for line in tuned_values.lines(table)]
+    splits = {run.split for cell in table.cells.values() for run in cell.runs} - {""}
     rule = "the last evaluation" if table.which == "last" else _selection(table)
+    rule += f", on {', '.join(splits)} as molex eval scored it" if splits else ""
     reading = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
     reading += _tests(table) if table.is_judged else []
     reading += ["trained: mean over the seeds that did not collapse"] if "trained" in table.show else []
