@@ -31,6 +31,10 @@ class Run:
 
     folder: Path
     record: Record
+    split: str = ""
+    """What its scores are on, if not on validation."""
+    predictions: Path | None = None
+    """Where those of another split are."""
 
     def setting(self, key: str) -> Any:
         """Return a setting by its full key; of a group, such as `method`, the name of what was chosen."""
@@ -96,13 +100,14 @@ def _kept(run: Run, which: str) -> Correctness | None:
 
 def _rows(run: Run, which: str) -> list[dict[str, Any]]:
     """Return the kept predictions; none where there are none."""
-    path = run.folder / f"predictions-{which}.jsonl"
+    path = run.predictions or run.folder / f"predictions-{which}.jsonl"
     return read_rows(path) if path.exists() else []
 
 
 def _examples(run: Run, ids: str) -> str:
     """Return what identifies scored examples: rows that were edited are others, whatever their ids."""
-    scored = (str(about.get("fingerprint")) for split, about in run.record.data.items() if split.endswith("validation"))
+    on = run.split or "validation"
+    scored = (str(about.get("fingerprint")) for split, about in run.record.data.items() if split.endswith(on))
     return " ".join((ids, *scored))
 
 

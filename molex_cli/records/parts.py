@@ -95,6 +95,25 @@ class Evaluation(TypedDict, total=False):
     depends_on_batch: str | None
 
 
+class SplitEvaluation(TypedDict):
+    """What `molex eval` leaves of one scoring of a saved run."""
+
+    task: str
+    where: dict[str, Any]
+    split: str
+    adapter: str
+    step: Count
+    perturbation: dict[str, Any] | None
+    mapping: dict[str, str]
+    max_length: Count
+    scores: Mapping[str, Number | None]
+    degenerate: list[str]
+    rows: Count
+    rows_used: Count
+    fingerprint: str
+    evaluation: Evaluation
+
+
 class Training(TypedDict, total=False):
     """Sums, means and rates of the steps."""
 

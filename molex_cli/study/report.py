@@ -11,6 +11,7 @@ from molex_cli.compare.collapse import why
 from molex_cli.compare.confounds import confounds
 from molex_cli.compare.effects import Effect, ends
 from molex_cli.compare.layout import Report, Section
+from molex_cli.compare.remarks import Heading, Note
 from molex_cli.compare.table import Comparison, metric_name
 from molex_cli.config.parsing import key_of
 from molex_cli.config.sweeps import as_text
@@ -39,7 +40,7 @@ def reported(name: str, found: Conducted, history: History, folder: Path | None 
     """Return the report of a study that has come to its end."""
     table = _table(found)
     runs = [run for arm in found.runs.values() for run in arm]
-    notes = [*history.told(runs), *(f"not matched: {line}" for line in confounds(table))]
+    notes = [*(Note(Heading.history, line) for line in history.told(runs)), *confounds(table)]
     sections = [_looks(found), *_tuning(found), _budgets(found), _runs(found)]
     effects = [_effect(found, contest, table) for contest in found.contests]
     return Report(table, notes, folder, f"Study {name}", [_answer(found, c) for c in found.contests], effects, sections)

@@ -64,7 +64,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_averaged():
     for seed in (0, 1, 2):
         leave(Path(f"outputs/fast-s{seed}"), "lora", seed, 0.8, settings=other, variant="lora-fast")
     table = table_of(Path("outputs"))
-    assert table.rows == ["lora (method.learning_rate=0.005)", "lora (method.learning_rate=0.001)"]
+    assert table.rows == ["lora (method.learning_rate=0.001)", "lora (method.learning_rate=0.005)"]
     assert {len(cell.by_seed) for cell in table.cells.values()} == {3}
 
 
@@ -120,14 +120,15 @@ def test_what_is_not_matched_is_listed():
             parameters={"trainable": 1100, "head": 10}, data={"train": {"fingerprint": "other"}},
             environment={"packages": {"torch": "2.12.0"}, "git": {"commit": "d", "dirty": True}},
         )  # fmt: skip
-    lines = "\n".join(confounds(table_of(Path("outputs"))))
+    found = confounds(table_of(Path("outputs")))
+    lines = "\n".join(note.text for note in found)
     for words in (
-        "train.epochs differs: 1.0 (lora); 3.0 (mola)",
-        "trainable parameters in rte: lora 1,000, mola 1,100 (x 1.10)",
+        "train.epochs differs: 1 (LORA); 3 (MOLA)",
+        "trainable parameters in rte: LORA 1,000, MOLA 1,100 (x 1.10)",
         "data differ in rte",
-        "torch versions differ: 2.13.0 (lora); 2.12.0 (mola)",
+        "torch versions differ: 2.12.0 (MOLA); 2.13.0 (LORA)",
         "code differs",
-        "hardware.precision differs: fp32 (lora); bf16 (mola)",
+        "hardware.precision differs: bf16 (MOLA); fp32 (LORA)",
     ):
         assert words in lines
     assert "method.name" not in lines

@@ -105,7 +105,7 @@ def json_(shown, simple, text):
     assert found["answers"] == [f"{text} answer", f"another {text}"]
     assert found["effects"][-1]["verdict"] == f"{text} verdict"
     assert found["sections"][0]["rows"] == [[text, "1"], ["b", f"{text} cell"]]
-    assert found["notes"][0] == plain["notes"][0].replace(SIMPLE, text)
+    assert found["notes"][0]["text"] == plain["notes"][0]["text"].replace(SIMPLE, text)
 
 
 def table(shown, simple, text):
