@@ -7,6 +7,7 @@ with `parser.Parser`, prints, and returns the exit code. `SUMMARY` is read from 
 inside `main` and costs the other commands nothing. A file without `SUMMARY` is no command: others use it.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with safe_streams(outlive_readers=True):
             return _complain(error.problems if isinstance(error, ConfigError) else [str(error)])
     except KeyboardInterrupt as error:
+        if arguments is None:  # whoever asks again while the process ends gets no traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        exec("")  # what is raised inside an exec, as dataclasses do, else makes Python end by the signal: no code 130
         if not getattr(error, "__notes__", None):  # else its record and its last line already say so
             with safe_streams(outlive_readers=True):
                 _complain([_ended_by(str(error) or "Ctrl-C", argv)])

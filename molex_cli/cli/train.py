@@ -47,12 +47,12 @@ def main(argv: list[str]) -> int:
     jobs, line = overrides.jobs(line)
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
-    require_usable({job.experiment.log.wandb for job in jobs})
     require_writable(jobs[0].experiment.output_dir)
     if budget:
         jobs, typed = _matched(jobs, typed, budget, settings)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
+    require_usable({job.experiment.log.wandb for job in jobs})
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
         from molex_cli.launching.optimiser import with_search
 
@@ -169,7 +169,7 @@ def _require_sweep(line: command_line.CommandLine, settings: DictConfig) -> None
 
 def _run_one(experiment: schema.Experiment) -> int:
     """Run one experiment; what failed before is tried again, what has finished is shown."""
-    from molex_cli.data import same_run
+    from molex_cli.data import reading, same_run
 
     done = same_run.ended(experiment)
     if done is not None and done.record is not None and done.record.status == "finished":
@@ -181,10 +181,14 @@ def _run_one(experiment: schema.Experiment) -> int:
         return 0
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts the first one speaks
+        say(f"loading transformers / {experiment.model.name} ...", flush=True)
+    require_usable({experiment.log.wandb})
+    rows = reading.read_all(experiment)  # what is wrong with them is said before seconds of loading
     from molex_cli.launching.torchrun import run_here
 
     try:
-        run_here(experiment)
+        run_here(experiment, rows=rows)
     except MolexError as error:
         if getattr(error, "__notes__", None):  # its record and its last line already say so
             return 2

@@ -58,7 +58,7 @@ class View:
     def __enter__(self) -> "View":
         self._tell_earlier()
         self.update()
-        if self._terminal.is_terminal and not self._terminal.is_dumb_terminal:
+        if self._terminal.is_live:
             self._live = Live(self._shown(), console=self._terminal, refresh_per_second=4, transient=True)
             self._live.start()
         self._thread.start()

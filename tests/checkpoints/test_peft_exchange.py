@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.models.loading import load
+from molex_cli.runtime import extras
 
 LABELS = ["entailment", "not_entailment"]
 MODELS = ["tiny_bert", "tiny_gpt2", "tiny_llama"]
@@ -326,7 +327,7 @@ def test_what_was_trained_on_rounded_weights_is_not_merged(moved, capsys, base):
 def test_without_peft_the_way_out_is_the_extra(moved, capsys, monkeypatch):
     moved("method=lora")
     monkeypatch.setitem(sys.modules, "peft", None)
-    said = "must have PEFT, got none; pip install 'molex[peft]'"
+    said = f"must have PEFT, got none; {extras.install('peft')}"
     assert said in refusal(capsys, "export", "run", "--output", "theirs")
     monkeypatch.setattr("molex_cli.methods.peft.find_spec", lambda name: None)
     assert f"method=peft/dora {said}" in refusal(capsys, "plan", "model=tiny_bert", "method=peft/dora")
