@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.analysis.allocating import frozen
 from molex_cli.cli import plan_memory
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> int:
     if options.match:
         target = plan_of(reference(options.match, options.overrides))
         match, experiment = matched(experiment, target, options.solve, options.by, plan_of)
+    experiment = frozen(experiment)
     plan = plan_of(experiment)
     memory = plan_memory.planned(experiment, labels, limit) if options.memory or limit else None
     named = {"model": experiment.model.name, "method": experiment.method.name}

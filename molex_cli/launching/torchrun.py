@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from molex_cli import records
+from molex_cli.analysis.allocating import frozen
 from molex_cli.config import run_id
 from molex_cli.config.schema import Experiment
 from molex_cli.data import same_run
@@ -31,6 +32,7 @@ WATCH_SECONDS = 0.2
 
 def run_here(experiment: Experiment, lock: RunLock | None = None) -> records.Record:
     """Run an experiment and return its record, or the record of the run that there is; a failure raises."""
+    experiment = frozen(experiment)
     started_by_others = hardware.shared_by_others()
     count = started_by_others or hardware.process_count(experiment.hardware)
     if experiment.hardware.shard and count == 1:
