@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.analysis.allocating import frozen
 from molex_cli.cli import plan_arms, plan_memory
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> int:
             return plan_arms.show(found, line, wanted, is_json=options.json)
         match, experiment = next(iter(found.values()))
     labels = labels_of(experiment)
+    experiment = frozen(experiment)
     plan = planned(experiment, labels)
     memory = plan_memory.planned(experiment, labels, limit) if options.memory or limit else None
     named = {"model": experiment.model.name, "method": experiment.method.name}

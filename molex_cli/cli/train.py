@@ -7,6 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
+from molex_cli.analysis.allocating import frozen
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, environment, overrides, own_files, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
@@ -50,6 +52,7 @@ def main(argv: list[str]) -> int:
     require_writable(jobs[0].experiment.output_dir)
     if budget:
         jobs, typed = _matched(jobs, typed, budget, settings)
+    jobs = _with_counts(jobs, is_searched=settings.hydra.sweeper._target_ != BASIC_SWEEPER)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
     require_usable({job.experiment.log.wandb for job in jobs})
@@ -99,7 +102,7 @@ def job(config: DictConfig) -> float:
     """
     from molex_cli.launching.torchrun import run_here
 
-    experiment = schema.resolve(config)
+    experiment = frozen(schema.resolve(config))
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed  # a trial that failed before has no score to return
     record = run_here(experiment)
@@ -165,6 +168,11 @@ def _require_sweep(line: command_line.CommandLine, settings: DictConfig) -> None
     if swept := [key for key in settings.hydra.sweeper.params or {} if key not in given]:
         keys = ", ".join(swept)
         raise ConfigError(f"hydra.sweeper.params must go with -m, got one run of a sweep over {keys}; add -m")
+
+
+def _with_counts(jobs: Sequence[Job], *, is_searched: bool) -> list[Job]:
+    """Return the jobs with the counts of their allocations' rules; a search composes its jobs again."""
+    return list(jobs) if is_searched else [replace(job, experiment=frozen(job.experiment)) for job in jobs]
 
 
 def _run_one(experiment: schema.Experiment) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.config import command_line, overrides
 from molex_cli.config.parsing import key_of
 from molex_cli.errors import ConfigError, nearest
+from molex_cli.methods.allocation import allocation_of
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -107,7 +108,7 @@ def matched(
     def with_value(value: int) -> "Experiment":
         changes = {solve: number(value)} | ({INSTEAD[solve]: None} if solve in INSTEAD else {})
         changes |= {"alpha": _alpha(experiment, value)} if is_scaled else {}
-        return _checked(_replaced(experiment, section, changes))
+        return _checked(_replaced(without_counts(experiment), section, changes))
 
     def reached(value: int) -> float:
         return budget(plan_of(with_value(value)), by)
@@ -133,6 +134,14 @@ def matched(
 def budget(plan: "Plan", by: str) -> float:
     """Return added parameters, or active FLOPs a token."""
     return float(plan.parameters["added"]) if by == "parameters" else plan.flops_per_token["active"]
+
+
+def without_counts(experiment: "Experiment") -> "Experiment":
+    """Return the experiment as it was before its allocation's rule was computed."""
+    allocation = allocation_of(experiment.method)
+    if allocation is None or allocation.rule is None:
+        return experiment
+    return _replaced(experiment, "method.allocation", {"layers": None, "scores": None})
 
 
 def _spread(experiment: "Experiment", plan_of: Callable[["Experiment"], "Plan"]) -> list[int]:

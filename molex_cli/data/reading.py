@@ -6,7 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,17 @@ class Split:
     """sha256 over ids, texts and labels."""
     names: list[str] = field(default_factory=list)
     """Of the labels, by class index."""
+
+    def only(self, rows: Sequence[int]) -> "Split":
+        """Return some of the rows."""
+        choices = [self.choices[row] for row in rows] if self.choices else []
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            choices=choices,
+        )
 
     def about(self) -> dict[str, Any]:
         """Return what a record keeps of the rows."""

@@ -142,7 +142,7 @@ class LoRA(LowRank):
         yield from super().problems()
         yield from (f".allocation{problem}" for problem in self.allocation.problems())
         if self.allocation != Allocation() and not self.allocation.is_set:
-            yield ".allocation must set shape, mean, total, bands or layers where it sets anything, got none of them"
+            yield ".allocation must set shape, rule, mean, total, bands or layers where it sets anything, got none"
 
     def layer_problems(self, num_layers: int) -> Iterator[str]:
         """Yield what is wrong with the allocation for a model of so many layers."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from molex_cli.analysis.allocating import frozen
 from molex_cli.config import overrides
 from molex_cli.config.command_line import CommandLine
 from molex_cli.config.parsing import is_hydra, key_of
@@ -58,7 +59,7 @@ class Composer:
         return Job((arm.name, *settings, f"seed={seed}"), replace(experiment, seed=seed))
 
     def _experiment(self, *own: str) -> Experiment:
-        return overrides.checked(self.line(*own))
+        return frozen(overrides.checked(self.line(*own)))
 
 
 def composed(study: Study, composer: Composer) -> list[Arm]:

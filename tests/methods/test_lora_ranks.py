@@ -111,7 +111,7 @@ def test_its_budget_is_matched(capsys, solve, setting, shape):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["method.allocation.min=0"], "method.allocation must set shape, mean, total, bands or layers where it sets"),
+        (["method.allocation.min=0"], "method.allocation must set shape, rule, mean, total, bands or layers"),
         (["method.allocation.layers=[1,2]"], "method.allocation.layers must give one count for each of the 4 layers"),
         (["method.allocation.total=2"], "method.allocation must spend between 4 and"),
         ([LAYERS, "method.same_start=true"], "method.same_start must have factors of one size in all layers"),
