@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.cli import targets
 from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
 from molex_cli.errors import ConfigError
@@ -47,7 +48,8 @@ def main(argv: list[str]) -> int:
     notes += [f"left out: {line}" for line in _diverged(found.diverged, tuning)]
     table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
-    report = Report(table, notes, path and path.parent)
+    published = targets.sections(options.targets, table, name)
+    report = Report(table, notes, path and path.parent, sections=published)
     if options.figure:
         figure.write(report, options.figure, options.figure_width or figure.COLUMN)
         say(f"written: {options.figure}", file=sys.stderr)
@@ -84,6 +86,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="hypotheses to be judged; flags those that are younger than their runs",
     )
+    targets.add_flag(parser)
     parser.add_argument("--html", type=expanded, metavar="FILE", help="write one self-contained page")
     parser.add_argument(
         "--figure", type=expanded, metavar="FILE", help="draw the differences for a paper: FILE.pdf, .svg or .png"
