@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.cli import targets
 from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
 from molex_cli.errors import ConfigError
@@ -66,6 +67,7 @@ def main(argv: list[str]) -> int:
         caption=options.caption,
         label=options.label,
         is_verbose=options.verbose,
+        sections=targets.sections(options.targets, table, name),
     )
     if options.figure:
         figure.write(report, options.figure, options.figure_width or figure.COLUMN)
@@ -108,6 +110,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="hypotheses to be judged; flags those that are younger than their runs",
     )
+    targets.add_flag(parser)
     parser.add_argument("--html", type=expanded, metavar="FILE", help="write one self-contained page")
     parser.add_argument(
         "--figure", type=expanded, metavar="FILE", help="draw the differences for a paper: FILE.pdf, .svg or .png"

@@ -132,6 +132,8 @@ class Experiment:
     """Adapters that stay when the run is done."""
     checkpoint_every: int | None = None
     """Optimizer steps between the states that a run can resume from; null takes every evaluation and five minutes."""
+    preset: str | None = None
+    """A paper's preset that the run began with, as its file says; `molex compare --targets` looks for it."""
     seed: int = 0
     """One seed for four streams: head and adapters, data order, dropout, routing noise."""
     data_dir: str | None = field(default_factory=default_data_dir)

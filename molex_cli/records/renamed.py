@@ -25,6 +25,7 @@ ADDED: dict[str, Any] = {
     "method.same_start": False,
     "method.dropout_per_expert": False,
     "task.positive": None,
+    "preset": None,
     "method.allocation": {},
     "method.allocation.shape": None,
     "method.allocation.seed": 0,
