@@ -1,7 +1,9 @@
 """LoRA: a low-rank update of frozen linears, h = W x + (alpha / r) B A x (Hu et al. 2022, equation 3)."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from molex_cli.errors import ConfigError, MethodError
@@ -21,13 +23,20 @@ if TYPE_CHECKING:
 PARTS = ("query", "key", "value")
 
 
+class Scaling(Enum):
+    """What alpha is divided by."""
+
+    alpha_over_rank = "alpha_over_rank"
+    alpha_over_root_rank = "alpha_over_root_rank"
+
+
 @dataclass(kw_only=True)
 class Update:
     """Settings of low-rank updates."""
 
     rank: int = 8
     alpha: float = 16.0
-    """The update is scaled by alpha / rank, the rank of its own linear."""
+    """The update is scaled by alpha over the rank of its own linear, or over its root (`scaling`)."""
     dropout: float = 0.05
     """Dropout on the input of the update."""
     targets: list[str] = field(default_factory=lambda: ["all-linear"])
@@ -38,11 +47,13 @@ class Update:
     """Let the A's of all layers start alike, as where a model's blocks are copies of one."""
     dropout_per_expert: bool = False
     """Draw a dropout mask for each linear and expert instead of one for all that share an input."""
+    scaling: Scaling = Scaling.alpha_over_rank
+    """alpha_over_rank, or alpha_over_root_rank (rsLoRA), which lets updates of a high rank learn as fast."""
 
     @property
     def scale(self) -> float:
-        """Return the factor of B A."""
-        return self.alpha / self.rank
+        """Return the factor of B A: alpha / r, or alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732)."""
+        return self.alpha / (self.rank if self.scaling is Scaling.alpha_over_rank else math.sqrt(self.rank))
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
@@ -93,6 +104,7 @@ class LowRank(Update, Method):
             rank_pattern={name: module.rank for name, module in modules.items() if module.rank != self.rank},
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
+            use_rslora=self.scaling is Scaling.alpha_over_root_rank,
             target_modules=list(modules),
             fan_in_fan_out=any(module.is_transposed for module in modules.values()),
         )
@@ -110,7 +122,7 @@ class LowRank(Update, Method):
     def factors(self, adapted: Adapted) -> "Mapping[str, tuple[Tensor, Tensor, float]]":
         """Return A [E, r, in], B [E, r, out] and the factor of their product for each linear, by its name."""
         modules = low_rank_modules(adapted)
-        return {name: (module.down, module.up, self.alpha / module.rank) for name, module in modules.items()}
+        return {name: (m.down, m.up, replace(self, rank=m.rank).scale) for name, m in modules.items()}
 
     def low_rank(self) -> Update:
         """Return these settings."""
@@ -126,8 +138,9 @@ class LowRank(Update, Method):
 class LoRA(LowRank):
     """One low-rank update on every targeted linear.
 
-    With an allocation N_j, layer j has rank r N_j and keeps the factor alpha / (r N_j): what N_j experts of rank r add
-    whose gates are 1 / N_j each, so that MoLA of the same allocation differs in nothing but that it routes.
+    With an allocation N_j, layer j has rank r N_j and the factor alpha / (r N_j): what N_j experts of rank r add
+    whose gates are 1 / N_j each, so that MoLA of the same allocation differs in nothing but that it routes. Under
+    rsLoRA's scaling the factor is alpha / sqrt(r N_j), which is that of N_j experts times sqrt(N_j).
     """
 
     solvable: ClassVar[Mapping[str, str]] = {"rank": "rank", "total": "allocation.total", "mean": "allocation.mean"}
