@@ -24,6 +24,7 @@ ADDED: dict[str, Any] = {
     "method.joint_parts": [],
     "method.same_start": False,
     "method.dropout_per_expert": False,
+    "method.scaling": "alpha_over_rank",
     "task.positive": None,
     "preset": None,
     "method.allocation": {},
