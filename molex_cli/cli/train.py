@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, environment, overrides, own_files, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
@@ -23,10 +24,18 @@ from molex_cli.runtime.streams import say
 from molex_cli.tracking.wandb import require_usable
 
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
+EXAMPLES = (
+    "molex train",
+    "molex train method=mola_inverted task=glue/rte seed=1",
+    "molex train method=lora method.rank=4 train.epochs=1",
+    "molex train -m method=lora,mola_inverted seed=0,1,2",
+    "molex train method=molex --help method",
+)
 
 
 def main(argv: list[str]) -> int:
     """Check the command line, then show what Hydra shows, run one experiment or sweep over many."""
+    _parser().show_what_is_asked(argv)
     line = command_line.parse(argv)
     schema.register()
     register_resolvers(line)
@@ -50,6 +59,29 @@ def main(argv: list[str]) -> int:
     from molex_cli.launching.sweeper import sweep
 
     return sweep(jobs, settings)
+
+
+def _parser() -> Parser:
+    """Return what --help lists; Hydra's own parser reads the arguments."""
+    parser = Parser(
+        "train",
+        "Fine-tune one model with one method on one task, and record the run; with -m run a sweep.",
+        usage="molex train [key=value ...] [flags]",
+        examples=EXAMPLES,
+    )
+    parser.add_overrides()
+    parser.lists_all = True
+    parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: key=a,b runs one job for each value")
+    parser.add_argument("-cd", "--config-dir", metavar="DIR", help="a folder of YAML files beside the shipped ones")
+    parser.add_argument("-cn", "--config-name", metavar="NAME", help="the file to begin with, instead of config")
+    parser.add_argument("-cp", "--config-path", metavar="DIR", help="a folder of YAML files instead of the shipped")
+    shows = "print the settings instead of a run: the job's, Hydra's own, or both"
+    parser.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help=shows)
+    parser.add_argument("-p", "--package", metavar="KEY", help="with --cfg: this part alone")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: variables replaced by their values")
+    parser.add_argument("-i", "--info", metavar="WHAT", help="how Hydra composes: searchpath, defaults, all, ...")
+    parser.add_argument("--hydra-help", action="store_true", help="Hydra's own flags")
+    return parser
 
 
 def register_resolvers(line: command_line.CommandLine | None = None) -> None:

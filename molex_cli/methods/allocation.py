@@ -6,7 +6,7 @@ bands over [l/L, (l+1)/L), scaled to the wanted total, and is rounded so that th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from molex_cli.errors import ConfigError, nearest
@@ -20,7 +20,7 @@ MEAN = 5
 class Allocation:
     """How many experts each layer gets: one of `shape`, `bands` or `layers`; none means a rectangle."""
 
-    shape: str | None = None
+    shape: str | None = field(default=None, metadata={"choices": SHAPES})
     """A named shape, with `mean` or `total`."""
     seed: int = 0
     """Which of the allocations of shape=random, all of them within min and max equally likely."""

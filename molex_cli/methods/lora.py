@@ -26,6 +26,7 @@ class Update:
     """Settings of low-rank updates."""
 
     rank: int = 8
+    """Rank r of an update."""
     alpha: float = 16.0
     """The update is scaled by alpha / rank, the rank of its own linear."""
     dropout: float = 0.05
