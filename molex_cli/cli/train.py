@@ -1,6 +1,5 @@
 """`molex train`: one run, or with -m a sweep, after the command line has been checked."""
 
-import dataclasses
 import math
 import os
 import sys
@@ -9,7 +8,6 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from hydra.errors import HydraException
@@ -22,20 +20,26 @@ from molex_cli.config import command_line, environment, overrides, own_files, sc
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
 from molex_cli.config.run_id import Job
+from molex_cli.cost.arms import Budget, add_flags, at_budget
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
 from molex_cli.runtime.streams import say
 from molex_cli.tracking.wandb import require_usable
 
-if TYPE_CHECKING:
-    from molex_cli.cost.arms import Budget
-
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
+EXAMPLES = (
+    "molex train",
+    "molex train method=mola_inverted task=glue/rte seed=1",
+    "molex train method=lora method.rank=4 train.epochs=1",
+    "molex train -m method=lora,mola_inverted seed=0,1,2",
+    "molex train method=molex --help method",
+)
 
 
 def main(argv: list[str]) -> int:
     """Check the command line, then show what Hydra shows, run one experiment or sweep over many."""
+    _parser().show_what_is_asked(argv)
     budget, argv = _budget(argv)
     line = command_line.parse(argv)
     schema.register()
@@ -64,6 +68,30 @@ def main(argv: list[str]) -> int:
     from molex_cli.launching.sweeper import sweep
 
     return sweep(jobs, settings, typed)
+
+
+def _parser() -> Parser:
+    """Return what --help lists; Hydra's own parser reads the arguments."""
+    parser = Parser(
+        "train",
+        "Fine-tune one model with one method on one task, and record the run; with -m run a sweep.",
+        usage="molex train [key=value ...] [flags]",
+        examples=EXAMPLES,
+    )
+    parser.add_overrides()
+    parser.lists_all = True
+    parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: key=a,b runs one job for each value")
+    parser.add_argument("-cd", "--config-dir", metavar="DIR", help="a folder of YAML files beside the shipped ones")
+    parser.add_argument("-cn", "--config-name", metavar="NAME", help="the file to begin with, instead of config")
+    parser.add_argument("-cp", "--config-path", metavar="DIR", help="a folder of YAML files instead of the shipped")
+    shows = "print the settings instead of a run: the job's, Hydra's own, or both"
+    add_flags(parser)
+    parser.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help=shows)
+    parser.add_argument("-p", "--package", metavar="KEY", help="with --cfg: this part alone")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: variables replaced by their values")
+    parser.add_argument("-i", "--info", metavar="WHAT", help="how Hydra composes: searchpath, defaults, all, ...")
+    parser.add_argument("--hydra-help", action="store_true", help="Hydra's own flags")
+    return parser
 
 
 def register_resolvers(line: command_line.CommandLine | None = None) -> None:
@@ -111,12 +139,10 @@ def job(config: DictConfig) -> float:
     return math.nan if score is None else float(score)
 
 
-def _budget(argv: Sequence[str]) -> "tuple[Budget | None, list[str]]":
+def _budget(argv: Sequence[str]) -> tuple[Budget | None, list[str]]:
     """Return the budget that all arms are to meet, if one is asked for, and the other arguments."""
     if not any(text.partition("=")[0] in ("--match", "--solve", "--by") for text in argv):
         return None, list(argv)
-    from molex_cli.cost.arms import Budget, add_flags
-
     parser = Parser("train", None, add_help=False, allow_abbrev=False)
     add_flags(parser)
     options, others = parser.parse_known_args(argv)
@@ -126,16 +152,14 @@ def _budget(argv: Sequence[str]) -> "tuple[Budget | None, list[str]]":
 
 
 def _matched(
-    jobs: Sequence[Job], line: command_line.CommandLine, budget: "Budget", settings: DictConfig
+    jobs: Sequence[Job], line: command_line.CommandLine, budget: Budget, settings: DictConfig
 ) -> tuple[list[Job], command_line.CommandLine]:
     """Return the jobs at a budget, and the line with the flags that ask for it; say what each arm got."""
-    from molex_cli.cost.arms import at_budget
-
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
         raise ConfigError("--match must go without an optimiser, got both; leave one out")
     found, lines = at_budget(jobs, line, budget)
     say(*lines)
-    return found, dataclasses.replace(line, flags=[*line.flags, *budget.flags()])
+    return found, replace(line, flags=[*line.flags, *budget.flags()])
 
 
 def _search(search: command_line.CommandLine, typed: command_line.CommandLine, experiment: schema.Experiment) -> int:

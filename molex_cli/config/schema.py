@@ -57,8 +57,11 @@ class Log:
 
     wandb: Wandb = Wandb.auto
     project: str = "molex"
+    """W&B's project."""
     entity: str | None = None
+    """W&B's team or user; null takes that of the API key."""
     tags: list[str] = field(default_factory=list)
+    """Words by which W&B finds the run."""
     every: int = 1
     """Optimizer steps between two lines in events.jsonl and W&B."""
     predictions: bool = False

@@ -34,6 +34,7 @@ class Update:
     """Settings of low-rank updates."""
 
     rank: int = 8
+    """Rank r of an update."""
     alpha: float = 16.0
     """The update is scaled by alpha over the rank of its own linear, or over its root (`scaling`)."""
     dropout: float = 0.05
