@@ -1,7 +1,6 @@
 """The jobs of a sweep that run: how far each is, as rows of the live view and as plain lines."""
 
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
@@ -14,7 +13,7 @@ from molex_cli.tracking.progress import Follower, Progress, duration
 MOST_ROWS = 8
 BEGINNING, GAP = "running  ", "  "
 LEAST_LABEL = 12
-NARROW, NARROWEST = 72, 48  # columns of a terminal that have no room for the time left, and for the loss
+LESS_AND_LESS = (3, 1, 2)  # cells that go where there is no room: time left, loss, score
 
 
 class Running:
@@ -37,19 +36,29 @@ class Running:
 
 
 def rows(progress: Mapping[int, Progress | None], labels: Sequence[str], width: int) -> list[Text]:
-    """Return a row for each of the first running jobs, as wide as the terminal; the label gives way first."""
+    """Return a row for each of the first running jobs, none wider than the terminal.
+
+    Where there is little room the time left goes first, then the loss, the score, and the middle of the labels.
+    """
     shown = list(progress.items())[:MOST_ROWS]
-    cells = [_cells(each, width) for _, each in shown]
-    widths = [max(map(cell_len, column)) for column in zip_longest(*cells, fillvalue="")]
-    room = width - len(BEGINNING) - sum(each + len(GAP) for each in widths)
-    names = [shortened(visible(labels[i]), max(room, LEAST_LABEL)) for i, _ in shown]
+    cells = [_cells(each) for _, each in shown]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    for gone in LESS_AND_LESS:
+        if _room(width, widths) < LEAST_LABEL:
+            widths = [0 if i == gone else size for i, size in enumerate(widths)]
+    names = [shortened(visible(labels[i]), max(_room(width, widths), 1)) for i, _ in shown]
     longest = max(map(cell_len, names), default=0)
     found = []
     for name, row in zip(names, cells, strict=True):
-        beside = "".join(f"{GAP}{cell:>{size}}" for cell, size in zip(row, widths, strict=False))
+        beside = "".join(f"{GAP}{cell:>{size}}" for cell, size in zip(row, widths, strict=True) if size)
         found.append(_line((f"{BEGINNING}{set_cell_size(name, longest)}", "cyan"), beside))
     more = len(progress) - len(shown)
     return [*found, *([_line((f"and {more} more", "dim"))] if more else [])]
+
+
+def _room(width: int, widths: Sequence[int]) -> int:
+    """Return the room for a label beside columns that are so wide."""
+    return width - len(BEGINNING) - sum(size + len(GAP) for size in widths if size)
 
 
 def shortened(label: str, room: int) -> str:
@@ -72,13 +81,11 @@ def lines(progress: Mapping[int, Progress | None], labels: Sequence[str]) -> lis
     return found[:MOST_ROWS] + ([f"and {len(found) - MOST_ROWS} more running"] if len(found) > MOST_ROWS else [])
 
 
-def _cells(progress: Progress | None, width: int) -> list[str]:
-    """Return what stands beside a job's label: step, loss, score, time left, as far as there is room."""
+def _cells(progress: Progress | None) -> tuple[str, str, str, str]:
+    """Return what stands beside a job's label: step, loss, score and time left, as far as they are known."""
     if progress is None:
-        return ["starting"]
+        return "starting", "", "", ""
     loss = "" if progress.loss is None else f"loss {progress.loss:.4f}"
     score = "" if progress.score is None else f"{progress.metric} {progress.score:.4f}"
     left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
-    found = [f"{progress.step}/{progress.steps}"]
-    found += [] if width < NARROWEST else [loss]
-    return [*found, score, *([] if width < NARROW else [left])]
+    return f"{progress.step}/{progress.steps}", loss, score, left

@@ -113,7 +113,7 @@ class View:
         for number, status in earlier.items():
             self._seen[number], self.statuses[number] = version_of(self._jobs[number]), status
         counts = [f"{count} {state}" for state, count in Counter(each.state for each in earlier.values()).items()]
-        counts += [f"{self._resumed} interrupted, which resume"] if self._resumed else []
+        counts += [f"{self._resumed} interrupted"] if self._resumed else []
         if counts:
             left = len(self._jobs) - len(earlier)
             self._terminal.print(f"there already: {', '.join(counts)}; to run: {left} of {len(self._jobs)}")

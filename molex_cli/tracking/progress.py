@@ -108,8 +108,9 @@ def _after(event: dict[str, Any], before: Progress | None) -> Progress | None:
     if kind == "evaluated":
         before.evaluation_seconds += event.get("seconds") or 0.0
         name, score = next(iter((event.get("scores") or {}).items()), ("", None))
-        if event.get("split") != SELECTION and isinstance(score, int | float):
-            before.metric, before.score = scored_class(name, before.positive), score
+        if event.get("split") != SELECTION:
+            before.metric = scored_class(name, before.positive)
+            before.score = score if isinstance(score, int | float) else None
     return before
 
 
