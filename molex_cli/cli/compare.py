@@ -23,13 +23,15 @@ SUMMARY = "runs to an honest table: mean ± sd over seeds, paired tests, what is
 MOST_NAMES = 6
 EVERYTHING = ("csv", "json", "html")  # formats for reading by machines, and a page that has room
 LABEL = re.compile(r"[A-Za-z0-9:._-]*")
+FIGURES = ("scores", "differences", "curves", "rates")
+JOINT = "\0"  # between the kind of a figure and its file, which no path has
 SPLITS = ("validation", "test", "train")
 FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
 def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
-    options = _parser().parse(argv)
+    options = _parser().parse(_kinds_joined(argv))
     if options.detect is not None and options.detect <= 0:
         raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
     from molex_cli.compare import evaluated, figure
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.compare.verdicts import verdicts
 
     tuned, seeds = _tuned(options.tune, options.tuning_seeds)
-    _require_figure(options.figure, options.figure_width)
+    _require_figures(options.figure, options.figure_width)
     _require_latex(options)
     found = load(options.paths, "" if options.evaluation else options.which)
     found = evaluated.on_split(found, options.which, options.evaluation) if options.evaluation else found
@@ -66,12 +68,14 @@ def main(argv: list[str]) -> int:
         columns=_columns(options.columns, table, name),
         caption=options.caption,
         label=options.label,
+        runs=found.runs,
+        diverged=found.diverged,
         is_verbose=options.verbose,
         sections=targets.sections(options.targets, table, name),
     )
-    if options.figure:
-        figure.write(report, options.figure, options.figure_width or figure.COLUMN)
-        say(f"written: {options.figure}", file=sys.stderr)
+    for kind, file in options.figure:
+        figure.write(report, file, options.figure_width or figure.COLUMN, kind)
+        say(f"written: {file}", file=sys.stderr)
     _write(path, formats.text(name, report))
     if options.html:
         say(f"written: {options.html}")
@@ -113,20 +117,39 @@ def _parser() -> Parser:
     targets.add_flag(parser)
     parser.add_argument("--html", type=expanded, metavar="FILE", help="write one self-contained page")
     parser.add_argument(
-        "--figure", type=expanded, metavar="FILE", help="draw the differences for a paper: FILE.pdf, .svg or .png"
+        "--figure",
+        type=_figure,
+        action="append",
+        default=[],
+        metavar="[KIND] FILE",
+        help=f"draw {', '.join(FIGURES)} (differences if none is named) for a paper: FILE.pdf, .svg or .png",
     )
     parser.add_argument("--figure-width", type=float, metavar="INCHES", help="default: 3.3, a column")
     parser.add_argument("--output", type=expanded, help="file to write instead of standard output")
     return parser
 
 
-def _require_figure(path: Path | None, width: float | None) -> None:
+def _kinds_joined(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with each `--figure KIND FILE` as one value, which argparse can tell from a path."""
+    joined = list(argv)
+    for place in reversed([i for i, each in enumerate(argv[:-2]) if each == "--figure" and argv[i + 1] in FIGURES]):
+        joined[place + 1 : place + 3] = [f"{argv[place + 1]}{JOINT}{argv[place + 2]}"]
+    return joined
+
+
+def _figure(text: str) -> tuple[str, Path]:
+    """Return the kind of a figure and its file."""
+    kind, joint, file = text.partition(JOINT)
+    return (kind, expanded(file)) if joint else ("differences", expanded(text))
+
+
+def _require_figures(figures: Sequence[tuple[str, Path]], width: float | None) -> None:
     """Raise ConfigError where a figure cannot be what was asked for."""
     from molex_cli.compare import figure
 
-    if path is not None:
+    for _, path in figures:
         figure.require(path, figure.COLUMN if width is None else width)
-    elif width is not None:
+    if not figures and width is not None:
         raise ConfigError(f"--figure-width must come with --figure, got {width:g} alone; add --figure FILE.pdf")
 
 

@@ -38,8 +38,9 @@ def _on_split(run: Run, which: str, split: str) -> Run:
     file, chosen = max(candidates, key=lambda each: _rank(each[1], run))
     predictions = file.with_name(f"{file.stem}-predictions.jsonl")
     score: Score = {"scores": chosen["scores"], "step": chosen["step"]}
-    if selection := (run.record.evaluated(which) or {}).get("selection"):
-        score["selection"] = selection  # it is of training rows, and chooses for those who tune
+    own = run.record.evaluated(which)
+    if own and "selection" in own:
+        score["selection"] = own["selection"]  # it is of training rows, and chooses for those who tune
     scores = cast(Scores, {**run.record.scores, "last": score, "best": score})
     scores["constant"] = _constant(predictions, run.record.scores["metric"])
     data = {key: about for key, about in run.record.data.items() if not key.endswith("validation")}

@@ -66,6 +66,9 @@ class Report:
     effects: Sequence[Effect] | None = None
     """The differences; None for those of the table."""
     sections: Sequence[Section] = ()
+    runs: Sequence[Run] = ()
+    """All that were found, those included that tuned or diverged; what some figures draw."""
+    diverged: Sequence[Run] = ()
     columns: Sequence[str] = ()
     """Names of the columns that are shown; none leaves it to the format."""
     caption: str = ""

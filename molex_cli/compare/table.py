@@ -179,7 +179,7 @@ def compare(
         cells.setdefault(
             (row, col), Cell([], metrics[col], run.record.evaluation.get("positive"), which=which)
         ).runs.append(run)
-        display[row] = _display_name(run, label(run, rows, distinguishing, shown), rows)
+        display[row] = display_name(run, label(run, rows, distinguishing, shown), rows)
     for (row, col), cell in cells.items() if tuning.settings else ():
         cell.runs, cell.tuned = tuning.reported(cell.runs, which, f"{row} in {col}")
     first = {row: next(cell.runs[0] for (own, _), cell in cells.items() if own == row) for row, _ in cells}
@@ -224,7 +224,7 @@ def _metric(col: str, runs: Sequence[Run]) -> Metric:
     return metric_named(names.pop())
 
 
-def _display_name(run: Run, row: str, keys: Sequence[str]) -> str:
+def display_name(run: Run, row: str, keys: Sequence[str]) -> str:
     """Return a row's name for people: with the method's display name instead of its name."""
     name = run.record.display.get("method", "")
     return row.replace(str(run.setting("method")), name, 1) if "method" in keys and name else row

@@ -279,6 +279,14 @@ class EvaluatedLine(TypedDict):
     split: NotRequired[str]
 
 
+class StepLine(TypedDict):
+    """The line of events.jsonl on a step of training."""
+
+    event: Literal["step"]
+    step: Count
+    loss: Number
+
+
 class EventLine(TypedDict):
     """Any line of events.jsonl."""
 

@@ -21,7 +21,7 @@ def test_a_table_is_as_wide_as_the_terminal_and_names_the_columns_that_do_not_fi
                 leave(Path(f"outputs/{task}-{method}-{seed}"), method, seed, 0.6, task=task)
     monkeypatch.setenv("COLUMNS", str(width))
     _, table, *_ = shown(capsys).split("\n\n")
-    head, told = (table.split("\ncolumns that do not fit: ") + [""])[:2]
+    head, _, told = table.partition("\ncolumns that do not fit: ")
     assert max(map(len, head.splitlines())) <= width
     names = ("collapsed", "trainable", "added", "routers", "head", "MFLOPs/token", "tokens/s", "MB")
     assert [name for name in names if (name in head.split()) is (name in told.replace(",", "").split())] == []
@@ -37,7 +37,7 @@ def test_a_pipe_gets_a_hundred_columns_and_each_sentence_in_a_line(capsys):
 
 def test_columns_are_those_that_are_named_in_their_order(capsys):
     outputs(lora=0.6, mola=0.9)
-    assert "method  added  trainable   accuracy % ↑" in shown(capsys, "--columns", "added,trainable,scores")
+    assert "method  added  trainable      accuracy % ↑\n" in shown(capsys, "--columns", "added,trainable,scores")
     everything = shown(capsys, "--columns", "all")
     assert "peak" in everything
     assert "columns that do not fit" not in everything

@@ -56,7 +56,7 @@ def _comments(lines: Iterable[str]) -> list[str]:
 
 def _tabular(head: Iterable[str], rows: Iterable[Iterable[str]], numeric: Iterable[bool]) -> list[str]:
     return [
-        rf"\begin{{tabular}}{{{''.join('r' if each else 'l' for each in numeric)}}}",
+        rf"\begin{{tabular}}{{@{{}}{''.join('r' if each else 'l' for each in numeric)}@{{}}}}",
         r"\toprule",
         _line(head),
         r"\midrule",
