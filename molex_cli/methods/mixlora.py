@@ -47,14 +47,15 @@ class MixLoRA(MoLA):
     def experts(self, adapted: Adapted) -> Mapping[int, LayerExperts]:
         """Return the experts of each layer's network; attention's updates are left out with the whole layer alone."""
         from molex_cli.layers.experts import LowRankLayer
-        from molex_cli.models.feed_forward import feed_forwards
 
-        inside = {linear.name for network in feed_forwards(adapted.backbone) for linear in network.linears}
-        layers: dict[int, tuple[list[LowRankExperts], list[LowRankExperts]]] = {}
+        layers: dict[int, list[LowRankExperts]] = {}
         for name, module in low_rank_modules(adapted).items():
-            of_network, beside = layers.setdefault(layer_and_module(name)[0], ([], []))
-            (of_network if name in inside else beside).append(module)
-        return {layer: LowRankLayer(*modules) for layer, modules in sorted(layers.items())}
+            layers.setdefault(layer_and_module(name)[0], []).append(module)
+        found = {}
+        for layer, modules in sorted(layers.items()):
+            network = [module for module in modules if module.num_experts > 1] or modules
+            found[layer] = LowRankLayer(network, [module for module in modules if module not in network])
+        return found
 
     def inject(self, backbone: "Backbone") -> Adapted:
         """Give each layer's feed-forward network experts, and the other targeted linears of that layer plain LoRA."""

@@ -132,7 +132,7 @@ def test_a_mola_run_of_single_experts_and_the_best_adapter_can_be_exported(moved
     torch.testing.assert_close(logits(loaded), logits(ours), atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["mola_inverted", "molex", "bitfit"])
+@pytest.mark.parametrize("method", ["mola_inverted", "mixlora", "molex", "bitfit"])
 def test_what_is_no_lora_is_not_exported(moved, capsys, method):
     pytest.importorskip("peft")
     moved(f"method={method}")
@@ -309,7 +309,7 @@ def test_a_merged_model_gives_the_logits_of_the_adapted_one(moved, capsys, model
     assert tokenizer("a", "b")["input_ids"][0] == tokenizer.bos_token_id
 
 
-@pytest.mark.parametrize("method", ["mola_inverted", "molex"])
+@pytest.mark.parametrize("method", ["mola_inverted", "mixlora", "molex"])
 def test_what_a_router_chooses_is_not_merged(moved, capsys, method):
     moved(f"method={method}")
     line = refusal(capsys, "merge", "run", "--output", "whole")

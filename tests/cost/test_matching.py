@@ -15,7 +15,7 @@ def planned(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("method", ["mola_inverted", "molex", "lora"])
+@pytest.mark.parametrize("method", ["mola_inverted", "mixlora", "molex", "lora"])
 def test_the_rank_found_is_the_best_of_all_ranks(capsys, method):
     found = planned(capsys, f"method={method}", "--match", "lora:rank=12")
     target = planned(capsys, "method=lora", "method.rank=12")["parameters"]["added"]
