@@ -1,5 +1,6 @@
 """What a paper published: a file of conf/targets, or one of your own, as declared types; no torch."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -117,8 +118,8 @@ def targets_of(content: Any, name: str) -> Targets:
 
 def _problems(found: Targets) -> Iterator[str]:
     """Yield what is wrong with targets whose types are right."""
-    if not found.margin > 0:
-        yield f"margin must be above 0, got {found.margin}"
+    if not 0 < found.margin < math.inf:
+        yield f"margin must be above 0 and finite, got {found.margin}"
     if found.runs < 1:
         yield f"runs must be at least 1, got {found.runs}"
     known = {*METRICS, *OF_STAGES}
@@ -131,7 +132,28 @@ def _problems(found: Targets) -> Iterator[str]:
     for part in ("numbers", "intervals"):
         for arm, row in getattr(found, part).items():
             yield from _unknown(f"{part}.{arm}", row, found.columns)
+    yield from _arm_problems(found)
+    if not all(map(math.isfinite, _printed(found))):
+        yield "numbers and intervals must be finite, got one that is not; null leaves a number open"
     yield from _spread_problems(found)
+
+
+def _printed(found: Targets) -> Iterator[float]:
+    for row in found.numbers.values():
+        yield from (number for number in row.values() if number is not None)
+    for intervals in found.intervals.values():
+        yield from (end for interval in intervals.values() for end in interval)
+
+
+def _arm_problems(found: Targets) -> Iterator[str]:
+    for arm, overrides in found.arms.items():
+        for override in overrides:
+            try:
+                is_typed = "=" in override and bool(yaml.safe_load(override.replace("=", ": ", 1)))
+            except yaml.YAMLError:
+                is_typed = False
+            if not is_typed:
+                yield f"arms.{arm} must have settings as they are typed, got {override}; for example method.rank=64"
 
 
 def _unknown(where: str, names: Iterable[str], known: Mapping[str, Any]) -> Iterator[str]:
@@ -141,7 +163,7 @@ def _unknown(where: str, names: Iterable[str], known: Mapping[str, Any]) -> Iter
 
 
 def _spread_problems(found: Targets) -> Iterator[str]:
-    if found.spread and (found.spread.seeds < 2 or not found.spread.z > 0):
+    if found.spread and (found.spread.seeds < 2 or not 0 < found.spread.z < math.inf):
         yield f"spread must be of two seeds at least and a z above 0, got {found.spread.seeds} and {found.spread.z}"
     if found.intervals and not found.spread:
         yield "spread must say what intervals are, got none; for example {seeds: 3, z: 1.96}"
