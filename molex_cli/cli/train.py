@@ -6,6 +6,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -16,7 +17,7 @@ from molex_cli import records
 from molex_cli.config import command_line, environment, overrides, own_files, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
-from molex_cli.errors import ConfigError, MolexError
+from molex_cli.errors import ConfigError, MolexError, all_of
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
 from molex_cli.runtime.streams import say
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> int:
 
         search = with_search(line, jobs[0].experiment.task.metrics[0], settings.hydra.sweeper)
         return 0 if search is None else application(search.argv(), str(search.config_path))
+    _require_own_rows([job.experiment for job in jobs])
     from molex_cli.launching.sweeper import sweep
 
     return sweep(jobs, settings)
@@ -133,7 +135,7 @@ def _run_one(experiment: schema.Experiment) -> int:
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts the first one speaks
-        say(f"loading transformers / {experiment.model.name} ...", flush=True)
+        say(f"reading {experiment.task.name}, then loading transformers / {experiment.model.name} ...", flush=True)
     require_usable({experiment.log.wandb})
     rows = reading.read_all(experiment)  # what is wrong with them is said before seconds of loading
     from molex_cli.launching.torchrun import run_here
@@ -148,6 +150,19 @@ def _run_one(experiment: schema.Experiment) -> int:
         traceback.print_exception(error)
         return 1
     return 0
+
+
+def _require_own_rows(experiments: Sequence[schema.Experiment]) -> None:
+    """Raise before a sweep begins if files of one's own cannot be what its jobs train on."""
+    from molex_cli.data import reading
+
+    own: dict[str, schema.Experiment] = {}
+    for each in experiments:
+        if any(task.files.train for task in (each.task, *each.stages.values())):
+            own.setdefault(
+                str((each.task, each.stages, each.data_dir, each.train.max_rows, each.train.selection)), each
+            )
+    all_of({key: partial(reading.read_all, each) for key, each in own.items()})
 
 
 def _slots(devices: Sequence[str], jobs_per_device: int) -> int:
