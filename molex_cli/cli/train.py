@@ -7,6 +7,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -21,7 +22,7 @@ from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
 from molex_cli.config.run_id import Job
 from molex_cli.cost.arms import Budget, add_flags, at_budget
-from molex_cli.errors import ConfigError, MolexError
+from molex_cli.errors import ConfigError, MolexError, all_of
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
 from molex_cli.runtime.streams import say
@@ -65,6 +66,7 @@ def main(argv: list[str]) -> int:
 
         search = with_search(line, jobs[0].experiment.task.metrics[0], settings.hydra.sweeper)
         return 0 if search is None else _search(search, typed, jobs[0].experiment)
+    _require_own_rows([job.experiment for job in jobs])
     from molex_cli.launching.sweeper import sweep
 
     return sweep(jobs, settings, typed)
@@ -214,7 +216,7 @@ def _run_one(experiment: schema.Experiment) -> int:
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts the first one speaks
-        say(f"loading transformers / {experiment.model.name} ...", flush=True)
+        say(f"reading {experiment.task.name}, then loading transformers / {experiment.model.name} ...", flush=True)
     require_usable({experiment.log.wandb})
     rows = reading.read_all(experiment)  # what is wrong with them is said before seconds of loading
     from molex_cli.launching.torchrun import run_here
@@ -229,6 +231,19 @@ def _run_one(experiment: schema.Experiment) -> int:
         traceback.print_exception(error)
         return 1
     return 0
+
+
+def _require_own_rows(experiments: Sequence[schema.Experiment]) -> None:
+    """Raise before a sweep begins if files of one's own cannot be what its jobs train on."""
+    from molex_cli.data import reading
+
+    own: dict[str, schema.Experiment] = {}
+    for each in experiments:
+        if any(task.files.train for task in (each.task, *each.stages.values())):
+            own.setdefault(
+                str((each.task, each.stages, each.data_dir, each.train.max_rows, each.train.selection)), each
+            )
+    all_of({key: partial(reading.read_all, each) for key, each in own.items()})
 
 
 def _slots(devices: Sequence[str], jobs_per_device: int) -> int:

@@ -68,6 +68,8 @@ class SplitData(TypedDict, total=False):
     rows_used: Count
     tokens: Count
     fingerprint: str
+    division: str
+    """How one file was divided into this split and others."""
     labels: dict[str, Count] | list[str]
     """Rows of each label, where there is a list of them; once only the list."""
     rows_too_long: Count

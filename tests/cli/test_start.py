@@ -67,7 +67,7 @@ def process(code, *arguments):
 def test_a_run_says_what_it_loads_before_it_does():
     done = process(TELLS_IMPORTS, *RUN)
     lines = done.stdout.splitlines()
-    assert lines[:2] == ["loading transformers / tiny_bert ...", "imports torch"], done.stderr
+    assert lines[:2] == ["reading builtin/nli, then loading transformers / tiny_bert ...", "imports torch"], done.stderr
     assert done.returncode == 0
     again = process(TELLS_IMPORTS, *RUN)
     assert re.match(r"accuracy [\d.]+\nfinished before  ", again.stdout)
