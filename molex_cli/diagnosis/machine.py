@@ -7,12 +7,12 @@ import platform
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from molex_cli import __version__
 from molex_cli.diagnosis.checking import Finding
 from molex_cli.runtime import extras, sizes
+from molex_cli.runtime.extras import is_installed
 from molex_cli.runtime.hardware import machine_memory
 
 NEEDED = ("torch", "transformers", "accelerate", "datasets")
@@ -34,7 +34,7 @@ print(json.dumps({
 
 def packages() -> Finding:
     """Return the versions of what every run needs."""
-    missing = [name for name in NEEDED if not find_spec(name)]
+    missing = [name for name in NEEDED if not is_installed(name)]
     known = [f"{name} {importlib.metadata.version(name)}" for name in NEEDED if name not in missing]
     lacking = f"; no {', no '.join(missing)}: install molex again" if missing else ""
     return Finding(
@@ -45,7 +45,7 @@ def packages() -> Finding:
 
 def device() -> Finding:
     """Return the devices that torch can use, and their number formats."""
-    if not find_spec("torch"):
+    if not is_installed("torch"):
         return Finding(False, "no torch: install molex again")
     done = subprocess.run([sys.executable, "-c", ASK_TORCH], capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
@@ -86,7 +86,7 @@ def threads() -> Finding:
 
 def optional() -> Finding:
     """Return which optional packages are missing, each with the command that adds it."""
-    there = [name for name, modules in extras.EXTRAS.items() if all(map(find_spec, modules))]
+    there = [name for name, modules in extras.EXTRAS.items() if all(map(is_installed, modules))]
     missing = [f"{name} ({extras.install(name)})" for name in extras.EXTRAS if name not in there]
     found = ", ".join(there) or "none"
     return Finding(not missing, f"{found}{'; missing: ' + ', '.join(missing) if missing else ''}")

@@ -6,7 +6,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPException
-from importlib.util import find_spec
 from pathlib import Path
 
 from molex_cli.config import choices, command_line, schema
@@ -16,7 +15,7 @@ from molex_cli.errors import ModelError, reason_of
 from molex_cli.models import hub
 from molex_cli.models.settings import Model
 from molex_cli.models.sources import package_folder
-from molex_cli.runtime.extras import LAUNCHERS, install
+from molex_cli.runtime.extras import LAUNCHERS, install, is_installed
 
 ANSWER_SECONDS = 3.0  # that the hub or W&B's server may take
 _composing = threading.Lock()  # Hydra shares what it composes with between threads
@@ -63,7 +62,7 @@ def _state(model: Model) -> str:
     wanted = folder / (model.gguf or "config.json")
     if not wanted.exists():
         return f"its package has no {wanted.name}"
-    return "here" if not model.gguf or find_spec("gguf") else install("gguf")
+    return "here" if not model.gguf or is_installed("gguf") else install("gguf")
 
 
 def _is_cached(name: str) -> bool:
@@ -101,7 +100,7 @@ def wandb() -> Finding:
 
 def launchers() -> Finding:
     """Return which of Hydra's launchers are installed, and whether there is a Slurm."""
-    installed = [name for name, (module, _) in LAUNCHERS.items() if find_spec(module)]
+    installed = [name for name, (module, _) in LAUNCHERS.items() if is_installed(module)]
     missing = [f"{name} ({install(LAUNCHERS[name][1])})" for name in LAUNCHERS if name not in installed]
     slurm = "sbatch is here" if shutil.which("sbatch") else "no sbatch here, which hardware=slurm needs"
     parts = [", ".join(installed) or "none", *([f"missing: {', '.join(missing)}"] if missing else []), slurm]

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -35,6 +36,14 @@ def install(extra: str) -> str:
     if folder := _installed_from():
         return f"pip install {_with_extra(folder, extra)}"
     return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module is there, without importing it."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # the package that it would be in is missing
+        return False
 
 
 def _with_extra(folder: Path, extra: str) -> str:
