@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli import records
+from molex_cli.analysis.allocating import frozen
 from molex_cli.config import schema
 from molex_cli.data import reading, same_run
 from molex_cli.errors import DiskError, RecordError
@@ -43,6 +44,7 @@ def run(
     with distributed.destroy_at_end():
         if hardware.shared_by_others():  # the processes must know each other to agree on a folder
             hardware.accelerator(experiment.hardware)
+        experiment = frozen(experiment)
         learner = continual if experiment.stages else single_task
         rows = rows or reading.read_all(experiment)
         stages = learner.prepared(experiment, rows)  # what is wrong with the rows leaves no folder

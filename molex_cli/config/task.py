@@ -57,10 +57,15 @@ class Hub:
     """A data set on the Hugging Face hub."""
 
     path: str | None = None
+    """Id of the data set."""
     subset: str | None = None
+    """One of its configurations."""
     train: str = "train"
+    """Its split of training rows."""
     validation: str = "validation"
+    """Its split of validation rows."""
     test: str | None = None
+    """Its split of test rows."""
     empty: str | None = None
     """Keep only rows without a value in this column."""
 
@@ -70,8 +75,11 @@ class Files:
     """One file for each split: csv, tsv, jsonl or parquet, known by their ending."""
 
     train: str | None = None
+    """File of the training rows."""
     validation: str | None = None
+    """File of the validation rows."""
     test: str | None = None
+    """File of the test rows."""
     split: list[float] | None = None
     """Shares of `train` that are training, validation and, if there is a third, test rows; each label has the same."""
     split_seed: int = 0
@@ -98,8 +106,11 @@ class Language:
     """What must be found in a generated answer exactly once; null takes `answer`."""
     train_on: Scored = Scored.answer
     max_new_tokens: int = 128
+    """Tokens of a generated answer at most."""
     beams: int = 1
+    """Beams of the search for an answer; 1 is greedy."""
     length_penalty: float = 1.0
+    """Power of the length by which a beam's score is divided: above 0 favours long answers."""
     no_repeat_ngram: int = 0
     """Forbid that so many tokens in a row occur twice; 0 forbids nothing."""
 
@@ -109,6 +120,7 @@ class Task:
     """One task; the first metric chooses the best checkpoint."""
 
     name: str
+    """Name in tables and folders."""
     kind: Kind = Kind.classification
     builtin: str | None = None
     """Generator of the rows: nli."""
@@ -126,6 +138,7 @@ class Task:
     labels: list[str] | None = None
     """The labels in the order of their class index; null takes them from the training rows."""
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    """Scores; the first one chooses the best checkpoint."""
     positive: str | None = None
     """The label whose class f1 scores; null takes the second one."""
     where: dict[str, str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,17 @@ class Split:
     """Of the labels, by class index."""
     division: str = ""
     """Which rows of the source these are, where one file is divided."""
+
+    def only(self, rows: Sequence[int]) -> "Split":
+        """Return some of the rows."""
+        choices = [self.choices[row] for row in rows] if self.choices else []
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            choices=choices,
+        )
 
     def about(self) -> dict[str, Any]:
         """Return what a record keeps of the rows."""

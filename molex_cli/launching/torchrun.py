@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from molex_cli import records
+from molex_cli.analysis.allocating import frozen
 from molex_cli.config import run_id
 from molex_cli.config.schema import Experiment
 from molex_cli.data import same_run
@@ -35,6 +36,7 @@ def run_here(experiment: Experiment, lock: RunLock | None = None, rows: Rows | N
 
     `rows` are those of the experiment, where they have been read.
     """
+    experiment = frozen(experiment)
     started_by_others = hardware.shared_by_others()
     count = started_by_others or hardware.process_count(experiment.hardware)
     if experiment.hardware.shard and count == 1:
