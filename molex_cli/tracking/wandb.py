@@ -178,7 +178,10 @@ def has_key() -> bool:
     except FileNotFoundError:
         return False
     except (OSError, netrc.NetrcParseError, ValueError) as error:
-        say_once(f"{path} must be a file that can be read for W&B's API key, got: {in_one_line(error)}")
+        # Of a file that is no netrc nothing is quoted: what netrc calls a bad word may be the key.
+        line = getattr(error, "lineno", None)
+        reason = in_one_line(error) if line is None else f"a line that is not netrc's, {line}"
+        say_once(f"{path} must be a file that can be read for W&B's API key, got: {reason}")
         return False
 
 
