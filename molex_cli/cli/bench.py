@@ -60,7 +60,11 @@ def _parser() -> Parser:
         "bench",
         "Step time and peak memory of training, as ratios: to BitFit (the frozen floor), to PEFT's LoRA "
         "at the same total rank where peft is installed, to a loop over experts, and for MoLEx to its inner method.",
-        epilog="example: molex bench --methods mola_inverted lora --dropout 0.05 0",
+        examples=(
+            "molex bench --methods mola_inverted lora --dropout 0.05 0",
+            "molex bench --operations model=llama2_7b",
+            "molex bench --inference model=smollm2_135m --plot cost.svg",
+        ),
     )
     parser.add_overrides()
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to measure (default: the method=)")

@@ -13,7 +13,7 @@ SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
 
 def main(argv: list[str]) -> int:
     """Show the differences of two runs."""
-    parser = Parser("diff", __doc__)
+    parser = Parser("diff", __doc__, examples=("molex diff outputs/ONE outputs/OTHER",))
     parser.add_argument("runs", nargs=2, type=expanded, metavar="RUN", help="a run's folder or its record")
     paths = parser.parse(argv).runs
     from rich.table import Table

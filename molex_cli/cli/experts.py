@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("experts", __doc__)
+    examples = ("molex experts outputs/NAME", "molex experts outputs/NAME --ablate layers")
+    parser = Parser("experts", __doc__, examples=examples)
     parser.add_argument("runs", nargs="+", type=expanded, help="folders of runs")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which adapter of a run")
     parser.add_argument("--modules", action="store_true", help="a line for each linear instead of each layer")

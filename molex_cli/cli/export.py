@@ -9,7 +9,7 @@ SUMMARY = "a LoRA run as an adapter folder that PEFT opens"
 
 def main(argv: list[str]) -> int:
     """Write a run's adapter as a folder that PEFT opens."""
-    parser = Parser("export", __doc__)
+    parser = Parser("export", __doc__, examples=("molex export outputs/NAME --output DIR",))
     parser.add_argument("run", type=expanded, metavar="RUN", help="folder of a run, or an adapter file")
     parser.add_argument("--format", choices=["peft"], default="peft", help="peft (default)")
     parser.add_argument("--output", required=True, type=expanded, metavar="DIR", help="new folder")

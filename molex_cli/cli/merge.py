@@ -9,7 +9,7 @@ SUMMARY = "a run as one Hugging Face model, its updates added to the weights"
 
 def main(argv: list[str]) -> int:
     """Write the model with the run's updates in its weights, and its tokenizer."""
-    parser = Parser("merge", __doc__)
+    parser = Parser("merge", __doc__, examples=("molex merge outputs/NAME --output DIR",))
     parser.add_argument("run", type=expanded, metavar="RUN", help="folder of a run, or an adapter file")
     parser.add_argument("--output", required=True, type=expanded, metavar="DIR", help="new folder")
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")

@@ -31,7 +31,8 @@ class Parser(argparse.ArgumentParser):
     """Whether its help has every setting, instead of naming the command that has."""
 
     def __init__(self, command: str, description: str | None, *, examples: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(prog=f"molex {command}", description=description, **settings)
+        about = (description or "").removeprefix(f"`molex {command}`: ")
+        super().__init__(prog=f"molex {command}", description=f"{about[:1].upper()}{about[1:]}", **settings)
         self.examples = list(examples)
         self.register("type", float, _finite)
 
