@@ -20,4 +20,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return completion.main(argv)
     from molex_cli.cli import dispatch
 
-    return dispatch.main(argv)
+    return dispatch.main(argv, is_process=arguments is None)

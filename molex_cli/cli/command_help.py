@@ -49,6 +49,8 @@ def _whole(parser: Parser, arguments: Sequence[str]) -> Iterator[str]:
         yield _read(parser, arguments)
     if shown := [each for each in parser.actions() if each.dest != "overrides"]:
         yield "\n".join(["flags and arguments", help_text.flags(shown)])
+    if parser.epilog:
+        yield help_text.wrapped(parser.epilog)
     if parser.examples:
         yield help_text.examples(parser.examples)
     yield from (text for text in around[1:] if text)

@@ -1,5 +1,6 @@
 """From the name of a command to what it returns: its module is imported, and what goes wrong is one line."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -32,8 +33,11 @@ tab completion: eval "$(molex -sc install=bash)"; zsh and fish alike
 """
 
 
-def main(argv: list[str]) -> int:
-    """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C and SIGTERM."""
+def main(argv: list[str], *, is_process: bool = False) -> int:
+    """Run a command and return its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C and SIGTERM.
+
+    `is_process` says that the process ends with the command.
+    """
     try:
         # A run is worth more than its console. What is printed meets a full disk when it is flushed, at the end.
         with terminated_as_interrupt(), disk_errors_told(), safe_streams(outlive_readers=_trains(argv)):
@@ -44,6 +48,9 @@ def main(argv: list[str]) -> int:
         with safe_streams(outlive_readers=True):
             return _complain(error.problems if isinstance(error, ConfigError) else [str(error)])
     except KeyboardInterrupt as error:
+        if is_process:  # whoever asks again while the process ends gets no traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        exec("")  # what is raised inside an exec, as dataclasses do, else makes Python end by the signal: no code 130
         if not getattr(error, "__notes__", None):  # else its record and its last line already say so
             with safe_streams(outlive_readers=True):
                 _complain([_ended_by(str(error) or "Ctrl-C", argv)])

@@ -8,6 +8,9 @@ from enum import Enum
 from molex_cli.errors import nearest
 from molex_cli.metrics.base import METRICS
 
+SHARED_SPLITS = ("train", "validation", "test")
+"""What `files.split` divides a file into, in the order of its shares."""
+
 
 class Kind(Enum):
     """What a model does with a row."""
@@ -77,6 +80,10 @@ class Files:
     """File of the validation rows."""
     test: str | None = None
     """File of the test rows."""
+    split: list[float] | None = None
+    """Shares of `train` that are training, validation and, if there is a third, test rows; each label has the same."""
+    split_seed: int = 0
+    """Seed of `split`: not that of the run, so all seeds and arms share the rows."""
     header: list[str] | None = None
     """Column names of files that have no header line."""
     quoting: Quoting = Quoting.auto
@@ -146,8 +153,12 @@ class Task:
         """Yield what is wrong with these settings."""
         if not (self.builtin or self.hub.path or self.official.train or self.files.train):
             yield ".files.train must name a file of training rows, got null"
-        if self.files.train and not self.files.validation:
-            yield ".files.validation must name a file of validation rows, got null"
+        if self.files.train and not self.files.validation and self.files.split is None:
+            yield (
+                ".files.validation must name a file of validation rows, got null; "
+                "task.files.split=[0.8,0.1,0.1] takes some of the training file"
+            )
+        yield from self._split_problems()
         yield from self._column_problems()
         if not self.metrics:
             yield ".metrics must name at least one metric, got []"
@@ -166,6 +177,24 @@ class Task:
             yield f".labels must be two or more different labels, got {list(self.labels)}"
         yield from self._answer_mode_problems()
         yield from self._language_problems()
+
+    def _split_problems(self) -> Iterator[str]:
+        """Yield what is wrong with shares of one file."""
+        for name in ("split", "split_seed"):
+            if value := getattr(self.official, name):
+                yield f".official.{name} must be left out, got {value}; task.files.{name} is for a file of your own"
+        shares, seed = self.files.split, self.files.split_seed
+        if shares is None:
+            if seed:
+                yield f".files.split_seed must go with task.files.split, got {seed} alone; set task.files.split"
+            return
+        if not 2 <= len(shares) <= 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+            rule = "two or three shares above 0 that add up to 1, for training, validation and test"
+            yield f".files.split must be {rule}, got {list(shares)}; for example [0.8,0.1,0.1]"
+        if not self.files.train:
+            yield f".files.split must go with a file of your own, got {list(shares)} alone; set task.files.train"
+        if both := [name for name in SHARED_SPLITS[1:] if getattr(self.files, name)]:
+            yield f".files.{both[0]} must be null where task.files.split makes one, got both; leave one of them out"
 
     def label_problems(self, labels: Sequence[str]) -> Iterator[str]:
         """Yield what does not fit the labels; none are given where they come from rows that were not read yet."""
@@ -192,7 +221,8 @@ class Task:
     def _column_problems(self) -> Iterator[str]:
         few = self.kind in (Kind.classification, Kind.regression)
         if few and not 1 <= len(self.columns) <= 2:
-            yield f".columns must name one or two columns of text, got {list(self.columns)}"
+            where = f"; the first line of {self.files.train} says which there are" if self.files.train else ""
+            yield f".columns must name one or two columns of text, got {list(self.columns)}{where}"
         elif not self.columns:
             yield ".columns must name the columns of text, got []"
         if len(set(self.columns)) < len(self.columns) or self.label in self.columns:

@@ -22,6 +22,11 @@ class Terminal(Console):
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether what is shown may change in place: not on a dumb terminal, nor for who wants no escapes."""
+        return self.is_interactive and not self.no_color
+
     def render_str(self, text: str, **settings: Any) -> Text:
         """Return a text as it is shown, before anything is as wide as it."""
         return super().render_str(visible(text), **settings)
