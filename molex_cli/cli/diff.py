@@ -19,10 +19,11 @@ def main(argv: list[str]) -> int:
     from rich.table import Table
 
     from molex_cli.compare.arms import differing
-    from molex_cli.records import flat, read_record
+    from molex_cli.records import flat
+    from molex_cli.records.run_folder import whole_record
     from molex_cli.runtime.terminal import show
 
-    facts = [flat(_facts(read_record(path))) for path in paths]
+    facts = [flat(_facts(whole_record(path))) for path in paths]
     keys = differing(facts)
     if not keys:
         say("no differences")

@@ -1,6 +1,7 @@
 """`molex export`: a LoRA run in another program's format."""
 
 from molex_cli.cli.parser import Parser
+from molex_cli.records.run_folder import adapter_of, require_unrouted
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
@@ -16,6 +17,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
     options = parser.parse(argv)
 
+    require_unrouted(adapter_of(options.run, options.which), "molex export", "PEFT has none for it")
     from molex_cli.checkpoints.peft_export import export
 
     saved = export(options.run, options.which, options.output)

@@ -1,6 +1,7 @@
 """`molex merge`: a run as one Hugging Face model."""
 
 from molex_cli.cli.parser import Parser
+from molex_cli.records.run_folder import adapter_of, require_unrouted
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
@@ -15,6 +16,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
     options = parser.parse(argv)
 
+    require_unrouted(adapter_of(options.run, options.which), "molex merge", "molex predict uses the run itself")
     from molex_cli.checkpoints.merge import merge
 
     saved = merge(options.run, options.which, options.output)

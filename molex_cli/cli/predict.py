@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import DataError
+from molex_cli.records.run_folder import adapter_of
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
@@ -40,6 +41,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--file", default="-", help="a table or a file of lines; - is standard input (default)")
     options = parser.parse(argv)
     settings, experiment, _ = saved.read(Settings, options.overrides, READ)
+    adapter_of(expanded(settings.run), settings.which)
 
     from molex_cli.checkpoints import saved_run
     from molex_cli.data import unlabelled

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.metrics.base import scored_class
+from molex_cli.records.run_folder import adapter_of
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
     """Print one score a layer."""
     options = _parser().parse(argv)
     settings, experiment, given = saved.read(Settings, options.overrides, READ)
+    adapter_of(expanded(settings.run), settings.which)
 
     from molex_cli.analysis import probe
     from molex_cli.checkpoints import saved_run

@@ -82,5 +82,5 @@ def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str
         raise ConfigError(f"settings of this command must have a value each, got: {one_line(error)}") from None
     assert isinstance(settings, kind)
     if not settings.run:
-        raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
+        raise ConfigError("a run must be named: add run=outputs/NAME, its folder or an adapter file in it")
     return settings, left
