@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from molex_cli.config.command_line import refuse
+from molex_cli.errors import ConfigError
 
 DESCRIBE = "\0describe"
 """The only argument of a command that is asked what it takes: it raises `Described` where it would read arguments."""
@@ -74,6 +75,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint as a ConfigError."""
+        if (missing := message.partition("arguments are required: ")[2]) and self.examples:
+            raise ConfigError(f"{self.prog} needs {missing}; for example: {self.examples[0]}")
         refuse(message)
 
 

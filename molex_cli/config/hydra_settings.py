@@ -1,5 +1,6 @@
 """Which of Hydra's own settings do something in molex; all others are refused by name, wherever they are set."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -9,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli.records import flat
+from molex_cli.runtime.extras import install
 
 HELP = ("hydra.help.header", "hydra.help.footer", "hydra.hydra_help")
 WORK = ("hydra.launcher", "hydra.sweeper", "hydra.searchpath", *HELP)
@@ -34,6 +36,15 @@ WAYS_OUT = {
 }
 IN_FILES = ("hydra.sweeper.params", "hydra.help")
 """What only files may set: the sweep of an experiment, and a template of --help, as files of before have it."""
+PLUGINS = {
+    "joblib": "launchers",
+    "submitit_local": "launchers",
+    "submitit_slurm": "launchers",
+    "optuna": "optuna",
+    "ray": "ray",
+    "ray_aws": "ray",
+}
+"""The extra that brings each launcher or sweeper."""
 SHARED = ("launcher", "sweeper")
 """What all jobs of a sweep share, since one launcher runs them."""
 
@@ -72,6 +83,15 @@ def plugin_problems(own: Mapping[tuple[str, ...], DictConfig]) -> Iterator[str]:
         for target in sorted({str(target) for target in targets}):
             if not target.startswith(("hydra.", "hydra_plugins.")):
                 yield f"hydra/{name} must be one of Hydra's plugins, got {target}; leave hydra.{name}._target_ out"
+
+
+def not_installed(reason: str) -> str | None:
+    """Return what is missing where Hydra finds no launcher or sweeper of a name that has a plugin; else None."""
+    found = re.search(r"hydra/(launcher|sweeper)/(\w+)", reason)
+    extra = PLUGINS.get(found[2]) if found else None
+    if found is None or extra is None:
+        return None
+    return f"hydra/{found[1]}={found[2]} is a plugin of Hydra that is not installed; {install(extra)}"
 
 
 def sharing_problems(own: Mapping[tuple[str, ...], DictConfig]) -> Iterator[str]:

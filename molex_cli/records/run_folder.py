@@ -1,10 +1,11 @@
 """Whether a path is the run that a command needs; if not, one sentence says what it is instead. No torch."""
 
 import contextlib
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from molex_cli.errors import CheckpointError, ConfigError, MethodError, RecordError, nearest
+from molex_cli.errors import CheckpointError, ConfigError, MethodError, RecordError
 from molex_cli.records.record import Record, read_record
 
 RECORD = "record.json"
@@ -58,7 +59,8 @@ def no_run(path: Path) -> str:
     """Return what a path is that is no run."""
     if not path.exists():
         beside = [str(each) for each in _runs_in(path.parent)]
-        near = nearest(str(path), beside) if beside else "name the folder of a run, such as outputs/NAME"
+        close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.75)
+        near = f"did you mean {close[0]}?" if close else "name the folder of a run, such as outputs/NAME"
         return f"{path} does not exist; {near}"
     if not path.is_dir():
         return _of_file(path)
