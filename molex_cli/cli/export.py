@@ -6,6 +6,7 @@ from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 SUMMARY = "a LoRA run as an adapter folder that PEFT opens"
+RULE = "molex export must be given a run of LoRA, one expert and no router in each linear"
 
 
 def main(argv: list[str]) -> int:
@@ -17,7 +18,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
     options = parser.parse(argv)
 
-    require_unrouted(adapter_of(options.run, options.which), "molex export", "PEFT has none for it")
+    require_unrouted(adapter_of(options.run, options.which), RULE, "molex predict and molex eval use the run itself")
     from molex_cli.checkpoints.peft_export import export
 
     saved = export(options.run, options.which, options.output)

@@ -6,6 +6,8 @@ from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 SUMMARY = "a run as one Hugging Face model, its updates added to the weights"
+RULE = "molex merge must be given a run without routers"
+WAY_OUT = "its expert or layer depends on the input, so that no one weight is equal to it: molex predict uses the run"
 
 
 def main(argv: list[str]) -> int:
@@ -16,7 +18,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--which", choices=["last", "best"], default="last", help="which adapter (default: last)")
     options = parser.parse(argv)
 
-    require_unrouted(adapter_of(options.run, options.which), "molex merge", "molex predict uses the run itself")
+    require_unrouted(adapter_of(options.run, options.which), RULE, WAY_OUT)
     from molex_cli.checkpoints.merge import merge
 
     saved = merge(options.run, options.which, options.output)

@@ -42,17 +42,13 @@ def record_beside(file: Path) -> Record | None:
     return read_record(file.parent) if (file.parent / RECORD).is_file() else None
 
 
-def require_unrouted(file: Path, command: str, way_out: str) -> None:
+def require_unrouted(file: Path, rule: str, way_out: str) -> None:
     """Raise MethodError for an adapter whose run, by its record, chose experts or layers by the input."""
     record = None
     with contextlib.suppress(RecordError):  # a damaged record is no reason against the adapter
         record = record_beside(file)
     if record is not None and record.routing:
-        name = record.settings["method"]["name"]
-        raise MethodError(
-            f"{command} must be given a run without routers, got {name} in {file.parent}, whose expert or layer "
-            f"depends on the input; {way_out}"
-        )
+        raise MethodError(f"{rule}, got {record.settings['method']['name']} in {file.parent}; {way_out}")
 
 
 def no_run(path: Path) -> str:

@@ -78,7 +78,11 @@ def test_bench_gives_ratios_to_the_floor_peft_and_the_loop(capsys):
     assert [table["dropout"] for table in tables] == [0.05, 0]
     for table in tables:
         assert [arm["name"] for arm in table["arms"]] == ["bitfit (floor)", "peft lora", "mola_inverted", "loop"]
+        assert table["load"]["cores"] >= 1
+        assert None not in table["load"].values()
         for arm in table["arms"]:
+            low, high = arm["middle_half_milliseconds"]
+            assert low <= arm["milliseconds"] <= high
             assert set(arm["time_ratio"]) == {"bitfit (floor)", "peft lora", "loop"}
             assert arm["time_ratio"][arm["name"]] == 1.0 if arm["name"] in arm["time_ratio"] else True
 
