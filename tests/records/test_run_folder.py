@@ -62,9 +62,7 @@ def test_the_adapter_of_the_other_evaluation_is_named(outputs):
     assert run_folder.adapter_of(Path("outputs/whole"), "last") == Path("outputs/whole/adapter-last.safetensors")
     with pytest.raises(ConfigError, match="which must be last or best, got first"):
         run_folder.adapter_of(Path("outputs/whole"), "first")
-    with pytest.raises(
-        CheckpointError, match="where its folder is needed; name outputs/whole"
-    ):
+    with pytest.raises(CheckpointError, match="where its folder is needed; name outputs/whole"):
         run_folder.adapter_of(Path("outputs/whole/record.json"), "last")
     with pytest.raises(RecordError, match="neither a run nor an adapter"):
         run_folder.whole_record(Path("rows.csv"))
