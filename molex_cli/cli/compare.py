@@ -83,7 +83,13 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("compare", __doc__)
+    examples = (
+        "molex compare outputs/",
+        "molex compare outputs/ --rows method,method.rank --cols task",
+        "molex compare outputs/ --html report.html",
+        "molex compare outputs/ --tune train.learning_rate --tuning-seeds 1000,1001",
+    )
+    parser = Parser("compare", __doc__, examples=examples)
     parser.add_argument("paths", nargs="+", type=expanded, help="folders of runs, run folders, records")
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,method.rank")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
@@ -107,7 +113,7 @@ def _parser() -> Parser:
     parser.add_argument("--caption", default="", help="of a LaTeX table, which then floats")
     parser.add_argument("--label", default="", help="of a LaTeX table with a caption, e.g. tab:results")
     parser.add_argument("--verbose", action="store_true", help="show notes on details, too")
-    parser.add_argument("--format", choices=formats.names(), default="table")
+    parser.add_argument("--format", choices=formats.names(), default="table", help="what is printed or written")
     parser.add_argument(
         "--claims",
         type=expanded,

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("wandb-view", __doc__)
+    parser = Parser("wandb-view", __doc__, examples=("molex wandb-view", "molex wandb-view outputs --project molex"))
     parser.add_argument(
         "paths",
         nargs="*",
