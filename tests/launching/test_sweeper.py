@@ -236,15 +236,15 @@ def test_the_live_view_counts_and_names_what_runs(tmp_path):
         assert words in text
 
 
-def test_the_table_shows_what_is_written_after_an_end(tmp_path):
+def test_the_table_shows_what_is_written_after_an_end(tmp_path, capsys):
     """The process of a run writes its error first; the time comes with the end of that process."""
     terminal = Terminal(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     shown = view.View([tmp_path / "0000.json"], ["one"], terminal)
     for seconds in (0.0, 7.0):
         write_status(tmp_path / "0000.json", Status(JobState.failed, "a", error="no luck", ran=True, seconds=seconds))
         shown.update()
-    terminal.print(shown.table())
-    text = terminal.export_text()
+    shown.show_end()
+    text = terminal.export_text() + capsys.readouterr().out
     assert text.count("[1/1] failed  one  no luck") == 1
     assert "7 s" in text
 
