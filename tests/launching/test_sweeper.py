@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -258,6 +259,13 @@ def test_an_optimising_sweeper_gets_the_score(capfd):
     (result,) = Path("outputs/sweeps").glob("*/optimization_results.yaml")
     best = max(record["scores"]["last"]["scores"]["accuracy"] for record in found.values())
     assert f"best_value: {best}" in result.read_text()
+    told, _, command = capfd.readouterr().out.splitlines()[-3:]
+    assert told.startswith("best of all trials  method.rank=")
+    assert f"  accuracy {best:.4f} on the rows that are reported" in told
+    again, line = overrides.jobs(command_line.parse(shlex.split(command)[2:]))
+    assert [job.experiment.seed for job in again] == [3, 4, 5]  # 0, 1 and 2 were drawn
+    assert {f"method.rank={job.experiment.method.rank}" for job in again} == {told.split()[4]}
+    assert not any("sweeper" in text for text in line.overrides)
 
 
 def test_rows_that_were_set_apart_lead_an_optimising_sweeper(capfd):
