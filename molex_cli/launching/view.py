@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from molex_cli.launching.running import Running, lines, rows
@@ -136,12 +135,9 @@ class View:
         words = [f"{ended} of {len(self._jobs)} done", *self._counts()]
         left = self._seconds_left()
         words += [] if left is None else [f"about {duration(left)} left"]
-        bar = ProgressBar(total=len(self._jobs), completed=ended)
-        last = Table.grid(padding=(0, 1))
-        last.add_column(width=max(4, min(40, self._terminal.width - 48)))
-        last.add_column(no_wrap=True, overflow="ellipsis")
-        last.add_row(bar, ", ".join(words))
-        return Group(*about, *running, last)
+        # The bar ends no line, so the words stand beside it.
+        bar = ProgressBar(total=len(self._jobs), completed=ended, width=max(4, min(40, self._terminal.width - 48)))
+        return Group(*about, *running, bar, Text(f" {', '.join(words)}", no_wrap=True))
 
     def _counts(self) -> list[str]:
         """Return how many jobs ended otherwise than finished, by state."""
