@@ -134,7 +134,8 @@ def test_rates_are_drawn_by_arm_at_the_values_that_were_run():
     made = drawn(runs(2, rates=(1e-4, 1e-3, 1e-2)), "rates")
     (axes,) = made.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.0001", "0.001", "0.01"]
-    assert [list(line.get_xdata()) for line in axes.lines] == [pytest.approx([-4, -3, -2])] * 2
+    assert [list(line.get_xdata()) for line in axes.lines] == [pytest.approx([-4, -3, -2], abs=0.1)] * 2
+    assert axes.lines[0].get_xdata()[0] < -4 < axes.lines[1].get_xdata()[0]  # bars stand beside each other
     assert axes.get_xlabel() == RATE
     legend = [text.get_text() for text in made.legends[0].get_texts()]
     assert legend == ["Arm 0", "Arm 1"]
