@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from molex_cli.checkpoints import saved_run
 from molex_cli.checkpoints.adapter import adapt
 from molex_cli.checkpoints.saved_run import EvaluationRequest, SavedRun, predictions, prepared
+from molex_cli.data.reading import Split
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import LayerExperts
 from molex_cli.statistics import intervals, pseudo_values
@@ -57,6 +59,18 @@ def ablated(run: SavedRun, request: EvaluationRequest, *, each_expert: bool) -> 
             )
         )
     return whole.scores[metric], ablations
+
+
+def losses_without(run: SavedRun, split: Split) -> tuple[float, dict[int, float]]:
+    """Return the run's loss on rows of its own task, and that without what the method adds to each layer."""
+    request = EvaluationRequest(task=run.experiment.task)
+    objective = saved_run.objective_of(run, request)
+    layers = run.experiment.method.experts(run.adapted)
+    without = {}
+    for layer, _ in parts(layers, each_expert=False):
+        with layers[layer].without(None):
+            without[layer] = predictions(run, request, split, objective).loss
+    return predictions(run, request, split, objective).loss, without
 
 
 def parts(layers: Mapping[int, LayerExperts], *, each_expert: bool) -> list[tuple[int, int | None]]:

@@ -21,13 +21,17 @@ from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import Split
 from molex_cli.errors import ConfigError, DataError, TaskError
-from molex_cli.metrics.base import compute_scores, scored_class
+from molex_cli.methods.base import Adapted
+from molex_cli.metrics.base import compute_scores, metric_named, scored_class
 from molex_cli.metrics.constant import best_constant
 from molex_cli.objectives.base import on, scoring_batches
+from molex_cli.runtime.extras import install
 from molex_cli.runtime.paths import default_cache_dir
 
 TOKENS = ("auto", "mean", "first", "last")
 FITS = 1000  # steps of the solver at most
+FOLDS = 4  # of rows that a probe is scored on in turn
+FOLD_ROWS = 8  # of a batch
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,16 @@ class Probe:
 
 def probed(run: SavedRun, task: Task, splits: Mapping[str, Split], labels: Sequence[str], token: str) -> Probe:
     """Train a linear model on each layer's frozen output and score it."""
-    if task.kind not in (Kind.classification, Kind.regression):
-        raise TaskError(f"task={task.name} must have labels or numbers to be probed for, got kind={task.kind.name}")
+    _require_probeable(task)
     if token not in TOKENS:
         raise ConfigError(f"token must be one of {', '.join(TOKENS)}, got {token}")
     if token == "auto":
-        token = "last" if run.adapted.backbone.is_decoder else "first"
+        token = _usual_token(run.adapted)
     cache = Path(run.experiment.cache_dir) if run.experiment.cache_dir else default_cache_dir()
     tokenizer, length = run.adapted.backbone.tokenizer, run.experiment.train.max_length
     encoded = {name: encode(split, tokenizer, length, cache) for name, split in splits.items()}
-    features_of = {name: features(run, each, token) for name, each in encoded.items()}
+    size = run.experiment.train.eval_batch_size
+    features_of = {name: features(run.adapted, each, token, size, run.device) for name, each in encoded.items()}
     positive = task.positive_class(labels)
     scores, training = [], []
     for layer in range(features_of["train"].shape[1]):
@@ -68,16 +72,47 @@ def probed(run: SavedRun, task: Task, splits: Mapping[str, Split], labels: Seque
     return Probe(token, scores, training, constant, task.positive_label(labels))
 
 
+def cross_validated(
+    adapted: Adapted, task: Task, encoded: Encoded, labels: Sequence[str], device: torch.device
+) -> list[float]:
+    """Return the first metric of each layer's probe on rows that it was not fitted to: the higher, the better.
+
+    Each of four parts of the rows is predicted by a probe of the others. The input of the first layer comes first.
+    """
+    _require_probeable(task)
+    features_NLD = features(adapted, encoded, _usual_token(adapted), FOLD_ROWS, device)
+    part_N, targets = np.arange(len(encoded.ids)) % FOLDS, np.array(encoded.labels)
+    metric = metric_named(task.metrics[0])
+    found = []
+    for features_ND in features_NLD.swapaxes(0, 1):
+        predicted = np.empty_like(targets)
+        for part in range(FOLDS):
+            model = _fitted(features_ND[part_N != part], targets[part_N != part].tolist(), task.kind)
+            predicted[part_N == part] = model.predict(features_ND[part_N == part])
+        score = compute_scores([metric.name], predicted.tolist(), encoded.labels, task.positive_class(labels))
+        found.append(score[metric.name] if metric.higher_is_better else -score[metric.name])
+    return found
+
+
+def _require_probeable(task: Task) -> None:
+    if task.kind not in (Kind.classification, Kind.regression):
+        raise TaskError(f"task={task.name} must have labels or numbers to be probed for, got kind={task.kind.name}")
+
+
+def _usual_token(adapted: Adapted) -> str:
+    """Return the token that has seen the others, or by which encoders are read."""
+    return "last" if adapted.backbone.is_decoder else "first"
+
+
 @torch.no_grad()
-def features(run: SavedRun, encoded: Encoded, token: str) -> np.ndarray:
+def features(adapted: Adapted, encoded: Encoded, token: str, batch_size: int, device: torch.device) -> np.ndarray:
     """Return the output of every layer for every example, one token's or the mean of all: [N, L + 1, D], float32."""
-    adapted = run.adapted
     adapted.model.eval()
     rows: list[int] = []
     found: list[Tensor] = []
-    with _recorded(adapted.backbone.blocks) as layers:
-        for part in scoring_batches(adapted, encoded, run.experiment.train.eval_batch_size):
-            batch = on(run.device, collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to))
+    with recorded(adapted.backbone.blocks) as layers:
+        for part in scoring_batches(adapted, encoded, batch_size):
+            batch = on(device, collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to))
             adapted.model.base_model(**batch)
             found.append(torch.stack([pooled(each, batch["attention_mask"], token) for each in layers], 1).cpu())
             rows += part
@@ -97,7 +132,7 @@ def pooled(hidden_BTD: Tensor, mask_BT: Tensor, token: str) -> Tensor:
 
 
 @contextmanager
-def _recorded(blocks: Any) -> Iterator[list[Tensor]]:
+def recorded(blocks: Any) -> Iterator[list[Tensor]]:
     """Collect, while a model computes, what goes into the first block and comes out of each.
 
     A call within another block's, as that of MoLEx's guest, is a part of that block's output and none of the layer's.
@@ -130,7 +165,7 @@ def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError:
-        raise ConfigError("molex probe must have scikit-learn, got none; pip install 'molex[analysis]'") from None
+        raise ConfigError(f"molex probe must have scikit-learn, got none; {install('analysis')}") from None
     model = Ridge() if kind is Kind.regression else LogisticRegression(max_iter=FITS)
     if kind is Kind.classification and len(set(targets)) < 2:
         raise DataError("a probe must have training rows of two or more labels, got one; raise train.max_rows")

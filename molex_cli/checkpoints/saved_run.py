@@ -144,6 +144,11 @@ def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, 
     return split, _objective(run, task, labels, request.mapping)
 
 
+def objective_of(run: SavedRun | Saved, request: EvaluationRequest) -> Objective:
+    """Return the objective that scores a run on the task of a request."""
+    return _objective(run, request.task, _labels(run, request.task), request.mapping)
+
+
 def _labels(run: SavedRun | Saved, task: Task) -> list[str]:
     """Return the labels of a task that the run is scored on: its own are those that the run was trained on."""
     own = task.name in {each.name for each in (run.experiment.task, *run.experiment.stages.values())}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.analysis.allocating import frozen
 from molex_cli.cli import bench_inference, bench_operations
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
@@ -94,7 +95,7 @@ def _experiments(options: argparse.Namespace) -> "list[Experiment]":
     """Return the method= where it is measured, which it is unless --methods replaces it, then each of --methods."""
     lines = [options.overrides] if options.inference or not options.methods else []
     lines += [[*options.overrides, f"method={method}"] for method in options.methods or ()]
-    return [overrides.checked(command_line.CommandLine(overrides=line)) for line in lines]
+    return [frozen(overrides.checked(command_line.CommandLine(overrides=line))) for line in lines]
 
 
 def _with_dropout(experiments: "Sequence[Experiment]", dropout: float | None) -> "list[Experiment]":

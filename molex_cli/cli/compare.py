@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.cli import targets
 from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
 from molex_cli.errors import ConfigError
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> int:
         caption=options.caption,
         label=options.label,
         is_verbose=options.verbose,
+        sections=targets.sections(options.targets, table, name),
     )
     for kind, file in options.figure:
         figure.write(report, file, options.figure_width or figure.COLUMN, kind)
@@ -120,6 +122,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="hypotheses to be judged; flags those that are younger than their runs",
     )
+    targets.add_flag(parser)
     parser.add_argument("--html", type=expanded, metavar="FILE", help="write one self-contained page")
     parser.add_argument(
         "--figure",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from molex_cli.compare.arms import VARIANT, defining, differing, is_among, rank_of, shown
 from molex_cli.compare.loading import Run
@@ -38,6 +38,7 @@ def _of_column(table: Comparison, col: str) -> list[str]:
     """Return the confounds of a column."""
     own = {table.name(row): cell.runs for row, cell in table.column(col).items()}
     lines = [line for name, unit, value in BUDGETS for line in _budget(name, unit, own, value)]
+    lines += _factors(own)
     lines += _seeds(own) if table.is_judged else []  # a study's race adds seeds where they are needed
     lines += _differ("data differ", own, _fingerprints)
     lines += _differ("classes that are scored differ", own, _positive)
@@ -63,6 +64,41 @@ def _seeds(arms: dict[str, list[Run]]) -> list[str]:
     """Return a line with the seeds of each arm if they differ; two arms are compared on the seeds that both have."""
     seeds = {row: ", ".join(map(str, sorted(run.record.seed for run in runs))) for row, runs in arms.items()}
     return _told("seeds differ", seeds)
+
+
+def _factors(arms: dict[str, list[Run]]) -> list[str]:
+    """Return a line where ranks differ, by arm or by layer, and alpha over rank makes the factor of B A differ too."""
+    updates = {row: update for row, runs in arms.items() if (update := _update(runs[0]))}
+    ranks = {rank for update in updates.values() for rank in update.ranks}
+    factors = {row: update.factors() for row, update in updates.items()}
+    if len(ranks) < 2 or len(set().union(*factors.values())) < 2 or all(each.is_root for each in updates.values()):
+        return []
+    told: Values = {}
+    for row, own in factors.items():
+        _add(told, " to ".join(f"{each:.3g}" for each in sorted({min(own), max(own)})), row)
+    return [f"factors of the updates, alpha over rank, differ: {_listed(told)}"]
+
+
+def _update(run: Run) -> "_Update | None":
+    """Return what a run's low-rank updates are scaled by; None for a method without any."""
+    method = run.record.settings["method"]
+    settings = method.get("lora") if method.get("inner") == "lora" else method
+    rank, alpha = (settings.get(name) if isinstance(settings, dict) else None for name in ("rank", "alpha"))
+    if not isinstance(rank, int) or not isinstance(alpha, int | float):
+        return None
+    ranks = frozenset(each for each in run.record.rank_per_layer or [rank] if each > 0)
+    return _Update(ranks, alpha, settings.get("scaling") == "alpha_over_root_rank") if ranks else None
+
+
+class _Update(NamedTuple):
+    ranks: frozenset[int]
+    """Of the layers that have one."""
+    alpha: float
+    is_root: bool
+    """Whether alpha is divided by the root of the rank."""
+
+    def factors(self) -> set[float]:
+        return {self.alpha / (rank**0.5 if self.is_root else rank) for rank in self.ranks}
 
 
 def _fairly_tuned(table: Comparison, col: str) -> Sequence[str]:

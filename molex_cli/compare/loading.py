@@ -17,6 +17,7 @@ from molex_cli.records import Record, correctness, identity_of, index, read_reco
 from molex_cli.records.made_from import differences, of_record
 from molex_cli.records.parts import Correctness
 from molex_cli.records.renamed import is_later, value_before
+from molex_cli.records.sweeps import is_sweep, runs_of
 from molex_cli.runtime.paths import place_of
 from molex_cli.statistics.pseudo_values import of_rows
 
@@ -122,7 +123,7 @@ class LoadedRuns:
 
 
 def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
-    """Return the finished runs of folders of runs, of run folders and of records; of one run's tries the latest.
+    """Return the finished runs of folders of runs, sweeps, run folders and records; of one run's tries the latest.
 
     A run whose predictions are damaged is left out, too, where those of the `which` evaluation are to be compared.
     """
@@ -217,6 +218,9 @@ def _found(paths: Iterable[Path]) -> Iterator[tuple[Path, Run | str]]:
     for path in paths:
         if not path.exists():
             raise RecordError(f"a path must be a folder of runs, a run's folder or a record, got no such path: {path}")
+        if is_sweep(path):
+            yield from _found(runs_of(path))
+            continue
         if path.is_dir() and not (path / "record.json").exists():
             records, broken = index.read(path)
             yield from broken.items()

@@ -18,6 +18,7 @@ from molex_cli.config.paths import default_data_dir
 from molex_cli.config.task import Kind, Task
 from molex_cli.config.train import Train
 from molex_cli.errors import ConfigError
+from molex_cli.methods.allocation import allocation_of, rule_problems
 from molex_cli.methods.base import METHODS, Method
 from molex_cli.models.settings import MOST_PARTS, Model
 from molex_cli.records.locks import Resume
@@ -56,8 +57,11 @@ class Log:
 
     wandb: Wandb = Wandb.auto
     project: str = "molex"
+    """W&B's project."""
     entity: str | None = None
+    """W&B's team or user; null takes that of the API key."""
     tags: list[str] = field(default_factory=list)
+    """Words by which W&B finds the run."""
     every: int = 1
     """Optimizer steps between two lines in events.jsonl and W&B."""
     predictions: bool = False
@@ -131,6 +135,8 @@ class Experiment:
     """Adapters that stay when the run is done."""
     checkpoint_every: int | None = None
     """Optimizer steps between the states that a run can resume from; null takes every evaluation and five minutes."""
+    preset: str | None = None
+    """A paper's preset that the run began with, as its file says; `molex compare --targets` looks for it."""
     seed: int = 0
     """One seed for four streams: head and adapters, data order, dropout, routing noise."""
     data_dir: str | None = field(default_factory=default_data_dir)
@@ -183,6 +189,8 @@ def resolve(config: DictConfig) -> Experiment:
 
 def _new_problems(experiment: Experiment) -> Iterator[str]:
     """Yield what a new run must not have; files of before open all the same."""
+    if allocation := allocation_of(experiment.method):
+        yield from (f"method.allocation{problem}" for problem in allocation.new_problems())
     if experiment.log.wandb is not Wandb.disabled:
         yield from (f"log{problem}" for problem in experiment.log.wandb_problems())
     tasks = {"task": experiment.task, **{f"stages.{name}": stage for name, stage in experiment.stages.items()}}
@@ -209,7 +217,11 @@ def problems(experiment: Experiment) -> Iterator[str]:
     num_layers = experiment.model.num_layers()
     is_built = num_layers is not None and 0 < num_layers <= MOST_PARTS
     if num_layers is not None and is_built and not list(experiment.method.problems()):
-        yield from experiment.method.layer_problems(num_layers)
+        allocation = allocation_of(experiment.method)
+        if allocation and allocation.awaits_rule:
+            yield from rule_problems(allocation, num_layers)
+        else:
+            yield from experiment.method.layer_problems(num_layers)
 
 
 def _stage_problems(experiment: Experiment) -> Iterator[str]:

@@ -18,10 +18,12 @@ def labels_of(experiment: "Experiment") -> list[str]:
 
 def planned(experiment: "Experiment", labels: Sequence[str]) -> "Plan":
     """Return what an experiment's method costs on its model, whose head has these labels."""
+    from molex_cli.analysis.allocating import frozen
     from molex_cli.methods.ledger import ledger
     from molex_cli.models.loading import skeleton
     from molex_cli.objectives import head_outputs
 
     outputs = head_outputs(experiment.task, experiment.model, labels)
+    experiment = frozen(experiment)
     adapted = experiment.method.inject(skeleton(experiment.model, outputs))
     return ledger(adapted, experiment.train.max_length)

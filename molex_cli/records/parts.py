@@ -68,6 +68,8 @@ class SplitData(TypedDict, total=False):
     rows_used: Count
     tokens: Count
     fingerprint: str
+    division: str
+    """How one file was divided into this split and others."""
     labels: dict[str, Count] | list[str]
     """Rows of each label, where there is a list of them; once only the list."""
     rows_too_long: Count
@@ -292,6 +294,26 @@ class EventLine(TypedDict):
 
     event: str
     step: NotRequired[Count]
+
+
+class JobFolder(TypedDict):
+    """What the status of a sweep's job says of its run."""
+
+    folder: NotRequired[str | None]
+
+
+class ProgressLine(TypedDict):
+    """What tells how far a run is, of any line of events.jsonl."""
+
+    event: str
+    split: NotRequired[str]
+    step: NotRequired[Count]
+    total_steps: NotRequired[Count]
+    first_step: NotRequired[Count]
+    loss: NotRequired[float | None]
+    seconds: NotRequired[float | None]
+    scores: NotRequired[dict[str, Any]]
+    positive: NotRequired[str | None]
 
 
 class SavedSettings(TypedDict):

@@ -1,6 +1,6 @@
 """Settings and keys that once had other names or were not there: files of before open, and ids stay what they were."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 TRAIN = {"accumulate": "gradient_accumulation_steps", "warmup": "warmup_ratio", "clip": "max_grad_norm"}
@@ -24,7 +24,13 @@ ADDED: dict[str, Any] = {
     "method.joint_parts": [],
     "method.same_start": False,
     "method.dropout_per_expert": False,
+    "method.scaling": "alpha_over_rank",
     "task.positive": None,
+    "preset": None,
+    "task.files.split": None,
+    "task.files.split_seed": 0,
+    "task.official.split": None,
+    "task.official.split_seed": 0,
     "method.allocation": {},
     "method.allocation.shape": None,
     "method.allocation.seed": 0,
@@ -34,14 +40,21 @@ ADDED: dict[str, Any] = {
     "method.allocation.max": None,
     "method.allocation.bands": None,
     "method.allocation.layers": None,
+    "method.allocation.rule": None,
+    "method.allocation.rows": 256,
+    "method.allocation.from_run": None,
 }
 """Settings that came later, by full key, each with the value that means the behaviour of before.
 
 That value says what an id leaves out; a default may be another. A stage's settings stand under `task`, those of
 MoLEx's `lora` under `method`. Of a section, it is what is left of it without what came later.
 """
-FROM_THE_START = {"method.allocation": "top_k"}
-"""A section that came later in one method only, and a setting that the other one has beside it: MoLA."""
+FROM_THE_START = {
+    "method.allocation": ("top_k", ("shape", "seed", "mean", "total", "min", "max", "bands", "layers")),
+}
+"""A section that came later in one method only: a setting that the other one has beside it, MoLA, and what it had."""
+NOT_DEFINING = ("method.allocation.scores",)
+"""What decides nothing beside the other settings: the counts that come of scores stand there too."""
 SAME_SETTINGS = {"method.lora.": "method."}
 KINDS = {
     "choose": "multiple_choice",
@@ -64,17 +77,19 @@ def first_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return _settings(without_added(settings), _turned(TRAIN), _turned(TASK), _turned(KINDS))
 
 
-def without_added(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the settings without those that came later and mean the behaviour of before."""
+def without_added(settings: Mapping[str, Any], prefix: str = "", kept_always: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the settings without those that came later and mean the behaviour of before, and what defines nothing."""
     found = {}
     for name, value in settings.items():
         key = prefix + name
         kept = value
         if key == "stages" and isinstance(value, dict):
             kept = {stage: without_added(of_stage, "task.") for stage, of_stage in value.items()}
-        elif isinstance(value, dict) and FROM_THE_START.get(key) not in settings:
-            kept = without_added(value, SAME_SETTINGS.get(f"{key}.", f"{key}."))
-        if key not in ADDED or kept != ADDED[key]:
+        elif isinstance(value, dict):
+            beside, first = FROM_THE_START.get(key, ("", ()))
+            kept = without_added(value, SAME_SETTINGS.get(f"{key}.", f"{key}."), first if beside in settings else ())
+        is_added = key in ADDED and kept == ADDED[key] and name not in kept_always
+        if not is_added and key not in NOT_DEFINING:
             found[name] = kept
     return found
 

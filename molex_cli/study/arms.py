@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from molex_cli.analysis.allocating import frozen
 from molex_cli.config import overrides
 from molex_cli.config.command_line import CommandLine
 from molex_cli.config.parsing import is_hydra, key_of
@@ -58,7 +59,7 @@ class Composer:
         return Job((arm.name, *settings, f"seed={seed}"), replace(experiment, seed=seed))
 
     def _experiment(self, *own: str) -> Experiment:
-        return overrides.checked(self.line(*own))
+        return frozen(overrides.checked(self.line(*own)))
 
 
 def composed(study: Study, composer: Composer) -> list[Arm]:
@@ -108,22 +109,30 @@ def matched(study: Study, composer: Composer, arms: Sequence[Arm]) -> list[Arm]:
     _require_budget_kept(study, composer, arms, match, plan_of)
     target = plan_of(experiments[match.to])
     return [
-        arm if arm.name == match.to else _matched(match, experiments[arm.name], arm, target, plan_of) for arm in arms
+        arm
+        if arm.name == match.to
+        else _matched(match, experiments[arm.name], arm, target, plan_of, composer.line(*arm.overrides).overrides)
+        for arm in arms
     ]
 
 
 def _matched(
-    match: Match, experiment: Experiment, arm: Arm, target: "Plan", plan_of: "Callable[[Experiment], Plan]"
+    match: Match,
+    experiment: Experiment,
+    arm: Arm,
+    target: "Plan",
+    plan_of: "Callable[[Experiment], Plan]",
+    given: Sequence[str],
 ) -> Arm:
     try:
-        found, _ = solved(experiment, target, match.solve, match.by, plan_of)
+        found, _ = solved(experiment, target, match.solve, match.by, plan_of, given)
     except MolexError as error:
         reason = str(error).replace("--", "")  # flags of molex plan
         raise ConfigError(f"match must be met by every arm, got {arm.name}: {reason}") from None
     if abs(found.left_over) > match.within:
         raise ConfigError(
-            f"match must be met within {match.within:.0%}, got {arm.name}: {found.setting} comes nearest to {match.to} "
-            f"with {found.reached:,.0f} {match.by} for {found.target:,.0f}; raise match.within or take another arm"
+            f"match must be met within {match.within:.0%}, got {arm.name}: {found.told(match.by, match.to)}; "
+            "raise match.within or take another arm"
         )
     return replace(arm.with_settings(found.overrides), solution=found)
 

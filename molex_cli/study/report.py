@@ -7,6 +7,7 @@ from pathlib import Path
 from scipy import special
 
 from molex_cli.compare import formats
+from molex_cli.compare.collapse import why
 from molex_cli.compare.confounds import confounds
 from molex_cli.compare.effects import Effect, ends
 from molex_cli.compare.layout import Report, Section
@@ -168,12 +169,17 @@ def _budgets(found: Conducted) -> Section:
         counts = [f"{record.parameters.get(part, 0):,}" for part in ("added", "trainable")]
         rows.append([arm.name, " ".join(arm.overrides), *counts, _residue(arm)])
     match = found.study.match
-    note = f"matched to {match.to} by {match.by}, solved for {match.solve}" if match else "budgets were not matched"
+    nearest = "; what cannot be met has the nearest possible one"
+    note = (
+        f"matched to {match.to} by {match.by}, solved for {match.solve}{nearest}"
+        if match
+        else "budgets were not matched"
+    )
     return Section("Settings and budgets", ("arm", "settings", "added", "trainable", "off the budget"), rows, note)
 
 
 def _residue(arm: Arm) -> str:
-    return f"{arm.solution.left_over:+.2%}" if arm.solution else "–"
+    return arm.solution.off if arm.solution else "–"
 
 
 def _runs(found: Conducted) -> Section:
@@ -182,7 +188,7 @@ def _runs(found: Conducted) -> Section:
         cell = found.cell(arm.name)
         for run in cell.runs:
             seed = run.record.seed
-            collapsed = "collapsed" if seed in cell.collapsed else ""
+            reasons = "; ".join(f"{kind}: {reason}" for kind, reason in why(run, cell.which, cell.metric))
             score = f"{cell.by_seed[seed] * cell.metric.scale:.2f}"
-            rows.append([arm.name, str(seed), score, collapsed, run.folder.name])
+            rows.append([arm.name, str(seed), score, reasons, run.folder.name])
     return Section("Runs", ("arm", "seed", "score", "", "folder"), rows, is_on_page=False)

@@ -21,7 +21,7 @@ def test_a_layers_call_as_a_guest_is_no_layers_output(adapted, mixing):
 
     inputs = batch()
     del inputs["labels"]
-    with torch.no_grad(), probe._recorded(blocks) as layers:
+    with torch.no_grad(), probe.recorded(blocks) as layers:
         handle = blocks[1].register_forward_pre_hook(keep, with_kwargs=True)
         made.model.base_model(**inputs)
         handle.remove()

@@ -1,5 +1,6 @@
 """Records to an honest table."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,31 @@ def test_what_is_not_matched_is_listed():
         assert words in lines
     assert "method.name" not in lines
     assert confounds(table_of(outputs_alike())) == []
+
+
+def test_factors_that_differ_with_the_rank_are_a_confound_where_alpha_is_divided_by_it():
+    def line(*arms):
+        for number, (method, ranks) in enumerate(arms):
+            settings = {"method": {"name": f"m{number}", "learning_rate": 1e-3, "rank": 8, "alpha": 16.0} | method}
+            leave(Path(f"outputs/{number}"), f"m{number}", settings=settings, rank_per_layer=ranks)
+        found = [each.text for each in confounds(table_of(Path("outputs"))) if each.text.startswith("factors")]
+        shutil.rmtree("outputs")
+        return found
+
+    root = {"scaling": "alpha_over_root_rank"}
+    assert line(({}, None), ({"rank": 16}, None)) == [
+        "factors of the updates, alpha over rank, differ in rte: 1 (M1); 2 (M0)"
+    ]
+    assert line(({}, None), ({}, [0, 8, 24])) == [
+        "factors of the updates, alpha over rank, differ in rte: 0.667 to 2 (M1); 2 (M0)"
+    ]
+    assert line(({}, [0, 8, 24]), ({}, [0, 8, 24]))  # within each arm
+    molex = {"rank": None, "alpha": 0.95, "inner": "lora", "lora": {"rank": 4, "alpha": 16.0}}
+    assert line(({}, None), (molex, None)) == ["factors of the updates, alpha over rank, differ in rte: 2 (M0); 4 (M1)"]
+    assert line((root, None), ({"rank": 16, **root}, None)) == []
+    assert line(({}, None), ({"rank": 16, "alpha": 32.0}, None)) == []  # the factor is the same
+    assert line(({}, None), ({"alpha": 32.0}, None)) == []  # a setting that differs has a line of its own
+    assert line(({}, None), ({"rank": None, "alpha": None}, None)) == []
 
 
 def outputs_alike():

@@ -1,14 +1,20 @@
-"""What an allocation spends, and the shapes that are known."""
+"""What an allocation spends, and what is known to spread it: shapes, which know the depth alone, and rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 
 from molex_cli.errors import ConfigError, require_own_name
+from molex_cli.methods.allocations.scores import counts_of_scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a shape must spend, and on what."""
+    """What a shape or a rule must spend, and on what."""
 
     total: int
     """Experts over all layers."""
@@ -41,10 +47,71 @@ class Shape:
     reads_seed: bool = False
 
 
+class Needs(Enum):
+    """What a rule reads: the model's weights, training rows too, or a finished run."""
+
+    weights = "weights"
+    rows = "rows"
+    run = "run"
+
+
+class Evidence(Protocol):
+    """What a rule may look at; each is computed when it is first asked for.
+
+    Lists have one entry for each layer, from the lowest to the highest; of a layer they have the linears that the
+    method adapts. Nothing depends on the run's seed, on how rows are put into batches, or on padding.
+    """
+
+    @property
+    def num_layers(self) -> int:
+        """Return the number of the model's layers."""
+
+    def weights(self) -> "list[list[Tensor]]":
+        """Return the weights of each layer's linears: [out, in] each, float32."""
+
+    def gradients(self) -> "list[list[Tensor]]":
+        """Return the gradients of the mean loss of the rows, as `weights`."""
+
+    def squared_gradients(self) -> "list[list[Tensor]]":
+        """Return the means over rows of the squared gradients of each row's loss, as `weights`."""
+
+    def similarities(self) -> list[float]:
+        """Return the mean cosine between what goes into a layer and what comes out, over all tokens but padding."""
+
+    def probe_scores(self) -> list[float]:
+        """Return how well a linear probe reads the task off what goes into the first layer, then off each output."""
+
+    def losses_without(self) -> tuple[float, list[float]]:
+        """Return the loss of a finished run on the rows, and its losses without what it adds to each layer."""
+
+
+Scores = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that reads from weights, rows or a run which layers deserve experts."""
+
+    scores: Callable[[Evidence], Scores]
+    """Returns a number from 0 for each layer: the share that it deserves."""
+    needs: Needs
+    counts: Callable[[Scores, Budget], tuple[int, ...]] = counts_of_scores
+    """Turns scores into the count of each layer."""
+
+    @property
+    def reads_rows(self) -> bool:
+        """Return whether training rows decide."""
+        return self.needs is not Needs.weights
+
+
 SHAPES: dict[str, Shape] = {}
+RULES: dict[str, Rule] = {}
 
 
-def register(name: str, shape: Shape) -> None:
-    """Make a shape choosable: `method.allocation.shape=NAME`."""
-    require_own_name("a shape", name, SHAPES)
-    SHAPES[name] = shape
+def register(name: str, how: Shape | Rule) -> None:
+    """Make a shape or a rule choosable: `method.allocation.shape=NAME` or `method.allocation.rule=NAME`."""
+    require_own_name("an allocation", name, {**SHAPES, **RULES})
+    if isinstance(how, Shape):
+        SHAPES[name] = how
+    else:
+        RULES[name] = how
