@@ -14,7 +14,8 @@ from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric
 from molex_cli.records import lines_of, read_record
-from molex_cli.records.parts import SELECTION, EvaluatedLine
+from molex_cli.records.event_lines import EvaluatedLine
+from molex_cli.records.parts import SELECTION
 from molex_cli.records.reading import Misfit, parsed
 from molex_cli.statistics import expert_similarity
 
