@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from molex_cli.compare.plots import heat_map, png
+from molex_cli.compare.heat_map import usage_map
+from molex_cli.compare.plots import png
 from molex_cli.config.schema import Log, Wandb
 from molex_cli.errors import ConfigError
 from molex_cli.records import read_rows
@@ -116,7 +117,7 @@ class WandbSink:
         if self._routing:
             layers = [f"layer {layer}" for layer in self._routing]
             usage = [statistics["usage"] for statistics in self._routing.values()]
-            drawn = heat_map("share of the routing", layers, usage)
+            drawn = usage_map("use of the experts", layers, usage)
             found["routing/usage"] = wandb.Image(Image.open(png(drawn)))
         path = self._folder / "predictions-last.jsonl"
         if self._settings.predictions and path.exists() and path.stat().st_size:
