@@ -121,7 +121,8 @@ def _verdicts(table: Comparison) -> Iterator[str]:
             yield f"{col}: no arm is the best, for no score is defined."
             continue
         cell, name = column[best], table.display.get(best, best)
-        told = f"{col}: {name} is the best of {_counted(len(column), 'arm')} by {metric_name(table, col)}, {cell_text(cell).text}"
+        among = f"{_counted(len(column), 'arm')} by {metric_name(table, col)}"
+        told = f"{col}: {name} is the best of {among}, {cell_text(cell).text}"
         compared = [each.difference for each in column.values() if each.difference]
         won = sum(each.is_significant(ALPHA) for each in compared)
         basis = f"; {won} of {_counted(len(compared), 'difference')} {'is' if won == 1 else 'are'} significant"
