@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import re
 import subprocess
 import sys
 import time
@@ -251,6 +253,21 @@ def test_the_saved_workspace_groups_seeds_and_has_the_panels(server, tmp_path, c
         "finished",
     ):
         assert text in told
+
+
+def test_the_documented_links_bring_the_logs_of_two_runs_together_for_the_viewer(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "wandb.md").read_text(encoding="utf-8")
+    (links,) = re.findall(r"^mkdir .*$", page, re.M)
+    for seed in (0, 1):
+        assert main(["train", "experiment=smoke", "method=head", "train.max_steps=1", f"seed={seed}",
+                     "hardware.threads=1", "log.wandb=offline"]) == 0  # fmt: skip
+    subprocess.run(["bash", "-c", links], check=True)
+    logs = sorted(Path("leet").glob("*run-*"))
+    assert len(logs) == 2
+    for log in logs:
+        inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", str(log)]
+        done = subprocess.run(inspect, capture_output=True, text=True, env=os.environ | {"HOME": str(tmp_path)})
+        assert "finished" in done.stdout, done.stderr
 
 
 def test_a_workspace_of_no_runs_is_refused(tmp_path, capsys):
