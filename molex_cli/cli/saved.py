@@ -30,11 +30,14 @@ class SavedRunSettings:
 
 
 S = TypeVar("S", bound=SavedRunSettings)
+Own = TypeVar("Own")
 
 
 def read(kind: type[S], arguments: Sequence[str], allowed: Sequence[str]) -> "tuple[S, Experiment, set[str]]":
     """Return the command's own settings, the other settings over their defaults, and the keys of those others."""
     own, left = split_settings(kind, arguments)
+    if not own.run:
+        raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     return own, experiment, require_known(left, allowed)
 
@@ -58,7 +61,7 @@ def data_dir(own: "Experiment", given: "Experiment", keys: set[str]) -> str | No
     return given.data_dir if "data_dir" in keys else own.data_dir or given.data_dir
 
 
-def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:
+def split_settings(kind: type[Own], arguments: Sequence[str]) -> tuple[Own, list[str]]:
     """Return the command's own settings and the overrides that are left for Hydra."""
     own: Any = OmegaConf.structured(kind)
     parser, left = OverridesParser.create(), []
@@ -81,6 +84,4 @@ def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str
     except OmegaConfBaseException as error:
         raise ConfigError(f"settings of this command must have a value each, got: {one_line(error)}") from None
     assert isinstance(settings, kind)
-    if not settings.run:
-        raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
     return settings, left

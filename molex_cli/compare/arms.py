@@ -10,6 +10,7 @@ from molex_cli.records.renamed import is_later, value_before
 
 GROUPS = ("method", "model", "task")
 VARIANT = "variant"
+RULE, COUNTS = "method.allocation.rule", "method.allocation.layers"
 
 
 def label(run: Run, keys: Sequence[str], distinguishing: Mapping[str, Sequence[str]] | None = None) -> str:
@@ -55,7 +56,10 @@ def is_among(key: str, settings: Sequence[str]) -> bool:
 @cache
 def defining(run: Run) -> dict[str, Any]:
     """Return what the runs of an arm share, by full key: settings, number formats, rows, labels and base model."""
-    return {**of_record(run.record), VARIANT: run.record.variant}
+    found = {**of_record(run.record), VARIANT: run.record.variant}
+    if found.get(RULE) is not None:  # which says all that the counts it gave say
+        found.pop(COUNTS, None)
+    return found
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.config import command_line, overrides
 from molex_cli.config.parsing import key_of
 from molex_cli.errors import ConfigError, nearest
-from molex_cli.methods.allocation import allocation_of
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -59,6 +58,7 @@ def matched(
 ) -> "tuple[Match, Experiment]":
     """Return the value of `solve` whose budget is nearest to the target's, and the experiment with it.
 
+    The counts of an allocation's rule must not be in the experiment yet: `plan_of` computes them for each value.
     Raises ConfigError where no value changes the budget.
     """
     section, layers = _section(experiment, solve), _spread(experiment, plan_of)
@@ -68,7 +68,7 @@ def matched(
 
     def with_value(value: int) -> "Experiment":
         changes = {solve: number(value)} | ({INSTEAD[solve]: None} if solve in INSTEAD else {})
-        return _checked(_replaced(without_counts(experiment), section, changes))
+        return _checked(_replaced(experiment, section, changes))
 
     def reached(value: int) -> float:
         return budget(plan_of(with_value(value)), by)
@@ -90,14 +90,6 @@ def matched(
 def budget(plan: "Plan", by: str) -> float:
     """Return added parameters, or active FLOPs a token."""
     return float(plan.parameters["added"]) if by == "parameters" else plan.flops_per_token["active"]
-
-
-def without_counts(experiment: "Experiment") -> "Experiment":
-    """Return the experiment as it was before its allocation's rule was computed."""
-    allocation = allocation_of(experiment.method)
-    if allocation is None or allocation.rule is None:
-        return experiment
-    return _replaced(experiment, "method.allocation", {"layers": None, "scores": None})
 
 
 def _spread(experiment: "Experiment", plan_of: Callable[["Experiment"], "Plan"]) -> list[int]:
