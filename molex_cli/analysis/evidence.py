@@ -107,6 +107,7 @@ class BaseEvidence:
     def _device(self) -> torch.device:
         if hardware.shared_by_others():  # the processes must know each other to agree
             return hardware.accelerator(self.experiment.hardware).device
+        hardware.require_device(self.experiment.hardware)
         return torch.device("cuda" if hardware.computes_on_gpu(self.experiment.hardware) else "cpu")
 
     @cached_property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli.parser import Parser
-from molex_cli.cli.saved import require_known, split_settings
+from molex_cli.cli.saved import require_read, split_settings
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.methods.allocation import Allocation, rule_problems
@@ -31,7 +31,8 @@ and model=..., task=..., method.targets=..., data_dir=..., train.max_rows=..., h
 
 example: molex allocate model=minilm task=glue/sst2 rule=spectral,gradient,similarity total=30
 """
-READ = ("model", "task", "method", "data_dir", "cache_dir", "hardware", "train")
+ROWS = ("train.max_rows", "train.max_length", "train.selection", "train.selection_seed", "train.label_smoothing")
+READ = ("model", "task", "method", "data_dir", "cache_dir", "hardware", *ROWS)
 
 
 @dataclass(kw_only=True)
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
     rules, rest = _rules(options.overrides)
     own, left = split_settings(Settings, rest)
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
-    require_known(left, READ)
+    require_read(left, READ)
     allocation = Allocation(**vars(own))
     _require_possible(allocation, experiment.model.num_layers())
 

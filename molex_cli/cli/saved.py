@@ -44,15 +44,22 @@ def read(kind: type[S], arguments: Sequence[str], allowed: Sequence[str]) -> "tu
 
 def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
     """Return the keys of the overrides; raise ConfigError for one that this command would not look at."""
-    keys = {key_of(text) for text in given}
+    keys = require_read(given, allowed)
     for key in sorted(keys):
         section = key.split(".")[0]
-        if key not in allowed and section not in allowed:
-            raise ConfigError(f"{key} must be one of {', '.join(allowed)} here, got a setting that is not read")
         if section == "task" and "task" not in keys:
             raise ConfigError(
                 f"{key} must come with task=NAME, got it alone; the run's own task stays as it was trained"
             )
+    return keys
+
+
+def require_read(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
+    """Return the keys of the overrides; raise ConfigError for one that is in none of the allowed sections."""
+    keys = {key_of(text) for text in given}
+    for key in sorted(keys):
+        if key not in allowed and key.split(".")[0] not in allowed:
+            raise ConfigError(f"{key} must be one of {', '.join(allowed)} here, got a setting that is not read")
     return keys
 
 

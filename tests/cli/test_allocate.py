@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from molex_cli.cli import main
@@ -86,6 +87,7 @@ def test_the_counts_are_drawn(capsys, name):
         (["rule=spectral", "rank=3"], "rank is no setting"),
         (["rule=spectral", "rows=0"], "rows must be at least 1, got 0"),
         (["rule=spectral", "log.every=2"], "log.every must be one of"),
+        (["rule=spectral", "train.epochs=2"], "train.epochs must be one of"),
         (["rule=spectral", "--figure", "counts.bmp"], "--figure must be a file of .pdf, .svg, .png"),
         (["rule=knockout", "from_run=nowhere"], "from_run must be the folder of a finished run, got nowhere"),
     ],
@@ -97,5 +99,12 @@ def test_what_is_wrong_is_one_line(capsys, settings, said):
     assert said in line
 
 
-def test_a_smaller_default_is_five_a_layer(capsys):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_there_is_one_line(capsys):
+    assert main(["allocate", "model=tiny_bert", "rule=spectral", "hardware.device=cuda"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "hardware.device must be a device of this machine, got cuda" in line
+
+
+def test_without_a_total_there_are_five_a_layer(capsys):
     assert sum(told(capsys, "allocate", "model=tiny_bert", "rule=inverted")["rules"]["inverted"]["counts"]) == 20

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_total_is_spent_exactly_within_the_bounds_and_in_the_order_of_the_scor
     assert low <= min(counts)
     assert max(counts) <= (high or total)
     by_score = sorted(zip(scores, counts, strict=True))
-    assert all(a <= b for (s, a), (t, b) in zip(by_score, by_score[1:], strict=False) if s < t)
+    assert all(a <= b for (s, a), (t, b) in pairwise(by_score) if s < t)
 
 
 @given(lists.filter(any), st.integers(1, 300))
