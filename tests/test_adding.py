@@ -24,6 +24,7 @@ WHAT_CAN_BE_ADDED = {
     "A task",
     "A model",
     "An allocation",
+    "An allocation rule",
     "A metric",
     "A comparison format",
     "An analysis command",

@@ -87,7 +87,11 @@ def _key(experiment: Experiment, allocation: Allocation) -> str:
 
 
 def _tell(allocation: Allocation, found: Scored, counts: Sequence[int]) -> None:
-    """Say once what a rule gives."""
+    """Say once what a rule gives; of the processes of a run only the first one says it."""
+    from molex_cli.runtime import distributed
+
+    if distributed.rank() > 0:
+        return
     read = ""
     if found.rows == found.available > 0:
         read = f" from all {found.rows:,} training rows"

@@ -26,7 +26,7 @@ from molex_cli.data.batches import scoring_order
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
 from molex_cli.data.selection import Selection
-from molex_cli.errors import CheckpointError, ConfigError
+from molex_cli.errors import CheckpointError, ConfigError, MolexError
 from molex_cli.methods.allocation import Allocation
 from molex_cli.methods.allocations.base import Needs
 from molex_cli.methods.base import Adapted
@@ -107,6 +107,7 @@ class BaseEvidence:
     def _device(self) -> torch.device:
         if hardware.shared_by_others():  # the processes must know each other to agree
             return hardware.accelerator(self.experiment.hardware).device
+        hardware.require_device(self.experiment.hardware)
         return torch.device("cuda" if hardware.computes_on_gpu(self.experiment.hardware) else "cpu")
 
     @cached_property
@@ -124,8 +125,21 @@ class BaseEvidence:
         self.rows[need] = count, len(split.ids)
         return split.only(sorted(stream.sample(range(len(split.ids)), count)))
 
-    @cached_property
+    @property
     def _backbone(self) -> Backbone:
+        if isinstance(self._loaded, MolexError):
+            raise self._loaded
+        return self._loaded
+
+    @cached_property
+    def _loaded(self) -> Backbone | MolexError:
+        """Return the model, or why there is none: it is not tried again for each rule."""
+        try:
+            return self._load()
+        except MolexError as error:
+            return error
+
+    def _load(self) -> Backbone:
         experiment, cache_dir = self.experiment, self.experiment.cache_dir
         labels = reading.read_labels(experiment.task, experiment.data_dir)
         outputs = head_outputs(experiment.task, experiment.model, labels)

@@ -53,7 +53,7 @@ def probed(run: SavedRun, task: Task, splits: Mapping[str, Split], labels: Seque
     if token not in TOKENS:
         raise ConfigError(f"token must be one of {', '.join(TOKENS)}, got {token}")
     if token == "auto":
-        token = _usual_token(run.adapted)
+        token = "last" if run.adapted.backbone.is_decoder else "first"
     cache = Path(run.experiment.cache_dir) if run.experiment.cache_dir else default_cache_dir()
     tokenizer, length = run.adapted.backbone.tokenizer, run.experiment.train.max_length
     encoded = {name: encode(split, tokenizer, length, cache) for name, split in splits.items()}
@@ -77,10 +77,11 @@ def cross_validated(
 ) -> list[float]:
     """Return the first metric of each layer's probe on rows that it was not fitted to: the higher, the better.
 
-    Each of four parts of the rows is predicted by a probe of the others. The input of the first layer comes first.
+    Each of four parts of the rows is predicted by a probe of the others, from the mean of all tokens: one token alone
+    knows nothing of the others before the first layer. The input of that comes first.
     """
     _require_probeable(task)
-    features_NLD = features(adapted, encoded, _usual_token(adapted), FOLD_ROWS, device)
+    features_NLD = features(adapted, encoded, "mean", FOLD_ROWS, device)
     part_N, targets = np.arange(len(encoded.ids)) % FOLDS, np.array(encoded.labels)
     metric = metric_named(task.metrics[0])
     found = []
@@ -97,11 +98,6 @@ def cross_validated(
 def _require_probeable(task: Task) -> None:
     if task.kind not in (Kind.classification, Kind.regression):
         raise TaskError(f"task={task.name} must have labels or numbers to be probed for, got kind={task.kind.name}")
-
-
-def _usual_token(adapted: Adapted) -> str:
-    """Return the token that has seen the others, or by which encoders are read."""
-    return "last" if adapted.backbone.is_decoder else "first"
 
 
 @torch.no_grad()

@@ -30,26 +30,36 @@ class SavedRunSettings:
 
 
 S = TypeVar("S", bound=SavedRunSettings)
+Own = TypeVar("Own")
 
 
 def read(kind: type[S], arguments: Sequence[str], allowed: Sequence[str]) -> "tuple[S, Experiment, set[str]]":
     """Return the command's own settings, the other settings over their defaults, and the keys of those others."""
     own, left = split_settings(kind, arguments)
+    if not own.run:
+        raise ConfigError("a run must be named: add run=outputs/NAME, its folder or an adapter file in it")
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     return own, experiment, require_known(left, allowed)
 
 
 def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
     """Return the keys of the overrides; raise ConfigError for one that this command would not look at."""
-    keys = {key_of(text) for text in given}
+    keys = require_read(given, allowed)
     for key in sorted(keys):
         section = key.split(".")[0]
-        if key not in allowed and section not in allowed:
-            raise ConfigError(f"{key} must be one of {', '.join(allowed)} here, got a setting that is not read")
         if section == "task" and "task" not in keys:
             raise ConfigError(
                 f"{key} must come with task=NAME, got it alone; the run's own task stays as it was trained"
             )
+    return keys
+
+
+def require_read(given: Sequence[str], allowed: Sequence[str]) -> set[str]:
+    """Return the keys of the overrides; raise ConfigError for one that is in none of the allowed sections."""
+    keys = {key_of(text) for text in given}
+    for key in sorted(keys):
+        if key not in allowed and key.split(".")[0] not in allowed:
+            raise ConfigError(f"{key} must be one of {', '.join(allowed)} here, got a setting that is not read")
     return keys
 
 
@@ -58,7 +68,7 @@ def data_dir(own: "Experiment", given: "Experiment", keys: set[str]) -> str | No
     return given.data_dir if "data_dir" in keys else own.data_dir or given.data_dir
 
 
-def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:
+def split_settings(kind: type[Own], arguments: Sequence[str]) -> tuple[Own, list[str]]:
     """Return the command's own settings and the overrides that are left for Hydra."""
     own: Any = OmegaConf.structured(kind)
     parser, left = OverridesParser.create(), []
@@ -81,6 +91,4 @@ def split_settings(kind: type[S], arguments: Sequence[str]) -> tuple[S, list[str
     except OmegaConfBaseException as error:
         raise ConfigError(f"settings of this command must have a value each, got: {one_line(error)}") from None
     assert isinstance(settings, kind)
-    if not settings.run:
-        raise ConfigError("a run must be named: add run=outputs/NAME, its folder or an adapter file in it")
     return settings, left

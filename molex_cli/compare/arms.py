@@ -11,6 +11,7 @@ from molex_cli.records.renamed import is_later, value_before
 GROUPS = ("method", "model", "task")
 VARIANT = "variant"
 DIGITS = 6  # of a setting
+RULE, COUNTS = "method.allocation.rule", "method.allocation.layers"
 
 
 def label(
@@ -95,7 +96,10 @@ def is_among(key: str, settings: Sequence[str]) -> bool:
 @cache
 def defining(run: Run) -> dict[str, Any]:
     """Return what the runs of an arm share, by full key: settings, number formats, rows, labels and base model."""
-    return {**of_record(run.record), VARIANT: run.record.variant}
+    found = {**of_record(run.record), VARIANT: run.record.variant}
+    if found.get(RULE) is not None:  # which says all that the counts it gave say
+        found.pop(COUNTS, None)
+    return found
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

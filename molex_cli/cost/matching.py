@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.config import command_line, overrides
 from molex_cli.config.parsing import key_of
 from molex_cli.errors import ConfigError, nearest
-from molex_cli.methods.allocation import allocation_of
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
@@ -31,9 +30,11 @@ class Match:
     target: float
     reached: float
     alpha: str | None = None
-    """What goes with another rank, so that alpha over rank stays; None where nothing does."""
+    """What goes with another rank, so that their factor stays; None where nothing does."""
     scales: tuple[float, float] = (1.0, 1.0)
-    """Alpha over rank before and after, the mean over layers."""
+    """The factor of B A before and after, the mean over layers."""
+    factor: str = "alpha over rank"
+    """What that factor is."""
     target_scale: float | None = None
     """That of the arm whose budget is met; None where it has none."""
 
@@ -71,12 +72,12 @@ class Match:
 
     @property
     def scale(self) -> str:
-        """Return what becomes of alpha over rank, in words; nothing where no rank changes."""
+        """Return what becomes of the factor of B A, in words; nothing where no rank changes."""
         before, after = self.scales
         if not math.isclose(before, after, rel_tol=1e-9):
             why = ", as alpha was set" if self.setting.partition("=")[0].endswith(".rank") else ""
-            return f"alpha over rank changes from {before:.3g} to {after:.3g}{why}"
-        return f"alpha over rank stays {after:.3g}" if self.alpha else ""
+            return f"{self.factor} changes from {before:.3g} to {after:.3g}{why}"
+        return f"{self.factor} stays {after:.3g}" if self.alpha else ""
 
 
 def reference(text: str, line: command_line.CommandLine) -> "Experiment":
@@ -100,8 +101,9 @@ def matched(
 ) -> "tuple[Match, Experiment]":
     """Return the value of `solve` whose budget is nearest to the target's, and the experiment with it.
 
-    Another rank gets another alpha, so that the update keeps its factor alpha over rank, unless alpha is among the
-    settings that were `given`. Raises ConfigError where no value changes the budget.
+    Another rank gets another alpha, so that the update keeps its factor, unless alpha is among the
+    settings that were `given`. The counts of an allocation's rule must not be in the experiment yet: `plan_of`
+    computes them for each value. Raises ConfigError where no value changes the budget.
     """
     section, layers = _section(experiment, solve), _spread(experiment, plan_of)
     update = experiment.method.low_rank()
@@ -113,7 +115,7 @@ def matched(
     def with_value(value: int) -> "Experiment":
         changes = {solve: number(value)} | ({INSTEAD[solve]: None} if solve in INSTEAD else {})
         changes |= {"alpha": _alpha(experiment, value)} if is_scaled else {}
-        return _checked(_replaced(without_counts(experiment), section, changes))
+        return _checked(_replaced(experiment, section, changes))
 
     def reached(value: int) -> float:
         return budget(plan_of(with_value(value)), by)
@@ -134,20 +136,13 @@ def matched(
     is_other = is_scaled and update is not None and value != update.rank
     alpha = f"{section}.alpha={_alpha(experiment, value):.12g}" if is_other else None
     before, after = (1.0 if scale is None else scale for scale in scales)
-    return Match(f"{section}.{solve}={number(value):g}", wanted, reached(value), alpha, (before, after)), found
+    factor = "alpha over rank" if update is None else update.scaling.value.replace("_", " ")
+    return Match(f"{section}.{solve}={number(value):g}", wanted, reached(value), alpha, (before, after), factor), found
 
 
 def budget(plan: "Plan", by: str) -> float:
     """Return added parameters, or active FLOPs a token."""
     return float(plan.parameters["added"]) if by == "parameters" else plan.flops_per_token["active"]
-
-
-def without_counts(experiment: "Experiment") -> "Experiment":
-    """Return the experiment as it was before its allocation's rule was computed."""
-    allocation = allocation_of(experiment.method)
-    if allocation is None or allocation.rule is None:
-        return experiment
-    return _replaced(experiment, "method.allocation", {"layers": None, "scores": None})
 
 
 def _spread(experiment: "Experiment", plan_of: Callable[["Experiment"], "Plan"]) -> list[int]:
@@ -162,16 +157,16 @@ def _alpha(experiment: "Experiment", rank: int) -> float:
     """Return the alpha that goes with a rank, as it is typed."""
     update = experiment.method.low_rank()
     assert update is not None
-    return float(f"{update.alpha * rank / update.rank:.12g}")
+    return float(f"{update.alpha * update.scale / dataclasses.replace(update, rank=rank).scale:.12g}")
 
 
 def scale_of(experiment: "Experiment", plan: "Plan") -> float | None:
-    """Return alpha over rank, the mean over layers; None without low-rank updates."""
+    """Return the factor of B A, the mean over layers; None without low-rank updates."""
     update = experiment.method.low_rank()
     if update is None:
         return None
     ranks = [rank for rank in plan.rank_per_layer or [] if rank] or [update.rank]
-    return sum(update.alpha / rank for rank in ranks) / len(ranks)
+    return sum(dataclasses.replace(update, rank=rank).scale for rank in ranks) / len(ranks)
 
 
 def _section(experiment: "Experiment", solve: str) -> str:

@@ -129,6 +129,14 @@ def computes_on_gpu(hardware: Hardware) -> bool:
     return torch.cuda.is_available()
 
 
+def require_device(hardware: Hardware) -> None:
+    """Raise ConfigError if the settings ask for a device that this machine does not have."""
+    import torch
+
+    if hardware.device is Device.cuda and not torch.cuda.is_available():
+        raise ConfigError("hardware.device must be a device of this machine, got cuda; set hardware.device=cpu")
+
+
 def accelerator(hardware: Hardware) -> "Accelerator":
     """Return accelerate's handle on the device, with the settings' precision and threads."""
     import torch
@@ -138,8 +146,7 @@ def accelerator(hardware: Hardware) -> "Accelerator":
     shared_by_others()
     if not torch.distributed.is_initialized():  # each run in a process chooses anew
         AcceleratorState._reset_state(reset_partial_state=True)
-    if hardware.device is Device.cuda and not torch.cuda.is_available():
-        raise ConfigError("hardware.device must be a device of this machine, got cuda; set hardware.device=cpu")
+    require_device(hardware)
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     keep_freed_memory()

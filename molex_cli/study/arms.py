@@ -47,7 +47,7 @@ class Composer:
 
     def __init__(self, base: Sequence[str], line: CommandLine) -> None:
         self._base, self._line = base, line
-        self.experiment = cache(self._experiment)
+        self.typed, self.experiment = cache(self._typed), cache(self._experiment)
 
     def line(self, *own: str) -> CommandLine:
         """Return a command line with the base, settings of one's own, and what the command line adds."""
@@ -58,8 +58,12 @@ class Composer:
         experiment = self.experiment(*arm.overrides, *settings)
         return Job((arm.name, *settings, f"seed={seed}"), replace(experiment, seed=seed))
 
+    def _typed(self, *own: str) -> Experiment:
+        """Return the settings without the counts of an allocation's rule, which depend on what is matched."""
+        return overrides.checked(self.line(*own))
+
     def _experiment(self, *own: str) -> Experiment:
-        return frozen(overrides.checked(self.line(*own)))
+        return frozen(self.typed(*own))
 
 
 def composed(study: Study, composer: Composer) -> list[Arm]:
@@ -100,7 +104,7 @@ def matched(study: Study, composer: Composer, arms: Sequence[Arm]) -> list[Arm]:
     """Return the arms at the budget of one; raise ConfigError for an arm that cannot come near it."""
     if study.match is None:
         return list(arms)
-    match, experiments = study.match, {arm.name: composer.experiment(*arm.overrides) for arm in arms}
+    match, experiments = study.match, {arm.name: composer.typed(*arm.overrides) for arm in arms}
     labels = labels_of(experiments[match.to])
 
     def plan_of(experiment: Experiment) -> "Plan":
@@ -152,7 +156,7 @@ def _require_budget_kept(
     if study.tuning is None or not any(key.startswith(("method.", "model.")) for key in study.tuning.grid):
         return
     for arm in arms:
-        plans = [plan_of(composer.experiment(*arm.overrides, *settings)) for settings in _trials(study)]
+        plans = [plan_of(composer.typed(*arm.overrides, *settings)) for settings in _trials(study)]
         if len({budget(plan, match.by) for plan in plans}) > 1:
             keys = ", ".join(study.tuning.grid)
             raise ConfigError(

@@ -176,3 +176,10 @@ def test_a_budget_that_cannot_be_matched_is_refused_in_one_line(capsys, argument
     said = capsys.readouterr().err
     assert words in said
     assert "Traceback" not in said
+
+
+def test_the_factor_of_alpha_over_the_root_of_the_rank_is_kept_too(capsys):
+    root = ["method=lora", "method.rank=4", "method.alpha=8", "method.scaling=alpha_over_root_rank"]
+    assert main(["plan", MODEL, *root[:2], root[3], "--match", "lora:rank=16"]) == 0
+    assert "method.rank=16 method.alpha=32" in (told := capsys.readouterr().out)
+    assert "alpha over root rank stays 8" in told

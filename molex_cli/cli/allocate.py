@@ -1,0 +1,151 @@
+"""`molex allocate`: how several rules would spread experts over the layers of a model, without training."""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from molex_cli.cli.parser import Parser
+from molex_cli.cli.saved import require_read, split_settings
+from molex_cli.config import command_line, overrides
+from molex_cli.errors import ConfigError, nearest
+from molex_cli.methods.allocation import Allocation, rule_problems
+from molex_cli.methods.allocations.base import RULES, SHAPES
+from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.streams import say
+
+if TYPE_CHECKING:
+    from molex_cli.analysis.allocations import Outcome
+
+SUMMARY = "what rules give each layer of a model: counts, scores, how alike they rank; trains nothing"
+KEYS = """\
+settings of molex allocate alone
+  rule=NAME,NAME,...   rules and shapes (all rules, if none is named)
+  total=N or mean=X    experts over all layers, or for a layer on average (mean=5)
+  min=N max=N          fewest and most experts of a layer (min=1)
+  rows=N seed=N        training rows that are read (256), and which
+  from_run=PATH        folder of the finished run that rule=knockout measures
+and model=..., task=..., method.targets=..., data_dir=..., train.max_rows=..., hardware=... as for molex train
+
+example: molex allocate model=minilm task=glue/sst2 rule=spectral,gradient,similarity total=30
+"""
+ROWS = ("train.max_rows", "train.max_length", "train.selection", "train.selection_seed", "train.label_smoothing")
+READ = ("model", "task", "method", "data_dir", "cache_dir", "hardware", *ROWS)
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What is spread, and what rules read."""
+
+    total: int | None = None
+    mean: float | None = None
+    min: int = 1
+    max: int | None = None
+    rows: int = 256
+    seed: int = 0
+    from_run: str | None = None
+
+
+def main(argv: list[str]) -> int:
+    """Print counts and scores side by side."""
+    parser = Parser("allocate", __doc__, epilog=KEYS, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_overrides(help=None)
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    parser.add_argument("--figure", type=expanded, metavar="FILE", help="draw the counts as pdf, svg or png")
+    options = parser.parse(argv)
+    rules, rest = _rules(options.overrides)
+    own, left = split_settings(Settings, rest)
+    experiment = overrides.checked(command_line.CommandLine(overrides=left))
+    require_read(left, READ)
+    allocation = Allocation(**vars(own))
+    _require_possible(allocation, experiment.model.num_layers())
+
+    from molex_cli.analysis import allocations
+    from molex_cli.compare import figure
+
+    if options.figure is not None:
+        figure.require(options.figure)
+    found = allocations.outcomes(experiment, allocation, rules)
+    if not any(each.counts for each in found.values()):
+        raise ConfigError([f"{name}: {each.problem}" for name, each in found.items()])
+    title = f"{experiment.model.name} on {experiment.task.name}"
+    alike = allocations.correlations(found)
+    if options.figure is not None:
+        allocations.draw(found, title, options.figure)
+    if options.json:
+        _say_json({"model": experiment.model.name, "task": experiment.task.name, **vars(own)}, found, alike)
+    else:
+        _print(title, found, alike)
+    return 0
+
+
+def _rules(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the rules that are named, or all, and the other settings."""
+    named = [text.partition("=")[2] for text in given if text.startswith("rule=")]
+    rules = [name for text in named[-1:] for name in text.strip("[]").replace(" ", "").split(",") if name]
+    known = sorted({*RULES, *SHAPES})
+    for name in rules:
+        if name not in known:
+            raise ConfigError(f"rule must be of {', '.join(known)}, got {name}; {nearest(name, known)}")
+    return list(dict.fromkeys(rules)) or sorted(RULES), [text for text in given if not text.startswith("rule=")]
+
+
+def _require_possible(allocation: Allocation, num_layers: int | None) -> None:
+    """Raise ConfigError for numbers that no rule could keep; the depth is not always known before the model is."""
+    any_rule = dataclasses.replace(allocation, rule=next(iter(RULES)), seed=0, from_run=None)
+    problems = [f"the allocation{problem}".removeprefix("the allocation.") for problem in any_rule.problems()]
+    if not problems and num_layers is not None:
+        problems = list(rule_problems(any_rule, num_layers, "the allocation"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _say_json(about: Mapping[str, Any], found: "Mapping[str, Outcome]", alike: Mapping[str, Any]) -> None:
+    from molex_cli.records import as_json
+
+    say(as_json({**about, "rules": {name: vars(each) for name, each in found.items()}, "spearman": alike}))
+
+
+def _print(title: str, found: "Mapping[str, Outcome]", alike: Mapping[str, Mapping[str, float]]) -> None:
+    from rich.table import Table
+
+    from molex_cli.runtime.terminal import Terminal, show
+
+    terminal = Terminal(soft_wrap=True)
+    terminal.print(title, style="bold")
+    made = {name: each for name, each in found.items() if each.counts}
+    table = Table("layer", box=None, pad_edge=False)
+    for name in made:
+        table.add_column(name, justify="right")
+    for layer in range(len(next(iter(made.values())).counts)):
+        table.add_row(str(layer), *(_cell(each, layer) for each in made.values()))
+    table.add_row("total", *(str(sum(each.counts)) for each in made.values()))
+    show(table)
+    terminal.print("counts, with scores in brackets")
+    for name, each in found.items():
+        if each.rows:
+            terminal.print(f"{name} read {each.rows:,} of {each.available:,} training rows")
+        if each.problem:
+            terminal.print(f"{name} gives nothing: {each.problem}")
+    if len(made) > 1:
+        _print_alike(alike)
+
+
+def _cell(outcome: "Outcome", layer: int) -> str:
+    score = f" ({outcome.scores[layer]:.3g})" if outcome.scores else ""
+    return f"{outcome.counts[layer]}{score}"
+
+
+def _print_alike(alike: Mapping[str, Mapping[str, float]]) -> None:
+    from rich.table import Table
+
+    from molex_cli.runtime.terminal import show
+
+    table = Table("Spearman's correlation", box=None, pad_edge=False)
+    for name in alike:
+        table.add_column(name, justify="right")
+    for name, others in alike.items():
+        table.add_row(name, *("–" if math.isnan(value) else f"{value:.2f}" for value in others.values()))
+    show(table)
