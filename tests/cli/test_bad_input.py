@@ -259,8 +259,16 @@ def test_a_layer_with_fewer_experts_than_top_k_passes_when_asked_for(capsys):
 # Data, models and methods: the run fails in one line and leaves its record.
 
 DATA = {
-    "no column": ("train.csv", GOOD.replace("a,b,", "a,c,"), "train.csv must have | a, b, label, got no b; | a, c,"),
-    "misspelt column": ("train.csv", GOOD.replace("label", "lable"), "got no label; did you mean lable? | task.label"),
+    "no column": (
+        "train.csv",
+        GOOD.replace("a,b,", "a,c,"),
+        "train.csv must have | a, b, label, got no b among a, c, label; | set task",
+    ),
+    "misspelt column": (
+        "train.csv",
+        GOOD.replace("label", "lable"),
+        "got no label among a, b, lable; did you mean lable? | task.label",
+    ),
     "only a header": ("train.csv", "a,b,label\n", "train split must have rows, got none in train.csv"),
     "an empty split": ("validation.csv", "a,b,label\n", "validation split must have rows, got none in validation.csv"),
     "unknown label": ("validation.csv", GOOD.replace("3,yes", "3,so"), "row 4 | no, yes, got 'so'; | set task.labels"),
