@@ -12,6 +12,7 @@ from molex_cli.cli import eval_runs, saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError, shortened
 from molex_cli.metrics.base import scored_class
+from molex_cli.records.run_folder import adapter_of
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
@@ -123,6 +124,7 @@ def _scored(
     path: Path, settings: Settings, given: "Experiment", keys: set[str]
 ) -> "tuple[list[dict[str, Any]], SavedRun]":
     """Score a run in all ways that are asked for; what does not fit fails before its model is loaded."""
+    adapter_of(path, settings.which)
     from molex_cli.checkpoints import saved_run
 
     about = saved_run.about(path, settings.which)

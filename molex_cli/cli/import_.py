@@ -22,6 +22,9 @@ def main(argv: list[str]) -> int:
     parser.add_overrides("model= it was trained on, task= it answers", reads=READ)
     parser.add_argument("--output", required=True, type=expanded, metavar="RUNDIR", help="new folder of the run")
     options = parser.parse(argv)
+    if not options.folder.is_dir():
+        what = "is a file" if options.folder.exists() else "does not exist"
+        raise ConfigError(f"{options.folder} {what}; name the folder that PEFT wrote, with adapter_config.json in it")
     wrong = [text for text in options.overrides if text.startswith(("method=", "method."))]
     if wrong:
         raise ConfigError(f"method must be left out, got {wrong[0]}; the adapter says rank, alpha and targets")

@@ -263,7 +263,9 @@ def test_an_adapter_that_does_not_fit_is_said_in_one_line(capsys):
     assert "method must be left out, got method.rank=3" in refusal(capsys, "import", "theirs", "method.rank=3", *to)
     labels = refusal(capsys, "import", "theirs", "model=tiny_bert", "task=glue/mnli", "--output", "run")
     assert "must fit [3" in labels
-    assert "got no adapter_config.json" in refusal(capsys, "import", "nowhere", "model=tiny_bert", *to)
+    assert "nowhere does not exist; name the folder that PEFT wrote" in refusal(
+        capsys, "import", "nowhere", "model=tiny_bert", *to
+    )
     kind = peft.IA3Config(target_modules=["query"], feedforward_modules=[])
     kind.save_pretrained("theirs")
     assert "must be an adapter of LoRA, got IA3" in refusal(capsys, "import", "theirs", "model=tiny_bert", *to)

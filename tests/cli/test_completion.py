@@ -46,7 +46,7 @@ def offered(capfd, monkeypatch):
         ("molex train fail_fast=", ["fail_fast=true", "fail_fast=false"]),
         ("molex train --mul", ["--multirun"]),
         ("molex train --cfg ", ["job", "hydra", "all"]),
-        ("molex train --help method.allocation.s", ["method.allocation.seed", "method.allocation.shape"]),
+        ("molex train --help method.allocation.sh", ["method.allocation.shape"]),
         ("molex eval split=v", ["split=validation"]),
         ("molex eval train.e", ["train.eval_batch_size="]),
         ("molex eval which=b", ["which=best"]),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from hydra.conf import HydraConf
 from omegaconf import OmegaConf
 
 from molex_cli.cli import main
-from molex_cli.config import command_line, overrides
+from molex_cli.config import command_line, hydra_settings, overrides
 from molex_cli.errors import ConfigError
 from molex_cli.launching import optimiser
 from molex_cli.metrics.base import METRICS
+from molex_cli.runtime.extras import install
 
 WORK = {"launcher", "sweeper", "searchpath", "help.header", "help.footer", "hydra_help"}
 
@@ -203,3 +205,22 @@ def test_an_optimiser_seeks_what_the_metric_calls_better(monkeypatch):
     for given in ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_jobs=0", "hydra.sweeper.max_failure_rate=2"):
         with pytest.raises(ConfigError, match=r"hydra.sweeper.\w+ must be "):
             asked("accuracy", given)
+
+
+@pytest.mark.parametrize(("choice", "extra"), [("hydra/launcher=ray", "ray"), ("hydra/launcher=ray_aws", "ray")])
+def test_a_launcher_that_is_not_installed_is_named_with_its_install_line(choice, extra, capsys):
+    if find_spec("hydra_plugins.hydra_ray_launcher"):
+        pytest.skip("Hydra's plugin for Ray is installed")
+    (line,) = refused(capsys, "-m", "experiment=smoke", choice, "seed=0,1")
+    assert line == f"{choice} is a plugin of Hydra that is not installed; {install(extra)}"
+
+
+def test_each_shipped_launcher_and_sweeper_has_its_extra():
+    for name, extra in hydra_settings.PLUGINS.items():
+        for kind in ("launcher", "sweeper"):
+            line = hydra_settings.not_installed(
+                f"In 'config': Could not find 'hydra/{kind}/{name}'\n\nAvailable options"
+            )
+            assert line == f"hydra/{kind}={name} is a plugin of Hydra that is not installed; {install(extra)}"
+    assert hydra_settings.not_installed("Could not find 'hydra/launcher/mine'") is None
+    assert hydra_settings.not_installed("Could not find 'method/ray'") is None

@@ -190,3 +190,15 @@ def test_names_with_brackets_are_listed_and_told_apart(capsys):
 def test_a_stream_that_is_closed_is_no_error(name, arguments, monkeypatch, capsys):
     monkeypatch.setattr(sys, name, None)
     assert main(arguments.split()) == (0 if name == "stdout" else 2)
+
+
+@pytest.mark.parametrize(("wish", "shown"), [({}, 0), ({"PYTHONWARNINGS": "default"}, 2)])
+def test_news_of_libraries_is_left_out_unless_somebody_asks_for_it(wish, shown, tmp_path):
+    warn = "import warnings; warnings.warn('gone in v6', FutureWarning)"
+    code = (
+        "import subprocess, sys; from molex_cli.runtime.streams import without_news_of_libraries as without\n"
+        f"without(); {warn}\nsubprocess.run([sys.executable, '-c', {warn!r}])"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    done = subprocess.run([sys.executable, "-c", code], env=clean | wish, capture_output=True, text=True, check=True)
+    assert done.stderr.count("gone in v6") == shown
