@@ -360,7 +360,9 @@ def test_a_refusal_to_go_on_leaves_an_interrupted_run_as_it_was(experiment, capf
     assert status.state == "failed"
     assert "must resume as it began, got hardware.activation_checkpointing: False -> True" in status.error
     assert path.read_bytes() == before
+    capfd.readouterr()
     assert main([*command, "hardware=auto"]) == 0  # the same device by another name
+    assert "there already: 1 interrupted; to run: 1 of 1" in capfd.readouterr().out
 
 
 def test_odd_texts_and_lists_go_through_a_sweep_unchanged(capfd):
