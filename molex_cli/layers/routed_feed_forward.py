@@ -16,7 +16,7 @@ Dimensions: S choices of a token, T tokens, G first linears, E experts, R rank, 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +68,10 @@ class RoutedFeedForward:
         self._chosen: Chosen | None = None
         for member in self.members:
             member.fused = self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what a forward pass began out of copies: it hangs on the graph of the original."""
+        return {**self.__dict__, "_chosen": None}
 
     @property
     def members(self) -> list[LowRankExperts]:
