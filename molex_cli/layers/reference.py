@@ -64,8 +64,9 @@ class LoopFeedForward(nn.Module):
         scale: float,
     ) -> None:
         super().__init__()
-        self.inputs, self.output = nn.ModuleList(inputs), output
-        self.between, self.top_k, self.scale = between, min(top_k, output.num_experts), scale
+        self.inputs: Any = nn.ModuleList(inputs)
+        self.output, self.between = output, between
+        self.top_k, self.scale = min(top_k, output.num_experts), scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum over the chosen e of S_e(x) times the output of network e: [..., in] to [..., out]."""

@@ -16,7 +16,7 @@ Dimensions: S choices of a token, T tokens, G first linears, E experts, R rank, 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,12 +35,12 @@ class Chosen(NamedTuple):
 
     x: Tensor
     """The input of the network: [..., I]."""
-    inner: Tensor
-    """A_ge dropout(x) of the chosen experts, zero for the others: [S, T, G, E R]."""
-    choices: Tensor
-    """1 for the expert that is a token's choice: [S, T, E]."""
+    inner: tuple[Tensor, ...]
+    """Of each first linear A_ge dropout(x) of the chosen experts, zero for the others: [S, T, E R]."""
     gates: Tensor
-    """Of the choices, in float32: [S, T]."""
+    """Of the choices, in float32: [S, T, 1]."""
+    weights: Tensor
+    """The same by expert, zero for all but the choice: [S, T, E]."""
 
 
 class RoutedFeedForward:
@@ -69,6 +69,10 @@ class RoutedFeedForward:
         for member in self.members:
             member.fused = self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what a forward pass began out of copies: it hangs on the graph of the original."""
+        return {**self.__dict__, "_chosen": None}
+
     @property
     def members(self) -> list[LowRankExperts]:
         """Return the modules, in the order in which they are called."""
@@ -94,16 +98,19 @@ class RoutedFeedForward:
 
     def _choose(self, x: Tensor) -> Chosen:
         """Let the router choose, and compute what the inputs' A's give of x."""
-        choices, gates = self._routed(x)
+        index, gates = self._routed(x)
+        none = gates.new_zeros(*gates.shape[:2], self.last.num_experts)
+        weights = none.scatter(-1, index, gates)
         downs = [member.down.flatten(0, 1) for member in self.inputs]
         down = downs[0] if len(downs) == 1 else torch.cat(downs)
         inner = functional.linear(self._dropped(x), down.to(_dtype(x)))
-        by_expert = inner.view(1, choices.shape[1], len(downs), choices.shape[2], -1)
-        chosen = by_expert * choices[:, :, None, :, None].to(inner.dtype)
-        return Chosen(x, chosen.flatten(3), choices, gates)
+        by_expert = inner.view(1, none.shape[1], len(downs), none.shape[2], -1)
+        choices = none.scatter_(-1, index, 1.0).to(inner.dtype)
+        chosen = (by_expert * choices[:, :, None, :, None]).flatten(3)
+        return Chosen(x, chosen.unbind(2), gates, weights)
 
     def _routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each token's choices, [S, T, E], and their gates, which sum to 1: [S, T]."""
+        """Return each token's choices and their gates, which sum to 1: [S, T, 1] both."""
         router, shape = self.inputs[0].router, x.shape[:-1]
         logits = None
         if self.fixed_gates is None:
@@ -113,20 +120,19 @@ class RoutedFeedForward:
             gates = probabilities(values)  # renormalised, the largest of a softmax are the softmax of the largest
         else:
             gates, chosen = self.fixed_gates.gates(shape, x.device)[:, 0].topk(self.top_k)
-        experts = torch.arange(self.last.num_experts, device=x.device)
-        choices = (chosen.t().unsqueeze(-1) == experts).to(gates.dtype)
-        gates = gates.t()
         if self.routing is not None:
-            of_all = (choices * gates.detach().unsqueeze(-1)).sum(0).unsqueeze(1)
-            self.routing.observe(self.index, None if logits is None else logits.unsqueeze(1), of_all, shape)
-        return choices, gates
+            of_all = gates.new_zeros(len(gates), self.last.num_experts).scatter_(-1, chosen, gates.detach())
+            seen = None if logits is None else logits.unsqueeze(1)
+            self.routing.observe(self.index, seen, of_all.unsqueeze(1), shape)
+        return chosen.t().unsqueeze(-1), gates.t().unsqueeze(-1)
 
     def _opened(self, index: int, chosen: Chosen) -> Tensor:
         """Return W_g x + b_g with the update of each choice: [S, ..., F]."""
         member, x = self.inputs[index], chosen.x
         assert member.base is not None
         frozen = member.base(x)
-        update = chosen.inner[:, :, index] @ member.up.flatten(0, 1).to(chosen.inner.dtype)
+        inner = chosen.inner[index]
+        update = inner @ member.up.flatten(0, 1).to(inner.dtype)
         return torch.add(frozen, update.view(-1, *frozen.shape), alpha=self._scale(x))
 
     def _gated(self, opened: Tensor) -> Tensor:
@@ -142,7 +148,7 @@ class RoutedFeedForward:
         gates = chosen.gates.view(*opened.shape[:-1], 1).to(opened.dtype)
         y: Tensor = member.base((opened * gates).sum(0))
         inner = functional.linear(self._dropped(opened), member.down.flatten(0, 1).to(_dtype(opened)))
-        weights = (chosen.choices * chosen.gates.unsqueeze(-1)).unsqueeze(-1).to(inner.dtype)
+        weights = chosen.weights.unsqueeze(-1).to(inner.dtype)
         hidden = (inner.view(*weights.shape[:-1], -1) * weights).sum(0).flatten(1)
         update = hidden @ member.up.flatten(0, 1).to(hidden.dtype)
         return torch.add(y, update.view(y.shape), alpha=self._scale(opened))

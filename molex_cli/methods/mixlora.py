@@ -67,7 +67,7 @@ class MixLoRA(MoLA):
         targets = [linear for linear in backbone.targets(self.targets) if experts[linear.layer]]
         networks = self._networks(backbone, targets)
         weights = TokenWeights(self.count_padding)
-        routings = self.routings(experts, weights, range(backbone.num_layers))
+        routings = self.routings(experts, weights, {linear.layer for linear in targets})
         inside = {linear.name for layer in routings for linear in networks[layer].linears}
         modules = put_experts(
             [self] * backbone.num_layers,

@@ -1,5 +1,7 @@
 """Feed-forward networks as experts equal a plain loop over whole networks, outputs and all gradients."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -166,6 +168,18 @@ def test_usage_and_balance_count_real_tokens_only():
     assert found["usage"] == pytest.approx(share.tolist())
     torch.testing.assert_close(balance, 4 * (share * probability.mean(0)).sum(), atol=1e-5, rtol=1e-5)
     assert list(found["modules"]) == ["feed_forward"]
+
+
+def test_a_copy_computes_with_experts_of_its_own():
+    inputs, output = network(2, 3)
+    RoutedFeedForward(inputs, output, top_k=2, scale=1.0, dropout=0.0)
+    x = torch.randn(2, 5, WIDE)
+    inputs[0](x)  # a forward pass that stopped half-way, as one that is computed again may
+    *others, last = copy.deepcopy(nn.ModuleList([*inputs, output]))
+    with torch.no_grad():
+        for module in (*inputs, output):
+            module.up.zero_()
+    assert not torch.equal(called(others, last, x), called(inputs, output, x))
 
 
 def test_what_mixes_tokens_between_the_linears_is_refused():

@@ -30,6 +30,15 @@ def test_llama2_7b_counts_as_in_mola_table_1(capsys, arguments, added):
     assert plan(capsys, "model=llama2_7b", *arguments)["parameters"]["added"] == added
 
 
+def test_llama2_7b_counts_as_in_mixloras_table(capsys):
+    found = plan(capsys, "model=llama2_7b", "method=mixlora", "method.rank=16", "method.allocation.mean=8")[
+        "parameters"
+    ]
+    expert, attention, router = 16 * 3 * (4096 + 11008), 16 * 4 * (4096 + 4096), 4096
+    assert found["added"] == 32 * (8 * (expert + router) + attention)
+    assert round(100 * found["added"] / (found["added"] + 6_738_415_616), 1) == 2.9  # of all, the output layer too
+
+
 def test_roberta_base_lora_on_query_and_value_counts_as_in_the_lora_paper(capsys):
     found = plan(capsys, "model=roberta_base", "method=lora", "method.targets=[query,value]")
     assert found["parameters"]["adapters"] == 294_912

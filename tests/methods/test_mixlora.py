@@ -129,6 +129,12 @@ def test_of_equal_experts_it_is_lora_in_every_family_and_decodes_alike_with_a_ca
         torch.testing.assert_close(found, whole(ids).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_layers_without_targets_stay_the_bases_own(adapted):
+    made = adapted("method=mixlora", r"method.targets=['.*\.layer\.[23]\..*']")
+    assert sorted(made.routers) == [2, 3]
+    assert {name.split(".layer.")[1][0] for name in low_rank_modules(made)} == {"2", "3"}
+
+
 def test_a_layer_of_one_expert_has_no_router_and_is_lora(adapted):
     mixed = moved(adapted("method=mixlora", "method.allocation.layers=[1,1,1,1]", "method.top_k=1"))
     lora = moved(adapted("method=lora"))
