@@ -1,5 +1,7 @@
 """Every preset of a paper: composed, counted on its real architecture, and run for a few steps on a tiny model."""
 
+import re
+import shlex
 from functools import cache
 from pathlib import Path
 
@@ -162,3 +164,22 @@ def test_every_arm_of_a_published_table_composes_and_is_told_from_the_others(tab
     assert len(set(told)) == len(arms)
     for name, arm in zip(found.arms, arms, strict=True):
         assert all(arm.get(key) == typed for key, typed in found.typed(name))
+
+
+DOCS = (Path(__file__).parent.parent / "docs" / "papers.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_the_documentation_is_one_and_its_commands_compose(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+    own = tmp_path / "mine.yaml"
+    own.write_text(block)
+    assert targets.read(str(own))[str(own)].number("MoLEx", "rte") is None
+    for line in re.findall(r"^molex train (.*?)(?: {2,}#.*)?$", DOCS, re.MULTILINE):
+        jobs, _ = overrides.jobs(command_line.parse(shlex.split(line)))
+        assert len(jobs) in (3, 6)
+
+
+def test_the_documentation_names_every_preset_and_every_published_table() -> None:
+    named = set(re.findall(r"`(papers/[\w/]+)`", DOCS))
+    assert set(ALL_TARGETS) - named == set()
+    assert {preset.rpartition("/")[0] for preset in PRESETS} <= {*named, *(each.rpartition("/")[0] for each in named)}

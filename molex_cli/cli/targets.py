@@ -36,11 +36,11 @@ def sections(name: str | None, table: "Comparison", format_name: str) -> "Sequen
         return ()
     if format_name == "csv":
         raise ConfigError("--targets must go with a format that has more than one table, got csv; json has all")
-    from molex_cli.compare.targets import found_in
-    from molex_cli.compare.targets.layout import sections
+    from molex_cli.compare.targets import found_in, layout
 
     asked = read(name)
-    return sections(found_in(table, list(asked.values()), _composed), asked, table, is_named=name != ALL)
+    found = found_in(table, list(asked.values()), _composed)
+    return layout.sections(found, asked, table, is_named=name != ALL)
 
 
 def read(name: str) -> dict[str, "Targets"]:

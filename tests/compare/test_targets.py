@@ -92,19 +92,14 @@ def test_a_run_that_was_shortened_or_changed_has_no_verdict_and_is_told_what_was
     assert said in row["verdict"]
 
 
-def test_of_many_changes_the_first_are_named_and_the_rest_counted(capsys):
-    leave(
-        "a",
-        MEANT,
-        "train.max_steps=3",
-        "train.max_length=64",
-        "method.top_k=1",
-        "method.rank=4",
-        "train.weight_decay=1",
-    )
+def test_of_many_changes_what_was_shortened_is_named_first_and_the_rest_counted(capsys):
+    other = [f"train.{key}" for key in ("max_length=64", "weight_decay=1", "adam_beta1=0.8", "schedule=cosine")]
+    own = [f"method.{key}" for key in ("top_k=1", "rank=4", "dropout=0.1", "balance=0.1")]
+    leave("a", MEANT, *own, *other, "train.epochs=1", "model=tiny_llama", "train.max_steps=3")
     (row,) = rows_of(capsys)
-    assert row["verdict"].count(" instead of ") == 4
-    assert row["verdict"].endswith(", 1 more")
+    named = row["verdict"].removeprefix("not decided: changed: ").split(", ")
+    assert [each.partition("=")[0] for each in named[:3]] == ["model.name", "train.max_steps", "train.epochs"]
+    assert (len(named), named[-1]) == (9, "3 more")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,18 @@ log: {wandb: disabled, tags: [one, two]}
 - mola > lora on files tiny_bert
 - {claim: lora > bitfit on files tiny_bert, seeds: [0, 1], alpha: 0.05}
 """,
+    "targets.yaml": """\
+paper: P
+version: v
+table: T
+selection: the last epoch
+columns: {rte: {preset: papers/mola/rte, metric: accuracy, rows: {train: 24, validation: 10}}}
+arms: {MoLA: [method=mola], LoRA: [method=lora, method.rank=64]}
+numbers: {MoLA: {rte: 50.0}, LoRA: {rte: null}}
+intervals: {MoLA: {rte: [49, 51]}}
+spread: {seeds: 3, z: 1.96}
+open: {train.epochs: [10, 20]}
+""",
     "rows.jsonl": '{"a": "x1", "b": "y 2"}\n{"a": "x é", "b": ""}\n',
     "rows.tsv": "a\tb\nx1\ty1\nx2\ty 2\n",
 }
@@ -102,7 +114,7 @@ def build(molex: Molex, folder: Path) -> Place:
 
 
 def _makers() -> Iterator[tuple[str, ...]]:
-    yield ("train", *SMALL, "method=mola", "seed=0", "log.wandb=offline")
+    yield ("train", *SMALL, "method=mola", "seed=0", "log.wandb=offline", "preset=papers/mola/rte")
     yield ("train", *SMALL, "method=bitfit", "seed=0")
     yield ("train", *SMALL, "method=molex", "seed=0")
     yield SWEEP
@@ -151,6 +163,8 @@ def _tables(work: Path) -> Iterator[Command]:
         yield Command(f"compare {name}", ("compare", "outputs", "--format", name), every, index, compares=True)
     yield Command("compare html", ("compare", "outputs", "--html", "page.html"), every, html, compares=True)
     yield Command("compare claims", ("compare", "outputs", "--claims", "claims.yaml"), ("claims.yaml", *every), index)
+    beside = ("compare", "outputs", "--targets", "targets.yaml")
+    yield Command("compare targets", beside, ("targets.yaml", *every), index)
     by = ("--rows", "method,train.learning_rate,seed", "--cols", "task", "--which", "best", "--adjust", "bh")
     yield Command("compare by", ("compare", "outputs", *by), every, index)
     yield Command("compare against", ("compare", "outputs", "--against", "lora"), every, index)

@@ -153,13 +153,14 @@ def _against(target: Target, runs: Sequence[Run], which: str, changed: Sequence[
     targets, metric = target.targets, target.targets.columns[target.column].metric
     if target.published is None:
         yield f"no number was found{targets.missing and f': {targets.missing}'}"
-    if target.seeds < len(runs):
+    all_seeds = len({run.record.seed for run in runs})
+    if target.seeds < all_seeds:
         yield f"another metric: no {metric} among the scores"
     elif target.seeds < LEAST_SEEDS:
         yield f"too few seeds, {target.seeds} of at least {LEAST_SEEDS}"
     if changed:
         yield f"changed: {', '.join(changed)}"
-    known = METRICS.get(metric) if target.seeds == len(runs) else None
+    known = METRICS.get(metric) if target.seeds == all_seeds else None
     collapsed = sum(bool(has_collapsed(run, which, known)) for run in runs) if known else 0
     if collapsed and len(runs) < ENOUGH_SEEDS:
         yield f"{collapsed} of {len(runs)} seeds collapsed"

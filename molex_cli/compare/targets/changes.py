@@ -11,11 +11,13 @@ from molex_cli.records.renamed import is_later, value_before
 
 UNSET = "unset"
 SOURCES = ("hub", "revision", "folder", "package", "package_folder", "pip", "gguf")
-# Where the same weights come from, what a method is called, and what a card with 32 bits to spare changes in rounding.
+# Where the weights of a model of that name come from, what its method is called, and how the forward pass is rounded.
 OTHERWISE_THE_SAME = (*(f"model.{each}" for each in SOURCES), "method.display_name", "hardware.precision", VARIANT)
 EVALUATIONS = ("train.evaluate_every", "train.evaluate_at_start")
 BATCH = ("train.batch_size", "train.gradient_accumulation_steps")
-MOST_NAMED = 4
+FIRST = ("model.name", "task.name", "train.max_steps", "train.epochs", "train.max_rows", *BATCH)
+"""Settings that are named first: those that make a run another or a shorter one."""
+MOST_NAMED = 8
 
 Settings = Mapping[str, Any]
 """Settings by their full key."""
@@ -28,7 +30,7 @@ def changes(run: Run, published: Settings, targets: Targets, arm: str, column: C
     kept = [key for key in different if not _is_the_same(key, own, published, which)]
     named = [
         f"{key}={shown(own, key)} instead of {shown(published, key)}"
-        for key in _by_section(kept)
+        for key in sorted(_by_section(kept), key=_rank)
         if not targets.is_open(arm, key, value(own, key))
     ]
     found = [*_rows(run, column), *named]
@@ -68,6 +70,10 @@ def _by_section(keys: list[str]) -> Iterator[str]:
         section = key.partition(".")[0]
         if section not in replaced or key == f"{section}.name":
             yield key
+
+
+def _rank(key: str) -> int:
+    return FIRST.index(key) if key in FIRST else len(FIRST)
 
 
 def _rows(run: Run, column: Column) -> Iterator[str]:

@@ -122,7 +122,7 @@ def _problems(found: Targets) -> Iterator[str]:
         yield f"margin must be above 0 and finite, got {found.margin}"
     if found.runs < 1:
         yield f"runs must be at least 1, got {found.runs}"
-    known = {*METRICS, *OF_STAGES}
+    known = [*METRICS, *OF_STAGES]
     for name, column in found.columns.items():
         if column.metric not in known:
             hint = nearest(column.metric, known)
