@@ -23,6 +23,12 @@ $(DONE): pyproject.toml constraints.txt
 
 demo: install ## Train MoLA-▽ on the built-in task: about two minutes, no network
 	$(BIN)/molex train train.epochs=4 seed=1 log.wandb=offline
+	@echo
+	@echo "next: a second arm, both in a table, the table as a page"
+	@echo "  $(BIN)/molex train method=lora train.epochs=4 seed=1 log.wandb=offline"
+	@echo "  $(BIN)/molex compare outputs/"
+	@echo "  $(BIN)/molex compare outputs/ --html outputs/report.html"
+	@echo "  $(BIN)/python -m webbrowser file://$(CURDIR)/outputs/report.html"
 
 test: install ## Run the tests (MOLEX_DATA=folder adds those on real data)
 	$(BIN)/python -m pytest -n auto --dist worksteal

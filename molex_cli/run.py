@@ -30,19 +30,23 @@ from molex_cli.training.state import TrainingState
 
 
 def run(
-    experiment: schema.Experiment, extra_sinks: tuple[Sink, ...] = (), lock: RunLock | None = None
+    experiment: schema.Experiment,
+    extra_sinks: tuple[Sink, ...] = (),
+    lock: RunLock | None = None,
+    rows: reading.Rows | None = None,
 ) -> records.Record:
     """Train, score and record one experiment, or resume where an earlier try stopped; return the record.
 
     What is wrong with rows, lengths or model raises before there is a folder; a run that fails later leaves a record of
-    it and raises. `lock` is that on the run's folder, if it is ours already.
+    it and raises. `lock` is that on the run's folder, if it is ours already; `rows` are the
+    experiment's, if they have been read.
     """
     with distributed.destroy_at_end():
         if hardware.shared_by_others():  # the processes must know each other to agree on a folder
             hardware.accelerator(experiment.hardware)
         experiment = frozen(experiment)
         learner = continual if experiment.stages else single_task
-        rows = reading.read_all(experiment)
+        rows = rows or reading.read_all(experiment)
         stages = learner.prepared(experiment, rows)  # what is wrong with the rows leaves no folder
         data = reading.about_all(rows)
         require_running()

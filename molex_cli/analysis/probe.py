@@ -25,6 +25,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.metrics.base import compute_scores, metric_named, scored_class
 from molex_cli.metrics.constant import best_constant
 from molex_cli.objectives.base import on, scoring_batches
+from molex_cli.runtime.extras import install
 from molex_cli.runtime.paths import default_cache_dir
 
 TOKENS = ("auto", "mean", "first", "last")
@@ -160,7 +161,7 @@ def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError:
-        raise ConfigError("molex probe must have scikit-learn, got none; pip install 'molex[analysis]'") from None
+        raise ConfigError(f"molex probe must have scikit-learn, got none; {install('analysis')}") from None
     model = Ridge() if kind is Kind.regression else LogisticRegression(max_iter=FITS)
     if kind is Kind.classification and len(set(targets)) < 2:
         raise DataError("a probe must have training rows of two or more labels, got one; raise train.max_rows")

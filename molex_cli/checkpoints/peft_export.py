@@ -7,8 +7,9 @@ from molex_cli.checkpoints.adapter import Saved
 from molex_cli.checkpoints.folders import new_folder, require_new
 from molex_cli.checkpoints.saved_run import adapter_file
 from molex_cli.errors import ConfigError
-from molex_cli.methods.peft import INSTALL, PREFIX
+from molex_cli.methods.peft import PREFIX
 from molex_cli.models.structure import Backbone
+from molex_cli.runtime.extras import install
 
 FILE, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names, known without PEFT for an import
 
@@ -19,7 +20,7 @@ def export(run: Path, which: str, output: Path) -> Saved:
     try:
         import peft  # noqa: F401
     except ImportError:
-        raise ConfigError(f"molex export must have PEFT, {INSTALL}") from None
+        raise ConfigError(f"molex export must have PEFT, got none; {install('peft')}") from None
     saved, adapted = adapter.load(adapter_file(run, which))
     tensors, config = saved.experiment.method.export(adapted)
     head = head_modules(adapted.backbone)

@@ -26,7 +26,7 @@ from molex_cli.errors import CheckpointError
 from molex_cli.methods.allocation import Allocation
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
-from molex_cli.methods.lora import LoRA
+from molex_cli.methods.lora import LoRA, Scaling
 from molex_cli.methods.peft import PREFIX
 from molex_cli.models.loading import skeleton
 from molex_cli.models.structure import ALL_LINEAR, Backbone
@@ -87,14 +87,8 @@ def read(folder: Path) -> Adapter:
     if strange := set(ranks.values()) - given:
         raise CheckpointError(f"{folder} must give the r of its tensors, {min(strange)}, got {_listed(given)}")
     rank = _unit(ranks.values(), rank)
-    if config.get("use_rslora"):
-        if len(set(ranks.values())) > 1:
-            raise CheckpointError(
-                f"{folder} must have one rank where use_rslora is set, got {_listed(ranks.values())}, "
-                "each of which would have an alpha of its own here"
-            )
-        alpha *= math.sqrt(abs(rank))  # rsLoRA divides by the root of r, ours by r
-    settings = LoRA(rank=rank, alpha=alpha, dropout=dropout, targets=sorted(names))
+    scaling = Scaling.alpha_over_root_rank if config.get("use_rslora") else Scaling.alpha_over_rank
+    settings = LoRA(rank=rank, alpha=alpha, dropout=dropout, targets=sorted(names), scaling=scaling)
     if problems := [*unusable(settings), *settings.problems()]:
         raise CheckpointError(f"{folder} must hold settings of LoRA, got a config in which {problems[0]}")
     return Adapter(folder, settings, ranks, tensors, config.get("base_model_name_or_path"))

@@ -1,10 +1,13 @@
 """`molex compare`: which arm is better, by how much, and whether that is more than noise."""
 
+import re
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.cli import targets
 from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
 from molex_cli.errors import ConfigError
@@ -18,24 +21,33 @@ if TYPE_CHECKING:
 
 SUMMARY = "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex"
 MOST_NAMES = 6
+EVERYTHING = ("csv", "json", "html")  # formats for reading by machines, and a page that has room
+LABEL = re.compile(r"[A-Za-z0-9:._-]*")
+FIGURES = ("scores", "differences", "curves", "rates")
+JOINT = "\0"  # between the kind of a figure and its file, which no path has
+SPLITS = ("validation", "test", "train")
 FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
 def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
-    options = _parser().parse(argv)
+    options = _parser().parse(_kinds_joined(argv))
     if options.detect is not None and options.detect <= 0:
         raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
-    from molex_cli.compare import figure
+    from molex_cli.compare import evaluated, figure
     from molex_cli.compare.confounds import confounds
     from molex_cli.compare.layout import Report
     from molex_cli.compare.loading import load
+    from molex_cli.compare.remarks import Heading, Note
     from molex_cli.compare.table import compare
     from molex_cli.compare.tuning import Tuning
+    from molex_cli.compare.verdicts import verdicts
 
     tuned, seeds = _tuned(options.tune, options.tuning_seeds)
-    _require_figure(options.figure, options.figure_width)
-    found = load(options.paths, options.which)
+    _require_figures(options.figure, options.figure_width)
+    _require_latex(options)
+    found = load(options.paths, "" if options.evaluation else options.which)
+    found = evaluated.on_split(found, options.which, options.evaluation) if options.evaluation else found
     for line in found.left_out:
         say(f"left out: {line}", file=sys.stderr)
     if not found.runs:
@@ -43,14 +55,27 @@ def main(argv: list[str]) -> int:
     rows, cols, adjust = _keys(options.rows), _keys(options.cols), FAMILIES[options.adjust]
     tuning = Tuning(tuned, seeds, found.diverged)
     table = compare(found.runs, rows, cols, options.which, options.against, adjust, options.detect, tuning)
-    notes = [*_verdicts(options.claims, table), *(f"not matched: {line}" for line in confounds(table))]
-    notes += [f"left out: {line}" for line in _diverged(found.diverged, tuning)]
+    claims, diverged = _verdicts(options.claims, table), _diverged(found.diverged, tuning)
+    notes = [Note(Heading.claims, line) for line in claims] + [*confounds(table)]
+    notes += [Note(Heading.left_out, line) for line in diverged]
     table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
-    report = Report(table, notes, path and path.parent)
-    if options.figure:
-        figure.write(report, options.figure, options.figure_width or figure.COLUMN)
-        say(f"written: {options.figure}", file=sys.stderr)
+    report = Report(
+        table,
+        notes,
+        path and path.parent,
+        answers=verdicts(table),
+        columns=_columns(options.columns, table, name),
+        caption=options.caption,
+        label=options.label,
+        runs=found.runs,
+        diverged=found.diverged,
+        is_verbose=options.verbose,
+        sections=targets.sections(options.targets, table, name),
+    )
+    for kind, file in options.figure:
+        figure.write(report, file, options.figure_width or figure.COLUMN, kind)
+        say(f"written: {file}", file=sys.stderr)
     _write(path, formats.text(name, report))
     if options.html:
         say(f"written: {options.html}")
@@ -63,6 +88,7 @@ def _parser() -> Parser:
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,method.rank")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
+    parser.add_argument("--evaluation", choices=SPLITS, help="compare what molex eval scored on this split")
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
     parser.add_argument(
@@ -77,6 +103,10 @@ def _parser() -> Parser:
     )
     parser.add_argument("--tune", metavar="SETTINGS", help="of each arm compare the best values, as other runs tell")
     parser.add_argument("--tuning-seeds", metavar="SEEDS", help="seeds of these runs, which the table leaves out")
+    parser.add_argument("--columns", metavar="NAMES", help="columns that are shown, e.g. scores,trainable; or all")
+    parser.add_argument("--caption", default="", help="of a LaTeX table, which then floats")
+    parser.add_argument("--label", default="", help="of a LaTeX table with a caption, e.g. tab:results")
+    parser.add_argument("--verbose", action="store_true", help="show notes on details, too")
     parser.add_argument("--format", choices=formats.names(), default="table")
     parser.add_argument(
         "--claims",
@@ -84,27 +114,72 @@ def _parser() -> Parser:
         metavar="FILE",
         help="hypotheses to be judged; flags those that are younger than their runs",
     )
+    targets.add_flag(parser)
     parser.add_argument("--html", type=expanded, metavar="FILE", help="write one self-contained page")
     parser.add_argument(
-        "--figure", type=expanded, metavar="FILE", help="draw the differences for a paper: FILE.pdf, .svg or .png"
+        "--figure",
+        type=_figure,
+        action="append",
+        default=[],
+        metavar="[KIND] FILE",
+        help=f"draw {', '.join(FIGURES)} (differences if none is named) for a paper: FILE.pdf, .svg or .png",
     )
     parser.add_argument("--figure-width", type=float, metavar="INCHES", help="default: 3.3, a column")
     parser.add_argument("--output", type=expanded, help="file to write instead of standard output")
     return parser
 
 
-def _require_figure(path: Path | None, width: float | None) -> None:
+def _kinds_joined(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with each `--figure KIND FILE` as one value, which argparse can tell from a path."""
+    joined = list(argv)
+    for place in reversed([i for i, each in enumerate(argv[:-2]) if each == "--figure" and argv[i + 1] in FIGURES]):
+        joined[place + 1 : place + 3] = [f"{argv[place + 1]}{JOINT}{argv[place + 2]}"]
+    return joined
+
+
+def _figure(text: str) -> tuple[str, Path]:
+    """Return the kind of a figure and its file."""
+    kind, joint, file = text.partition(JOINT)
+    return (kind, expanded(file)) if joint else ("differences", expanded(text))
+
+
+def _require_figures(figures: Sequence[tuple[str, Path]], width: float | None) -> None:
     """Raise ConfigError where a figure cannot be what was asked for."""
     from molex_cli.compare import figure
 
-    if path is not None:
+    for _, path in figures:
         figure.require(path, figure.COLUMN if width is None else width)
-    elif width is not None:
+    if not figures and width is not None:
         raise ConfigError(f"--figure-width must come with --figure, got {width:g} alone; add --figure FILE.pdf")
+
+
+def _require_latex(options: Namespace) -> None:
+    """Raise ConfigError for a caption or a label that no table would have."""
+    for flag in filter(lambda flag: getattr(options, flag), ("caption", "label")):
+        if options.html or options.format != "latex":
+            raise ConfigError(f"--{flag} must go with --format latex, got {'html' if options.html else options.format}")
+    if options.label and not options.caption:
+        raise ConfigError(f"--label must go with --caption, got {options.label} alone")
+    if not LABEL.fullmatch(options.label):
+        raise ConfigError(f"--label must be of letters, digits and : . - _, got {options.label}")
 
 
 def _keys(text: str) -> list[str]:
     return [key for key in text.split(",") if key]
+
+
+def _columns(text: str | None, table: "Comparison", name: str) -> list[str]:
+    """Return the names of the columns that are to be shown, once they are known to be columns."""
+    from molex_cli.compare.layout import chosen
+
+    if text is None:
+        return []
+    if name in EVERYTHING:
+        raise ConfigError(f"--columns must go with a format that leaves some out, got {name}, which always has all")
+    if not (names := _keys(text)):
+        raise ConfigError("--columns must name a column at least, got none; --columns all shows every one")
+    chosen(table, names)
+    return names
 
 
 def _tuned(settings: str | None, seeds: str | None) -> tuple[list[str], list[int]]:
@@ -138,7 +213,7 @@ def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
     claims = hypotheses.read_claims(path)
     registered = registration.registered(path, claims)
     judged = hypotheses.lines(hypotheses.verdicts(claims, table, [each.when for each in registered.written]), table)
-    return [*(f"claim: {line}" for line in judged), f"claims: {registered.told()}"]
+    return [*judged, registered.told()]
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -1,24 +1,30 @@
-"""`molex eval`: a saved run, scored again in a fresh process."""
+"""`molex eval`: saved runs, scored again in a fresh process."""
 
 import argparse
+import math
+import sys
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.cli import saved
+from molex_cli.cli import eval_runs, saved
 from molex_cli.cli.parser import Parser
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, MolexError, shortened
 from molex_cli.metrics.base import scored_class
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
-    from molex_cli.checkpoints.saved_run import EvaluationRequest
+    from molex_cli.checkpoints.saved_run import EvaluationRequest, SavedRun
     from molex_cli.config.schema import Experiment
 
-SUMMARY = "score a saved run on any task or split, with mistakes or noise in its input if you like"
+NAMED = "the paths"  # stands for them where run= would be
+SUMMARY = "score saved runs on any task or split, with mistakes or noise in its input if you like"
 KEYS = """\
 settings of molex eval alone
-  run=PATH            folder of a run, or an adapter file
+  run=PATH            folder of a run, or an adapter file; or a folder of runs, or a pattern such as 'outputs/*'
   which=last|best     which of its adapters
   split=NAME          validation (default), test or train
   map={a: b, ...}     what each label of the run means on the other task
@@ -53,7 +59,8 @@ class Settings(saved.SavedRunSettings):
 def _parser() -> Parser:
     parser = Parser(
         "eval",
-        "Score a saved run on any task or split; writes evaluations/ into its folder.",
+        "Score saved runs on any task or split; writes evaluations/ into their folders. Several paths, a folder of "
+        "runs or a pattern are several runs: a line for each, and one that fails costs the others nothing.",
         epilog=KEYS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,26 +70,84 @@ def _parser() -> Parser:
 
 
 def main(argv: list[str]) -> int:
-    """Score a run on its own or another task."""
+    """Score one run, or several, on their own or another task."""
     options = _parser().parse(argv)
-    settings, experiment, given = saved.read(Settings, options.overrides, READ)
+    paths, overrides = eval_runs.paths_in(options.overrides)
+    asked = saved.read(Settings, [*([f"run={NAMED}"] if paths else []), *overrides], READ)
+    settings = asked[0]
     if settings.split not in ("train", "validation", "test"):
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
+    texts = [*paths, *([settings.run] if settings.run != NAMED else [])]
+    runs, left_out = eval_runs.found(texts)
+    for line in left_out:
+        say(f"left out: {shortened(line)}", file=sys.stderr)
+    if [str(run) for run in runs] == [str(expanded(text)) for text in texts] and len(runs) == 1:
+        return _one(runs[0], *asked, as_lines=options.json)
+    if not runs:
+        raise ConfigError(f"run must hold finished runs, got none in {', '.join(texts)}")
+    return _several(runs, *asked, as_lines=options.json)
 
-    from molex_cli.checkpoints import saved_run
+
+def _one(path: Path, settings: Settings, given: "Experiment", keys: set[str], *, as_lines: bool) -> int:
+    """Score a run and show all of it."""
     from molex_cli.records import as_json
 
-    path = expanded(settings.run)
-    about = saved_run.about(path, settings.which)
-    requests = _requests(settings, about.experiment, experiment, given)
-    prepared = [(request, *saved_run.prepared(about, request)) for request in requests]  # what does not fit fails early
-    run = saved_run.opened(path, settings.which, experiment.hardware, experiment.cache_dir)
-    results = [saved_run.scored(run, *each, change) for each in prepared for change in settings.perturbations()]
-    if options.json:
+    results, run = _scored(path, settings, given, keys)
+    if as_lines:
         say(as_json(results))
     else:
         _print(results, run)
     return 0
+
+
+def _several(paths: Sequence[Path], settings: Settings, given: "Experiment", keys: set[str], *, as_lines: bool) -> int:
+    """Score runs one after another, a line for each scoring; return 1 if one failed."""
+    from molex_cli.records import as_json
+
+    failed = 0
+    for path in paths:
+        try:
+            results, _ = _scored(path, settings, given, keys)
+        except MolexError as error:
+            say(f"failed: {path}: {shortened(' '.join(str(error).splitlines()))}", file=sys.stderr)
+            failed += 1
+        except Exception as error:
+            traceback.print_exception(error)
+            say(f"failed: {path}: {type(error).__name__}", file=sys.stderr)
+            failed += 1
+        else:
+            for each in results:
+                say(as_json({"run": str(path), **each}) if as_lines else _line(path, each), flush=True)
+    if failed:
+        say(f"{failed} of {len(paths)} runs failed; the others are scored", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _scored(
+    path: Path, settings: Settings, given: "Experiment", keys: set[str]
+) -> "tuple[list[dict[str, Any]], SavedRun]":
+    """Score a run in all ways that are asked for; what does not fit fails before its model is loaded."""
+    from molex_cli.checkpoints import saved_run
+
+    about = saved_run.about(path, settings.which)
+    requests = _requests(settings, about.experiment, given, keys)
+    prepared = [(request, *saved_run.prepared(about, request)) for request in requests]
+    run = saved_run.opened(path, settings.which, given.hardware, given.cache_dir)
+    return [saved_run.scored(run, *each, change) for each in prepared for change in settings.perturbations()], run
+
+
+def _line(path: Path, result: dict[str, Any]) -> str:
+    """Return the scores of a run as a line."""
+    changed, positive = result["perturbation"], result["evaluation"]["positive"]
+    where = [*result["where"].values(), *([f"{changed['kind']} {changed['strength']:g}"] if changed else [])]
+    scores = [f"{scored_class(name, positive)} {_shown(score)}" for name, score in result["scores"].items()]
+    notes = [f"degenerate: {'; '.join(result['degenerate'])}"] if result["degenerate"] else []
+    about = [path.name, " ".join([result["task"], result["split"], *where]), *scores, f"{result['rows_used']:,} rows"]
+    return "  ".join([*about, *notes])
+
+
+def _shown(score: float | None) -> str:
+    return "undefined" if score is None or math.isnan(score) else f"{score:.4f}"
 
 
 def _requests(settings: Settings, own: "Experiment", given: "Experiment", keys: set[str]) -> "list[EvaluationRequest]":
@@ -105,7 +170,7 @@ def _requests(settings: Settings, own: "Experiment", given: "Experiment", keys: 
     ]
 
 
-def _print(results: list[dict[str, Any]], run: Any) -> None:
+def _print(results: list[dict[str, Any]], run: "SavedRun") -> None:
     from rich.table import Table
 
     from molex_cli.runtime.terminal import Terminal, show
@@ -120,7 +185,7 @@ def _print(results: list[dict[str, Any]], run: Any) -> None:
         changed = result["perturbation"]
         shown = f"{changed['kind']} {changed['strength']:g}" if changed else "as it is"
         where = " ".join(result["where"].values())
-        scores = (f"{result['scores'][name]:.4f}" for name in first["scores"])
+        scores = (_shown(result["scores"][name]) for name in first["scores"])
         table.add_row(f"{result['task']} {where}".strip(), shown, *scores)
     show(table)
     for reason in dict.fromkeys(reason for result in results for reason in result["degenerate"]):

@@ -1,4 +1,4 @@
-"""The argument parser of every command: a mistake is a ConfigError, a flag's old name hints at its new one."""
+"""The argument parser of every command: what it takes is stated once, for its help, completion and mistakes."""
 
 import argparse
 import math
@@ -7,16 +7,39 @@ from typing import Any, NoReturn
 
 from molex_cli.config.command_line import refuse
 
+DESCRIBE = "\0describe"
+"""The only argument of a command that is asked what it takes: it raises `Described` where it would read arguments."""
+HELP = ("-h", "--help")
+
+
+class Described(Exception):
+    """What a command takes."""
+
+    def __init__(self, parser: "Parser") -> None:
+        self.parser = parser
+        super().__init__(parser.prog)
+
 
 class Parser(argparse.ArgumentParser):
-    """The arguments of one command."""
+    """The arguments of one command: flags, paths, and key=value settings of its own or of a run."""
 
-    def __init__(self, command: str, description: str | None, **settings: Any) -> None:
+    own: type | None = None
+    """The dataclass of the settings that only this command has."""
+    reads: tuple[str, ...] | None = ()
+    """The settings of a run that it reads, or their sections; None stands for all."""
+    lists_all: bool = False
+    """Whether its help has every setting, instead of naming the command that has."""
+
+    def __init__(self, command: str, description: str | None, *, examples: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(prog=f"molex {command}", description=description, **settings)
+        self.examples = list(examples)
         self.register("type", float, _finite)
 
-    def add_overrides(self, help: str | None = "settings, as for molex train") -> None:
-        """Take key=value settings, between the flags too."""
+    def add_overrides(
+        self, help: str = "settings, as for molex train", *, own: type | None = None, reads: Sequence[str] | None = None
+    ) -> None:
+        """Take key=value settings, between the flags too: the command's own, and those of a run, or some of them."""
+        self.own, self.reads = own, None if reads is None else tuple(reads)
         self.add_argument("overrides", nargs="*", metavar="key=value", help=help)
 
     def add_renamed(self, flag: str, new: str) -> None:
@@ -30,8 +53,23 @@ class Parser(argparse.ArgumentParser):
         """
         given = list(arguments)
         end = given.index("--") if "--" in given else len(given)
+        self.show_what_is_asked(given[:end])
         paths = [f"./{each}" if each.startswith("-") else each for each in given[end + 1 :]]
         return self.parse_intermixed_args([*given[:end], *paths])
+
+    def show_what_is_asked(self, arguments: Sequence[str]) -> None:
+        """Print the help that the arguments ask for and end; raise Described if they ask what the command takes."""
+        if list(arguments) == [DESCRIBE]:
+            raise Described(self)
+        if any(each in HELP for each in arguments):
+            from molex_cli.cli import command_help
+
+            command_help.show(self, arguments)
+            raise SystemExit(0)
+
+    def actions(self) -> list[argparse.Action]:
+        """Return the flags and other arguments, in the order in which they were added, less --help."""
+        return [each for each in self._actions if not isinstance(each, argparse._HelpAction)]
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint as a ConfigError."""

@@ -4,11 +4,12 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.analysis.allocating import frozen
-from molex_cli.cli import plan_memory
+from molex_cli.cli import plan_arms, plan_memory
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
-from molex_cli.cost.matching import BUDGETS, SOLVABLE, matched, reference
+from molex_cli.cost.arms import Budget, add_flags, solved
 from molex_cli.cost.planning import labels_of, planned
+from molex_cli.errors import ConfigError
 from molex_cli.records import as_json
 from molex_cli.runtime import sizes
 from molex_cli.runtime.streams import say
@@ -29,39 +30,36 @@ def main(argv: list[str]) -> int:
     )
     parser.add_overrides()
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
-    parser.add_argument("--match", metavar="METHOD[:KEY=VALUE,...]", help="meet this arm's budget, e.g. lora:rank=64")
-    parser.add_argument("--solve", choices=SOLVABLE, default="rank", help="what --match may change")
-    parser.add_argument("--by", choices=BUDGETS, default="parameters", help="the budget that --match meets")
+    add_flags(parser)
     parser.add_argument("--memory", action="store_true", help="what a training step holds in memory, by part")
     fit = "the largest divisor of the effective batch that fits into so much memory, e.g. 24GB"
     parser.add_argument("--fit", metavar="SIZE", help=fit)
     options = parser.parse(argv)
     limit = sizes.parsed(options.fit, "--fit") if options.fit is not None else None
-    experiment = overrides.checked(command_line.CommandLine(overrides=options.overrides))
-    labels = labels_of(experiment)
-
-    def plan_of(arm: "Experiment") -> "Plan":
-        return planned(arm, labels)
-
+    line = command_line.CommandLine(overrides=options.overrides, multirun=bool(options.match))
+    jobs, _ = overrides.jobs(line)
+    experiment, match = jobs[0].experiment, None
     if options.match:
-        target = plan_of(reference(options.match, options.overrides))
-        match, experiment = matched(experiment, target, options.solve, options.by, plan_of)
+        wanted = Budget(options.match, options.solve, options.by)
+        found = solved(jobs, line, wanted)
+        if len(found) > 1:
+            if options.memory or limit:
+                raise ConfigError(f"--memory and --fit must be given one arm, got {len(found)}; leave them out")
+            return plan_arms.show(found, line, wanted, is_json=options.json)
+        match, experiment = next(iter(found.values()))
+    labels = labels_of(experiment)
     experiment = frozen(experiment)
-    plan = plan_of(experiment)
+    plan = planned(experiment, labels)
     memory = plan_memory.planned(experiment, labels, limit) if options.memory or limit else None
     named = {"model": experiment.model.name, "method": experiment.method.name}
     if options.json:
-        found: dict[str, Any] = {"match": {**vars(match), "left_over": match.left_over}} if options.match else {}
-        found |= memory.as_data() if memory else {}
-        say(as_json(named | dataclasses.asdict(plan) | found))
+        more: dict[str, Any] = {"match": match.as_data()} if match else {}
+        more |= memory.as_data() if memory else {}
+        say(as_json(named | dataclasses.asdict(plan) | more))
         return 0
     _print(plan, experiment)
-    if options.match:
-        over = match.reached - match.target
-        say(
-            f"{match.setting} comes nearest to {options.match}: {match.reached:,.0f} {options.by} for "
-            f"{match.target:,.0f}, left over {over:+,.0f} ({match.left_over:+.3%})"
-        )
+    if match:
+        say(match.told(options.by, options.match))
     if memory:
         plan_memory.show(experiment, memory)
     return 0

@@ -64,8 +64,7 @@ def _parser() -> Parser:
 def _planned(study: "Study", arms: Sequence["Arm"]) -> list[str]:
     """Return what is about to be done, in lines."""
     lines = [
-        f"matched {arm.name}: {found.setting}, {found.reached:,.0f} {study.match.by} for {found.target:,.0f} "
-        f"of {study.match.to} ({found.left_over:+.2%})"
+        f"matched {arm.name}: {found.told(study.match.by, study.match.to)}"
         for arm in arms
         if study.match and (found := arm.solution)
     ]

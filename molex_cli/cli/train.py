@@ -7,6 +7,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -15,21 +16,32 @@ from omegaconf import DictConfig, OmegaConf
 
 from molex_cli import records
 from molex_cli.analysis.allocating import frozen
+from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, environment, overrides, own_files, schema
 from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from molex_cli.config.parsing import key_of, one_line
 from molex_cli.config.run_id import Job
-from molex_cli.errors import ConfigError, MolexError
+from molex_cli.cost.arms import Budget, add_flags, at_budget
+from molex_cli.errors import ConfigError, MolexError, all_of
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
 from molex_cli.runtime.streams import say
 from molex_cli.tracking.wandb import require_usable
 
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
+EXAMPLES = (
+    "molex train",
+    "molex train method=mola_inverted task=glue/rte seed=1",
+    "molex train method=lora method.rank=4 train.epochs=1",
+    "molex train -m method=lora,mola_inverted seed=0,1,2",
+    "molex train method=molex --help method",
+)
 
 
 def main(argv: list[str]) -> int:
     """Check the command line, then show what Hydra shows, run one experiment or sweep over many."""
+    _parser().show_what_is_asked(argv)
+    budget, argv = _budget(argv)
     line = command_line.parse(argv)
     schema.register()
     register_resolvers(line)
@@ -38,22 +50,50 @@ def main(argv: list[str]) -> int:
             _, line = overrides.jobs(line)
             _require_package(line)
         return application(line.argv(), str(line.config_path))
+    typed = line
     jobs, line = overrides.jobs(line)
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
-    require_usable({job.experiment.log.wandb for job in jobs})
     require_writable(jobs[0].experiment.output_dir)
+    if budget:
+        jobs, typed = _matched(jobs, typed, budget, settings)
     jobs = _with_counts(jobs, is_searched=settings.hydra.sweeper._target_ != BASIC_SWEEPER)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
+    require_usable({job.experiment.log.wandb for job in jobs})
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
         from molex_cli.launching.optimiser import with_search
 
         search = with_search(line, jobs[0].experiment.task.metrics[0], settings.hydra.sweeper)
-        return 0 if search is None else application(search.argv(), str(search.config_path))
+        return 0 if search is None else _search(search, typed, jobs[0].experiment)
+    _require_own_rows([job.experiment for job in jobs])
     from molex_cli.launching.sweeper import sweep
 
-    return sweep(jobs, settings)
+    return sweep(jobs, settings, typed)
+
+
+def _parser() -> Parser:
+    """Return what --help lists; Hydra's own parser reads the arguments."""
+    parser = Parser(
+        "train",
+        "Fine-tune one model with one method on one task, and record the run; with -m run a sweep.",
+        usage="molex train [key=value ...] [flags]",
+        examples=EXAMPLES,
+    )
+    parser.add_overrides()
+    parser.lists_all = True
+    parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: key=a,b runs one job for each value")
+    parser.add_argument("-cd", "--config-dir", metavar="DIR", help="a folder of YAML files beside the shipped ones")
+    parser.add_argument("-cn", "--config-name", metavar="NAME", help="the file to begin with, instead of config")
+    parser.add_argument("-cp", "--config-path", metavar="DIR", help="a folder of YAML files instead of the shipped")
+    shows = "print the settings instead of a run: the job's, Hydra's own, or both"
+    add_flags(parser)
+    parser.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help=shows)
+    parser.add_argument("-p", "--package", metavar="KEY", help="with --cfg: this part alone")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: variables replaced by their values")
+    parser.add_argument("-i", "--info", metavar="WHAT", help="how Hydra composes: searchpath, defaults, all, ...")
+    parser.add_argument("--hydra-help", action="store_true", help="Hydra's own flags")
+    return parser
 
 
 def register_resolvers(line: command_line.CommandLine | None = None) -> None:
@@ -101,6 +141,40 @@ def job(config: DictConfig) -> float:
     return math.nan if score is None else float(score)
 
 
+def _budget(argv: Sequence[str]) -> tuple[Budget | None, list[str]]:
+    """Return the budget that all arms are to meet, if one is asked for, and the other arguments."""
+    if not any(text.partition("=")[0] in ("--match", "--solve", "--by") for text in argv):
+        return None, list(argv)
+    parser = Parser("train", None, add_help=False, allow_abbrev=False)
+    add_flags(parser)
+    options, others = parser.parse_known_args(argv)
+    if options.match is None:
+        raise ConfigError("--solve and --by must go with --match, got no arm to match; add --match lora:rank=64")
+    return Budget(options.match, options.solve, options.by), others
+
+
+def _matched(
+    jobs: Sequence[Job], line: command_line.CommandLine, budget: Budget, settings: DictConfig
+) -> tuple[list[Job], command_line.CommandLine]:
+    """Return the jobs at a budget, and the line with the flags that ask for it; say what each arm got."""
+    if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
+        raise ConfigError("--match must go without an optimiser, got both; leave one out")
+    found, lines = at_budget(jobs, line, budget)
+    say(*lines)
+    return found, replace(line, flags=[*line.flags, *budget.flags()])
+
+
+def _search(search: command_line.CommandLine, typed: command_line.CommandLine, experiment: schema.Experiment) -> int:
+    """Let an optimiser search, and say what it found and how to run that."""
+    from molex_cli.launching.winner import found_by_optimiser, results_in
+
+    before = results_in(experiment.output_dir)
+    code = application(search.argv(), str(search.config_path))
+    for path in results_in(experiment.output_dir) - before:
+        say(*found_by_optimiser(path, typed, experiment))
+    return code
+
+
 def _require_package(line: command_line.CommandLine) -> None:
     """Raise if --package names no part of the settings."""
     if (
@@ -129,7 +203,7 @@ def _with_counts(jobs: Sequence[Job], *, is_searched: bool) -> list[Job]:
 
 def _run_one(experiment: schema.Experiment) -> int:
     """Run one experiment; what failed before is tried again, what has finished is shown."""
-    from molex_cli.data import same_run
+    from molex_cli.data import reading, same_run
 
     done = same_run.ended(experiment)
     if done is not None and done.record is not None and done.record.status == "finished":
@@ -141,10 +215,14 @@ def _run_one(experiment: schema.Experiment) -> int:
         return 0
     if experiment.resume is Resume.missing:
         experiment.resume = Resume.failed
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts the first one speaks
+        say(f"reading {experiment.task.name}, then loading transformers / {experiment.model.name} ...", flush=True)
+    require_usable({experiment.log.wandb})
+    rows = reading.read_all(experiment)  # what is wrong with them is said before seconds of loading
     from molex_cli.launching.torchrun import run_here
 
     try:
-        run_here(experiment)
+        run_here(experiment, rows=rows)
     except MolexError as error:
         if getattr(error, "__notes__", None):  # its record and its last line already say so
             return 2
@@ -153,6 +231,19 @@ def _run_one(experiment: schema.Experiment) -> int:
         traceback.print_exception(error)
         return 1
     return 0
+
+
+def _require_own_rows(experiments: Sequence[schema.Experiment]) -> None:
+    """Raise before a sweep begins if files of one's own cannot be what its jobs train on."""
+    from molex_cli.data import reading
+
+    own: dict[str, schema.Experiment] = {}
+    for each in experiments:
+        if any(task.files.train for task in (each.task, *each.stages.values())):
+            own.setdefault(
+                str((each.task, each.stages, each.data_dir, each.train.max_rows, each.train.selection)), each
+            )
+    all_of({key: partial(reading.read_all, each) for key, each in own.items()})
 
 
 def _slots(devices: Sequence[str], jobs_per_device: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.metrics.base import METRICS
+from molex_cli.runtime.extras import install
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from molex_cli.records import Record
 
 SUMMARY = "save a W&B workspace of arms and seeds: scores, cost, routing"
-EXTRA = "molex wandb-view must have wandb-workspaces, got none; pip install 'molex[dashboard]'"
 COSTS = ("parameters.trainable", "flops_per_token.active")
 CURVES = ("loss", "balance_loss", "learning_rate", "gradient_norm")
 
@@ -92,7 +92,8 @@ def _workspace(entity: str, project: str, runs: "Sequence[Record]") -> Any:
         import wandb_workspaces.reports.v2 as panels
         import wandb_workspaces.workspaces as ws
     except ImportError:
-        raise ConfigError(EXTRA) from None
+        way_out = install("dashboard")
+        raise ConfigError(f"molex wandb-view must have wandb-workspaces, got none; {way_out}") from None
     metrics = sorted({name for run in runs if (last := run.evaluated("last")) for name in last["scores"]})
     layers = sorted({layer for run in runs for layer in run.routing}, key=int)
     sections = [

@@ -1,6 +1,6 @@
 """Which runs are one arm: those that differ in nothing but the seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,17 +11,57 @@ from molex_cli.records.renamed import is_later, value_before
 GROUPS = ("method", "model", "task")
 VARIANT = "variant"
 RULE, COUNTS = "method.allocation.rule", "method.allocation.layers"
+DIGITS = 6  # of a setting
 
 
-def label(run: Run, keys: Sequence[str], distinguishing: Mapping[str, Sequence[str]] | None = None) -> str:
+def label(
+    run: Run,
+    keys: Sequence[str],
+    distinguishing: Mapping[str, Sequence[str]] | None = None,
+    shown: Callable[[Any], str] = str,
+) -> str:
     """Return the name of a run's row or column, with the settings that distinguish it from others of that name."""
-    name = " ".join(str(run.setting(key)) if key in GROUPS else f"{key}={run.setting(key)}" for key in keys) or "all"
-    extra = (distinguishing or {}).get(name, ())
-    if not extra:
-        return name
-    values = defining(run)
-    named = ", ".join(f"{key}={values.get(key, value_before(key) if is_later(key) else 'unset')}" for key in extra)
-    return f"{name} ({named})"
+    extra = _extra(run, keys, distinguishing)
+    named = ", ".join(f"{key}={shown(value)}" for key, value in extra.items())
+    return _name(run, keys, shown) + (f" ({named})" if named else "")
+
+
+def _name(run: Run, keys: Sequence[str], shown: Callable[[Any], str] = str) -> str:
+    values = {key: shown(run.setting(key)) for key in keys}
+    return " ".join(value if key in GROUPS else f"{key}={value}" for key, value in values.items()) or "all"
+
+
+def _extra(run: Run, keys: Sequence[str], distinguishing: Mapping[str, Sequence[str]] | None) -> dict[str, Any]:
+    """Return the settings that distinguish a run's row from others of its name."""
+    extra, values = (distinguishing or {}).get(_name(run, keys), ()), defining(run)
+    return {key: values.get(key, value_before(key) if is_later(key) else "unset") for key in extra}
+
+
+def in_order(rows: Mapping[str, Run], keys: Sequence[str], distinguishing: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the rows as people look for them: by method and the like as they came, then by the size of settings."""
+    came: dict[Any, int] = {}
+
+    def rank(row: str) -> list[Any]:
+        run = rows[row]
+        groups = tuple(str(run.setting(key)) for key in keys if key in GROUPS)
+        settings = [run.setting(key) for key in keys if key not in GROUPS]
+        extra = _extra(run, keys, distinguishing).values()
+        return [came.setdefault(groups, len(came)), *map(rank_of, (*settings, *extra))]
+
+    return sorted(rows, key=rank)
+
+
+def rank_of(value: Any) -> tuple[bool, float, str]:
+    """Return what sorts values: numbers by size, then the others by their text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (False, value, "") if is_number else (True, 0.0, str(value))
+
+
+def shown(value: Any) -> str:
+    """Return a setting's value as people read it: 0.1 + 0.2 is 0.3."""
+    if isinstance(value, float):
+        return f"{value:.{DIGITS}g}"
+    return f"[{', '.join(map(shown, value))}]" if isinstance(value, list) else str(value)
 
 
 def by_label(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, list[Run]]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ENOUGH_SEEDS = 8  # fewer say nothing of two arms of which one collapses now and then
 CONSTANT = "all predictions are the same"
+NO_BETTER = "its score is no better than a constant prediction's"
 
 
 def has_collapsed(run: Run, which: str, metric: Metric) -> bool | None:
@@ -30,6 +31,13 @@ def has_collapsed(run: Run, which: str, metric: Metric) -> bool | None:
     if constant is None or metric.by_example is not ByExample.right_or_wrong:
         return None
     return not metric.better(score, constant)
+
+
+def why(run: Run, which: str, metric: Metric) -> list[tuple[str, str]]:
+    """Return why a run says little: pairs of collapsed or degenerate and a reason."""
+    collapsed = has_collapsed(run, which, metric)
+    kind, reasons = ("collapsed", [NO_BETTER]) if collapsed else ("degenerate", [])
+    return [(kind, reason) for reason in run.record.degenerate or reasons]
 
 
 def _is_degenerate(run: Run, which: str, metric: Metric) -> bool:

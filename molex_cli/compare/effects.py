@@ -10,6 +10,9 @@ from molex_cli.compare.table import Cell, Comparison, metric_name
 from molex_cli.statistics.intervals import LEAST_SEEDS, Interval
 from molex_cli.statistics.paired import smallest_p
 
+DIFFERENT, NOT_DIFFERENT = "significant", "not significant"
+"""What verdicts of tests begin with, and the verdict where nothing was found."""
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -34,6 +37,8 @@ class Effect:
     metric: str = ""
     """Name and unit of what the column shows."""
     higher_is_better: bool = True
+    detectable: float = math.inf
+    """The difference that so many seeds find with 80 % power; infinite where that is unknown."""
 
 
 def effects(table: Comparison) -> list[Effect]:
@@ -50,8 +55,8 @@ def _effect(table: Comparison, row: str, col: str, cell: Cell, found: Difference
     times, interval = cell.metric.scale, found.interval
     return Effect(
         column=col,
-        one=table.display.get(row, row),
-        other=table.display.get(cell.compared_with, cell.compared_with),
+        one=table.name(row),
+        other=table.name(cell.compared_with),
         estimate=interval.estimate * times,
         low=interval.low * times,
         high=interval.high * times,
@@ -61,6 +66,7 @@ def _effect(table: Comparison, row: str, col: str, cell: Cell, found: Difference
         detail=_detail(table, found, times) if found.seeds else "",
         metric=metric_name(table, col),
         higher_is_better=cell.metric.higher_is_better,
+        detectable=found.detectable * times,
     )
 
 
@@ -72,8 +78,8 @@ def _verdict(found: Difference) -> str:
     if found.undecided:
         return found.undecided
     if not found.is_significant(ALPHA):
-        return "not significant"
-    return "significant when it trains" if found.caveat else "significant"
+        return NOT_DIFFERENT
+    return f"{DIFFERENT} when it trains" if found.caveat else DIFFERENT
 
 
 def _detail(table: Comparison, found: Difference, times: float) -> str:

@@ -1,17 +1,24 @@
-"""The forest plot of a report as a picture for a paper: PDF, SVG or PNG, by the name of its file."""
+"""A figure of a report for a paper: PDF, SVG or PNG, by the name of its file."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from molex_cli.compare import forest
+from molex_cli.compare import forest, paper_panels
 from molex_cli.compare.effects import Effect
 from molex_cli.compare.layout import Report
+from molex_cli.compare.paper import line_panels
+from molex_cli.compare.seed_scores import seed_scores
 from molex_cli.errors import ConfigError
 from molex_cli.records import unwritable
 from molex_cli.records.partial import remove_stale, renamed_when_whole
 from molex_cli.runtime.streams import visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".pdf", ".svg", ".png")
 COLUMN = 3.3  # inches: a column of a paper
@@ -39,13 +46,10 @@ def require(path: Path, width: float = COLUMN) -> None:
         raise ConfigError(f"--figure-width must be {least:g} to {most:g} inches, got {width:g}")
 
 
-def write(report: Report, path: Path, width: float = COLUMN) -> None:
-    """Write the forest plot, of a width in inches; raise ConfigError where there is nothing to draw or no place."""
+def write(report: Report, path: Path, width: float = COLUMN, kind: str = "differences") -> None:
+    """Write a figure, of a width in inches; raise ConfigError where there is nothing to draw or no place."""
     require(path, width)
-    effects = [_printable(each) for each in report.differences()]
-    if not forest.drawn(effects):
-        raise ConfigError("--figure must have differences to draw, got none: no two arms of a column share a seed")
-    content = _content(effects, path.suffix.lower(), width)
+    content = _content(lambda: KINDS[kind](report, width, SIZE), path.suffix.lower())
     try:
         remove_stale(path.parent, path.name)
         with renamed_when_whole(path) as temporary:
@@ -54,14 +58,41 @@ def write(report: Report, path: Path, width: float = COLUMN) -> None:
         raise unwritable(str(path), error, "--figure must be a file") from None
 
 
-def _content(effects: list[Effect], suffix: str, width: float) -> bytes:
+def _differences(report: Report, width: float, size: float) -> "Figure":
+    effects = [_printable(each) for each in report.differences()]
+    if not forest.drawn(effects):
+        raise ConfigError("--figure must have differences to draw, got none: no two arms of a column share a seed")
+    return forest.forest(effects, width, size)
+
+
+def _curves(report: Report, width: float, size: float) -> "Figure":
+    return line_panels(paper_panels.curves(report), width, size)
+
+
+def _rates(report: Report, width: float, size: float) -> "Figure":
+    return line_panels(paper_panels.rates(report), width, size)
+
+
+KINDS: dict[str, Callable[[Report, float, float], "Figure"]] = {
+    "differences": _differences,
+    "scores": seed_scores,
+    "curves": _curves,
+    "rates": _rates,
+}
+"""How each kind of figure is drawn, of a width in inches and text of a size in points."""
+
+
+def _content(drawn: "Callable[[], Figure]", suffix: str) -> bytes:
     import matplotlib
+    from matplotlib.text import Text
 
     buffer = BytesIO()
     with matplotlib.rc_context(SETTINGS):
-        figure = forest.forest(effects, width, SIZE)
+        figure = drawn()
         for artist in figure.findobj():
             artist.set_gid(None)  # a tooltip of the page
+        for text in figure.findobj(Text):
+            text.set_text(_with_glyphs(text.get_text()))
         figure.savefig(buffer, format=suffix[1:], dpi=DOTS, metadata=METADATA[suffix])
     return buffer.getvalue()
 

@@ -86,8 +86,8 @@ def forest(effects: Sequence[Effect], width: float, size: float) -> "Figure":
     for axes, (label, rows) in zip(grid[:, 0], panels.items(), strict=True):
         _panel(axes, rows, size)
         parts = [*label, _left_out(effects, shown)] if axes is grid[-1, 0] else label
-        wrapped = [_wrapped(part, int(letters * (1 - SHARE))) for part in parts]
-        axes.set_xlabel("\n".join(filter(None, wrapped)), fontsize=size)
+        lines = [wrapped(part, int(letters * (1 - SHARE))) for part in parts]
+        axes.set_xlabel("\n".join(filter(None, lines)), fontsize=size)
     _legend(figure, looks, size)
     return figure
 
@@ -130,13 +130,13 @@ def _rows(effects: Sequence[Effect], letters: int) -> Iterator[Row]:
     """Yield the rows of a panel: each column's name, with the arm if all are compared with one, and its differences."""
     for column, own in _by_column(effects).items():
         has_one = len({each.other for each in own}) == 1
-        yield Row(_wrapped(f"{column}: difference from {own[0].other}" if has_one else column, letters))
+        yield Row(wrapped(f"{column}: difference from {own[0].other}" if has_one else column, letters))
         for each in own:
             name = each.one if has_one else f"{each.one} − {each.other}"
-            yield Row(_wrapped(name, int(SHARE * letters)), each)
+            yield Row(wrapped(name, int(SHARE * letters)), each)
 
 
-def _wrapped(text: str, letters: int) -> str:
+def wrapped(text: str, letters: int) -> str:
     """Return text in lines that end between words or the parts of a setting's name."""
     lines = [""]
     for part in BREAKS.split(visible(text).replace("\n", " ")):
@@ -211,5 +211,5 @@ def _legend(figure: "Figure", looks: dict[str, Look], size: float) -> None:
     keys = []
     for name, look in looks.items():
         style = {"markersize": size / 2, "linewidth": size / 7, **look.style}
-        keys.append(Line2D([], [], label=_wrapped(name, letters), **style))
+        keys.append(Line2D([], [], label=wrapped(name, letters), **style))
     figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False, fontsize=size)

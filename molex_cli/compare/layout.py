@@ -1,4 +1,4 @@
-"""What all formats share: the report, headings, cells in words, and the legend."""
+"""What all formats share: the report, its columns, headings and cells in words."""
 
 import math
 import re
@@ -12,22 +12,13 @@ from molex_cli.compare import tuned_values
 from molex_cli.compare.collapse import counted
 from molex_cli.compare.effects import Effect, sentence
 from molex_cli.compare.effects import effects as effects_of
-from molex_cli.compare.judging import ALPHA
 from molex_cli.compare.loading import Run
+from molex_cli.compare.remarks import MARKS, Heading, Note, by_heading, legend
 from molex_cli.compare.table import Cell, Comparison, metric_name
-from molex_cli.statistics.intervals import LEAST_SEEDS
+from molex_cli.errors import ConfigError, nearest
 
-MARKS = {"provisional": "°", "degenerate": "†", "collapsed": "‡", "published variant": "ᵖ"}
-MEANING = {
-    "°": "provisional: fewer than 3 seeds, which have no p",
-    "†": "degenerate: a run predicts a constant, has an undefined score or failed a self-check",
-    "‡": "a seed collapsed: its score is no better than a constant prediction's, or undefined, and counts as that",
-    "ᵖ": "reproduces a published implementation, quirks included",
-}
+SCORES, ALL = "scores", "all"  # several columns by one name
 NUMERIC = re.compile(r"[-+\u2212–.,\d\s\[\]%e/()±≤≥]*|unknown")
-ROWS = re.compile(r"on [\d,]+ training rows")  # how many differs from task to task
-BOUND = "how many may at most (one-sided 95 %)"
-VARIANCES = {"pair": "each pair's own", "pooled": "pooled over all arms, or a pair's own where that is larger"}
 CENTRES: dict[str, Callable[[Cell], float]] = {
     "median": lambda cell: cell.median,
     "trained": lambda cell: cell.trained_mean,
@@ -65,8 +56,8 @@ class Report:
     """What a format writes."""
 
     table: Comparison
-    notes: Sequence[str] = ()
-    """Verdicts on hypotheses and confounds."""
+    notes: Sequence[Note] = ()
+    """Verdicts on hypotheses, confounds, and what was left out."""
     folder: Path | None = None
     """Where the file lies that it is written to; None for the terminal."""
     title: str = ""
@@ -75,18 +66,29 @@ class Report:
     effects: Sequence[Effect] | None = None
     """The differences; None for those of the table."""
     sections: Sequence[Section] = ()
+    runs: Sequence[Run] = ()
+    """All that were found, those included that tuned or diverged; what some figures draw."""
+    diverged: Sequence[Run] = ()
+    columns: Sequence[str] = ()
+    """Names of the columns that are shown; none leaves it to the format."""
+    caption: str = ""
+    label: str = ""
+    """Of a table that floats, in LaTeX."""
+    is_verbose: bool = False
+    """Whether a format that leaves out details shows them, too."""
 
     def differences(self) -> Sequence[Effect]:
         """Return the differences to be shown."""
         return effects_of(self.table) if self.effects is None else self.effects
 
-    def remarks(self) -> list[str]:
-        """Return the lines under the table: its legend, and the notes."""
-        return [*legend(self.table), *self.notes]
+    def remarks(self) -> dict[Heading, list[Note]]:
+        """Return what stands under the table by its heading: the notes, and the legend last."""
+        return by_heading([*self.notes, *legend(self.table)])
 
     def lines(self) -> list[str]:
         """Return the answers, the remarks and the differences as lines, for a format that has one table."""
-        return [*self.answers, *self.remarks(), *map(sentence, self.differences())]
+        remarks = [f"{heading}: {note.text}" for heading, notes in self.remarks().items() for note in notes]
+        return [*self.answers, *remarks, *map(sentence, self.differences())]
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,17 @@ class CellText:
     text: str
     is_best: bool = False
     is_close: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of arms."""
+
+    name: str
+    """By which it is chosen."""
+    heading: str
+    cells: Sequence[CellText]
+    """In the order of the rows."""
 
 
 def heading(table: Comparison, col: str) -> str:
@@ -119,16 +132,47 @@ def _marks(cell: Cell) -> str:
     return "".join(MARKS[note] for note in cell.notes)
 
 
-def matrix(table: Comparison) -> tuple[list[str], list[tuple[str, list[CellText]]]]:
-    """Return the headings and, for each arm, its name and cells: scores, what stands beside them, costs."""
-    beside = _beside(table)
-    head = [" ".join(table.row_keys) or "arm", *(heading(table, col) for col in table.cols), *beside, *COSTS]
-    lines = []
-    for row in table.rows:
-        cells = [cell_text(table.cells.get((row, col))) for col in table.cols]
-        cells += [CellText(value(row)) for value in beside.values()]
-        lines.append((table.display.get(row, row), [*cells, *(CellText(_cost(table, row, name)) for name in COSTS)]))
-    return head, lines
+def matrix(table: Comparison, names: Sequence[str] = ()) -> tuple[list[str], list[tuple[str, list[CellText]]]]:
+    """Return the headings and, for each arm, its name and cells: of all columns, or of those that are named."""
+    found = chosen(table, names)
+    head = [first_heading(table), *(column.heading for column in found)]
+    return head, [(table.name(row), [column.cells[i] for column in found]) for i, row in enumerate(table.rows)]
+
+
+def first_heading(table: Comparison) -> str:
+    """Return what stands over the names of arms."""
+    return " ".join(table.row_keys) or "arm"
+
+
+def chosen(table: Comparison, names: Sequence[str]) -> list[Column]:
+    """Return the columns of these names in their order; raise ConfigError for a name that none has.
+
+    `scores` is all scores, `all` every column; so is no name.
+    """
+    found = {column.name: column for column in columns(table)}
+    several = {SCORES: list(table.cols), ALL: list(found)}
+    wanted = dict.fromkeys(name for each in names or (ALL,) for name in several.get(each, [each]))
+    if unknown := [name for name in wanted if name not in found]:
+        known = [*several, *found]
+        raise ConfigError(
+            f"--columns must name columns of the table, got {unknown[0]}; {nearest(unknown[0], known)}, "
+            f"there are {', '.join(known)}"
+        )
+    return [found[name] for name in wanted]
+
+
+def columns(table: Comparison) -> list[Column]:
+    """Return all columns: scores, what stands beside them, costs."""
+
+    def scores(col: str) -> list[CellText]:
+        return [cell_text(table.cells.get((row, col))) for row in table.rows]
+
+    def others(value: Callable[[str], str]) -> list[CellText]:
+        return [CellText(value(row)) for row in table.rows]
+
+    found = [Column(col, heading(table, col), scores(col)) for col in table.cols]
+    found += [Column(name, name, others(value)) for name, value in _beside(table).items()]
+    return found + [Column(name, name, others(partial(_cost, table, name))) for name in COSTS]
 
 
 def _beside(table: Comparison) -> dict[str, Callable[[str], str]]:
@@ -155,52 +199,9 @@ def _candidates(cells: Sequence[Cell]) -> str:
     return "/".join(str(count or "?") for count in sorted(counts))
 
 
-def _cost(table: Comparison, row: str, name: str) -> str:
+def _cost(table: Comparison, name: str, row: str) -> str:
     mean = _mean(table.runs_of(row), COSTS[name])
     return "–" if math.isnan(mean) else f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
-
-
-def legend(table: Comparison) -> list[str]:
-    """Return which scores are shown, how they were tested, and what the marks mean."""
-    rule = "the last evaluation" if table.which == "last" else _selection(table)
-    used = {note for cell in table.cells.values() for note in cell.notes}
-    lines = [f"scores of {rule}; mean ± standard deviation over seeds (number of seeds)"]
-    lines += _tests(table) if table.is_judged else []
-    unknown = "; ?: the records do not tell" if any(not cell.tells_collapses for cell in table.cells.values()) else ""
-    each = f" ({', '.join(table.cols)})" if len(table.cols) > 1 else ""
-    lines.append(f"collapsed: seeds that learned nothing, of all{each}, and {BOUND}{unknown}")
-    if "trained" in table.show:
-        lines.append("trained: mean over the seeds that did not collapse")
-    lines += tuned_values.lines(table)
-    lines += [f"variance over seeds: {each}" for each in _variances(table)]
-    return [*lines, *(f"{mark} {MEANING[mark]}" for note, mark in MARKS.items() if note in used)]
-
-
-def _tests(table: Comparison) -> list[str]:
-    """Return how arms were tested."""
-    test = f"paired test, {table.adjust} over all {'pairs' if table.against is None else 'tests'}, α = {ALPHA}"
-    if table.against is None:
-        return [f"bold: best of its column; underlined: not significantly different from it ({test})"]
-    return [f"bold: best of its column; p: {test}"]
-
-
-def _variances(table: Comparison) -> list[str]:
-    """Return by which variance over seeds the arms of which columns were compared."""
-    found: dict[str, list[str]] = {}
-    for col in table.cols:
-        compared = [cell.difference for cell in table.column(col).values() if cell.difference]
-        for variance in sorted({each.variance for each in compared if len(each.seeds) >= LEAST_SEEDS}):
-            found.setdefault(variance, []).append(col)
-    return [f"{VARIANCES[variance]} in {', '.join(cols)}" for variance, cols in found.items()]
-
-
-def _selection(table: Comparison) -> str:
-    rules = {
-        ROWS.sub("on training rows", run.record.scores.get("selection", "an unknown rule"))
-        for cell in table.cells.values()
-        for run in cell.runs
-    }
-    return "the best evaluation: " + " / ".join(sorted(rules))
 
 
 def facts(table: Comparison) -> list[dict[str, Any]]:
@@ -212,7 +213,7 @@ def _facts(table: Comparison, row: str, col: str, cell: Cell) -> dict[str, Any]:
     costs = {name.replace("/", "_per_").replace(" ", "_"): _mean(cell.runs, value) for name, value in COSTS.items()}
     return {
         "row": row,
-        "name": table.display.get(row, row),
+        "name": table.name(row),
         "col": col,
         "metric": cell.metric.name,
         "positive": cell.positive,

@@ -17,6 +17,7 @@ from molex_cli.records import Record, correctness, identity_of, index, read_reco
 from molex_cli.records.made_from import differences, of_record
 from molex_cli.records.parts import Correctness
 from molex_cli.records.renamed import is_later, value_before
+from molex_cli.records.sweeps import is_sweep, runs_of
 from molex_cli.runtime.paths import place_of
 from molex_cli.statistics.pseudo_values import of_rows
 
@@ -30,6 +31,10 @@ class Run:
 
     folder: Path
     record: Record
+    split: str = ""
+    """What its scores are on, if not on validation."""
+    predictions: Path | None = None
+    """Where those of another split are."""
 
     def setting(self, key: str) -> Any:
         """Return a setting by its full key; of a group, such as `method`, the name of what was chosen."""
@@ -95,13 +100,14 @@ def _kept(run: Run, which: str) -> Correctness | None:
 
 def _rows(run: Run, which: str) -> list[dict[str, Any]]:
     """Return the kept predictions; none where there are none."""
-    path = run.folder / f"predictions-{which}.jsonl"
+    path = run.predictions or run.folder / f"predictions-{which}.jsonl"
     return read_rows(path) if path.exists() else []
 
 
 def _examples(run: Run, ids: str) -> str:
     """Return what identifies scored examples: rows that were edited are others, whatever their ids."""
-    scored = (str(about.get("fingerprint")) for split, about in run.record.data.items() if split.endswith("validation"))
+    on = run.split or "validation"
+    scored = (str(about.get("fingerprint")) for split, about in run.record.data.items() if split.endswith(on))
     return " ".join((ids, *scored))
 
 
@@ -117,7 +123,7 @@ class LoadedRuns:
 
 
 def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
-    """Return the finished runs of folders of runs, of run folders and of records; of one run's tries the latest.
+    """Return the finished runs of folders of runs, sweeps, run folders and records; of one run's tries the latest.
 
     A run whose predictions are damaged is left out, too, where those of the `which` evaluation are to be compared.
     """
@@ -212,6 +218,9 @@ def _found(paths: Iterable[Path]) -> Iterator[tuple[Path, Run | str]]:
     for path in paths:
         if not path.exists():
             raise RecordError(f"a path must be a folder of runs, a run's folder or a record, got no such path: {path}")
+        if is_sweep(path):
+            yield from _found(runs_of(path))
+            continue
         if path.is_dir() and not (path / "record.json").exists():
             records, broken = index.read(path)
             yield from broken.items()

@@ -50,7 +50,7 @@ def curves(table: Comparison) -> Iterator[Picture]:
         column, damaged = table.column(col), list[str]()
         best = set(_ranked(column)[: plots.LOOKS])
         shown = [row for row in column if row in best]
-        lines = [line for row in shown if (line := _curve(table.display.get(row, row), column[row], damaged))]
+        lines = [line for row in shown if (line := _curve(table.name(row), column[row], damaged))]
         if lines:
             only = f"; the {len(best)} best of {len(column)} arms" if len(column) > len(best) else ""
             styled = [_styled(line, number) for number, line in enumerate(lines)]
@@ -178,7 +178,7 @@ def _points(table: Comparison, col: str, cost: Callable[[Run], float | None]) ->
             times = cell.metric.scale
             spread = 0.0 if math.isnan(cell.deviation) else cell.deviation
             y, low, high = cell.mean * times, (cell.mean - spread) * times, (cell.mean + spread) * times
-            found.append(plots.Point(table.display.get(row, row), sum(known) / len(known), y, low, high))
+            found.append(plots.Point(table.name(row), sum(known) / len(known), y, low, high))
     return found
 
 
@@ -206,7 +206,7 @@ def _best_first(table: Comparison) -> list[str]:
 
 def _experts(table: Comparison, row: str) -> Iterator[Picture]:
     run = table.runs_of(row)[0]
-    arm = f"{table.display.get(row, row)}, seed {run.record.seed}"
+    arm = f"{table.name(row)}, seed {run.record.seed}"
     try:
         routing = read_record(run.folder).routing
     except RecordError:

@@ -1,13 +1,14 @@
 """Runs to cells: means over seeds, the best of each column, and what is not significantly different from it."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from molex_cli.compare.arms import by_label, distinguishing_settings, label
+from molex_cli.compare.arms import by_label, distinguishing_settings, in_order, label, shown
 from molex_cli.compare.collapse import has_collapsed
 from molex_cli.compare.differences import Difference
 from molex_cli.compare.judging import judge
@@ -128,6 +129,10 @@ class Comparison:
     tuned: Sequence[str] = ()
     """Settings that each arm has tuned values of."""
 
+    def name(self, row: str) -> str:
+        """Return a row's name for people."""
+        return self.display.get(row, row)
+
     def column(self, col: str) -> dict[str, Cell]:
         """Return the cells of a column by row."""
         return {row: self.cells[row, col] for row in self.rows if (row, col) in self.cells}
@@ -174,17 +179,32 @@ def compare(
         cells.setdefault(
             (row, col), Cell([], metrics[col], run.record.evaluation.get("positive"), which=which)
         ).runs.append(run)
-        display[row] = _display_name(run, row, rows)
+        display[row] = display_name(run, label(run, rows, distinguishing, shown), rows)
     for (row, col), cell in cells.items() if tuning.settings else ():
         cell.runs, cell.tuned = tuning.reported(cell.runs, which, f"{row} in {col}")
-    labels = list(dict.fromkeys(row for row, _ in cells)), list(dict.fromkeys(col for _, col in cells))
+    first = {row: next(cell.runs[0] for (own, _), cell in cells.items() if own == row) for row, _ in cells}
+    labels = in_order(first, rows, distinguishing), list(dict.fromkeys(col for _, col in cells))
+    display = _distinct(display)
+    against = _row(against, labels[0], display)
     found = Comparison(
         list(rows), list(cols), *labels, cells, which, against, display, adjust, detect, tuned=tuning.settings
     )
-    if against is not None and against not in found.rows:
-        raise ConfigError(f"--against must be one of the rows, got {against}; {nearest(against, found.rows)}")
     judge(found)
     return found
+
+
+def _distinct(display: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of rows for people; of rows that would have the same, what distinguishes them."""
+    counts = Counter(display.values())
+    return {row: name if counts[name] == 1 else row for row, name in display.items()}
+
+
+def _row(wanted: str | None, rows: Sequence[str], display: Mapping[str, str]) -> str | None:
+    """Return the row that is meant by its name, or by its name for people."""
+    by_name = {**{name: row for row, name in display.items()}, **{row: row for row in rows}}
+    if wanted is not None and wanted not in by_name:
+        raise ConfigError(f"--against must be one of the rows, got {wanted}; {nearest(wanted, rows)}")
+    return None if wanted is None else by_name[wanted]
 
 
 def metric_name(table: Comparison, col: str) -> str:
@@ -204,7 +224,7 @@ def _metric(col: str, runs: Sequence[Run]) -> Metric:
     return metric_named(names.pop())
 
 
-def _display_name(run: Run, row: str, keys: Sequence[str]) -> str:
+def display_name(run: Run, row: str, keys: Sequence[str]) -> str:
     """Return a row's name for people: with the method's display name instead of its name."""
     name = run.record.display.get("method", "")
     return row.replace(str(run.setting("method")), name, 1) if "method" in keys and name else row

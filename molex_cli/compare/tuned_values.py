@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from molex_cli.compare.arms import shown
 from molex_cli.compare.table import Comparison
 from molex_cli.compare.tuning import Tuned
 
@@ -11,9 +12,9 @@ from molex_cli.compare.tuning import Tuned
 def columns(table: Comparison) -> dict[str, Callable[[str], str]]:
     """Return the columns: what each shows of a row, for each column of scores."""
 
-    def of_each(shown: Callable[[Tuned], Any], row: str) -> str:
+    def of_each(of: Callable[[Tuned], Any], row: str) -> str:
         cells = [table.cells.get((row, col)) for col in table.cols]
-        return ", ".join(str(shown(cell.tuned)) if cell and cell.tuned else "–" for cell in cells)
+        return ", ".join(str(of(cell.tuned)) if cell and cell.tuned else "–" for cell in cells)
 
     if not table.tuned:
         return {}
@@ -24,7 +25,7 @@ def columns(table: Comparison) -> dict[str, Callable[[str], str]]:
 def lines(table: Comparison) -> list[str]:
     """Return how the values were chosen, and what speaks against them."""
     cells = table.cells.items()
-    tuned = {f"{table.display.get(row, row)} in {col}": cell.tuned for (row, col), cell in cells if cell.tuned}
+    tuned = {f"{table.name(row)} in {col}": cell.tuned for (row, col), cell in cells if cell.tuned}
     if not tuned:
         return []
     seeds = ", ".join(map(str, next(iter(tuned.values())).seeds))
@@ -43,7 +44,7 @@ def facts(tuned: Tuned | None) -> dict[str, Any]:
     """Return what a line of numbers has of an arm's tuning."""
     if tuned is None:
         return {}
-    values = ", ".join(f"{key}={value}" for key, value in tuned.values.items())
+    values = ", ".join(f"{key}={shown(value)}" for key, value in tuned.values.items())
     return {"tuned": values, "trials": tuned.trials, "at_the_edge": ", ".join(tuned.edges)}
 
 
@@ -54,10 +55,10 @@ def as_data(tuned: Tuned) -> dict[str, Any]:
 
 
 def _value(key: str, tuned: Tuned) -> Any:
-    return tuned.values[key]
+    return shown(tuned.values[key])
 
 
 def _edge(tuned: Tuned, key: str) -> str:
     value, tried = tuned.values[key], tuned.grid[key]
     end = "lowest" if value == tried[0] else "highest"
-    return f"{key}={value} is the {end} of {', '.join(map(str, tried))}"
+    return f"{key}={shown(value)} is the {end} of {', '.join(map(shown, tried))}"

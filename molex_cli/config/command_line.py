@@ -16,6 +16,7 @@ TAKES_VALUE = (
     "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package",
     "-i", "--info", "--experimental-rerun",
 )  # fmt: skip
+FOLDER_FLAGS = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
 
 
 def conf_dir() -> Path:
@@ -76,6 +77,17 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         line.extra_dirs.append(_folder(known.config_dir, "--config-dir"))
         line.flags += ["--config-dir", str(line.extra_dirs[0])]
     return line
+
+
+def composing(arguments: Sequence[str]) -> CommandLine:
+    """Return what makes the settings in a line that may have anything else in it, flags of a command as well."""
+    kept: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        flag = argument.partition("=")[0]
+        is_choice = "=" in argument and OVERRIDE.match(argument)
+        if flag in FOLDER_FLAGS or (before in FOLDER_FLAGS and "=" not in argument) or is_choice:
+            kept.append(argument)
+    return parse(kept)
 
 
 def options(group: str, folders: Sequence[Path] | None = None) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from molex_cli import records
 from molex_cli.config import schema
+from molex_cli.config.parsing import key_of
 from molex_cli.methods.base import registered_name
 from molex_cli.records.parts import SavedSettings
 from molex_cli.records.reading import read_json
@@ -17,6 +18,11 @@ class Job:
     values: tuple[str, ...]
     """In what it differs from the other jobs, as key=value."""
     experiment: schema.Experiment
+
+    @property
+    def arm(self) -> tuple[str, ...]:
+        """Return the same without the seed: jobs that share it are seeds of one arm."""
+        return tuple(value for value in self.values if key_of(value) != "seed")
 
 
 def run_name(experiment: schema.Experiment) -> str:

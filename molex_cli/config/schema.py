@@ -57,8 +57,11 @@ class Log:
 
     wandb: Wandb = Wandb.auto
     project: str = "molex"
+    """W&B's project."""
     entity: str | None = None
+    """W&B's team or user; null takes that of the API key."""
     tags: list[str] = field(default_factory=list)
+    """Words by which W&B finds the run."""
     every: int = 1
     """Optimizer steps between two lines in events.jsonl and W&B."""
     predictions: bool = False
@@ -132,6 +135,8 @@ class Experiment:
     """Adapters that stay when the run is done."""
     checkpoint_every: int | None = None
     """Optimizer steps between the states that a run can resume from; null takes every evaluation and five minutes."""
+    preset: str | None = None
+    """A paper's preset that the run began with, as its file says; `molex compare --targets` looks for it."""
     seed: int = 0
     """One seed for four streams: head and adapters, data order, dropout, routing noise."""
     data_dir: str | None = field(default_factory=default_data_dir)

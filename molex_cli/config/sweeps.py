@@ -21,6 +21,7 @@ from hydra.core.override_parser.types import (
 )
 
 from molex_cli.config.command_line import options
+from molex_cli.config.parsing import parsed
 
 OPTIMISE = "add hydra/sweeper=optuna, which draws from it"
 MOST_JOBS = 5_000
@@ -110,6 +111,15 @@ def choices_of(override: Override) -> list[str]:
 def as_text(value: Any) -> str:
     """Return a value as it is typed."""
     return "null" if value is None else str(value)
+
+
+def typed(setting: str) -> str:
+    """Return `key=value` so that the value is read as it is: in quotes where it would be taken for another thing."""
+    key, _, value = setting.partition("=")
+    found, problems = parsed([setting])
+    if problems or found[0].is_sweep_override() or as_text(found[0].value()) != value:
+        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    return setting
 
 
 def _has_end(given: RangeSweep) -> bool:

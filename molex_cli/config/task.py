@@ -8,6 +8,9 @@ from enum import Enum
 from molex_cli.errors import nearest
 from molex_cli.metrics.base import METRICS
 
+SHARED_SPLITS = ("train", "validation", "test")
+"""What `files.split` divides a file into, in the order of its shares."""
+
 
 class Kind(Enum):
     """What a model does with a row."""
@@ -54,10 +57,15 @@ class Hub:
     """A data set on the Hugging Face hub."""
 
     path: str | None = None
+    """Id of the data set."""
     subset: str | None = None
+    """One of its configurations."""
     train: str = "train"
+    """Its split of training rows."""
     validation: str = "validation"
+    """Its split of validation rows."""
     test: str | None = None
+    """Its split of test rows."""
     empty: str | None = None
     """Keep only rows without a value in this column."""
 
@@ -67,8 +75,15 @@ class Files:
     """One file for each split: csv, tsv, jsonl or parquet, known by their ending."""
 
     train: str | None = None
+    """File of the training rows."""
     validation: str | None = None
+    """File of the validation rows."""
     test: str | None = None
+    """File of the test rows."""
+    split: list[float] | None = None
+    """Shares of `train` that are training, validation and, if there is a third, test rows; each label has the same."""
+    split_seed: int = 0
+    """Seed of `split`: not that of the run, so all seeds and arms share the rows."""
     header: list[str] | None = None
     """Column names of files that have no header line."""
     quoting: Quoting = Quoting.auto
@@ -91,8 +106,11 @@ class Language:
     """What must be found in a generated answer exactly once; null takes `answer`."""
     train_on: Scored = Scored.answer
     max_new_tokens: int = 128
+    """Tokens of a generated answer at most."""
     beams: int = 1
+    """Beams of the search for an answer; 1 is greedy."""
     length_penalty: float = 1.0
+    """Power of the length by which a beam's score is divided: above 0 favours long answers."""
     no_repeat_ngram: int = 0
     """Forbid that so many tokens in a row occur twice; 0 forbids nothing."""
 
@@ -102,6 +120,7 @@ class Task:
     """One task; the first metric chooses the best checkpoint."""
 
     name: str
+    """Name in tables and folders."""
     kind: Kind = Kind.classification
     builtin: str | None = None
     """Generator of the rows: nli."""
@@ -119,6 +138,7 @@ class Task:
     labels: list[str] | None = None
     """The labels in the order of their class index; null takes them from the training rows."""
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    """Scores; the first one chooses the best checkpoint."""
     positive: str | None = None
     """The label whose class f1 scores; null takes the second one."""
     where: dict[str, str] = field(default_factory=dict)
@@ -133,8 +153,12 @@ class Task:
         """Yield what is wrong with these settings."""
         if not (self.builtin or self.hub.path or self.official.train or self.files.train):
             yield ".files.train must name a file of training rows, got null"
-        if self.files.train and not self.files.validation:
-            yield ".files.validation must name a file of validation rows, got null"
+        if self.files.train and not self.files.validation and self.files.split is None:
+            yield (
+                ".files.validation must name a file of validation rows, got null; "
+                "task.files.split=[0.8,0.1,0.1] takes some of the training file"
+            )
+        yield from self._split_problems()
         yield from self._column_problems()
         if not self.metrics:
             yield ".metrics must name at least one metric, got []"
@@ -153,6 +177,24 @@ class Task:
             yield f".labels must be two or more different labels, got {list(self.labels)}"
         yield from self._answer_mode_problems()
         yield from self._language_problems()
+
+    def _split_problems(self) -> Iterator[str]:
+        """Yield what is wrong with shares of one file."""
+        for name in ("split", "split_seed"):
+            if value := getattr(self.official, name):
+                yield f".official.{name} must be left out, got {value}; task.files.{name} is for a file of your own"
+        shares, seed = self.files.split, self.files.split_seed
+        if shares is None:
+            if seed:
+                yield f".files.split_seed must go with task.files.split, got {seed} alone; set task.files.split"
+            return
+        if not 2 <= len(shares) <= 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+            rule = "two or three shares above 0 that add up to 1, for training, validation and test"
+            yield f".files.split must be {rule}, got {list(shares)}; for example [0.8,0.1,0.1]"
+        if not self.files.train:
+            yield f".files.split must go with a file of your own, got {list(shares)} alone; set task.files.train"
+        if both := [name for name in SHARED_SPLITS[1:] if getattr(self.files, name)]:
+            yield f".files.{both[0]} must be null where task.files.split makes one, got both; leave one of them out"
 
     def label_problems(self, labels: Sequence[str]) -> Iterator[str]:
         """Yield what does not fit the labels; none are given where they come from rows that were not read yet."""
@@ -179,7 +221,8 @@ class Task:
     def _column_problems(self) -> Iterator[str]:
         few = self.kind in (Kind.classification, Kind.regression)
         if few and not 1 <= len(self.columns) <= 2:
-            yield f".columns must name one or two columns of text, got {list(self.columns)}"
+            where = f"; the first line of {self.files.train} says which there are" if self.files.train else ""
+            yield f".columns must name one or two columns of text, got {list(self.columns)}{where}"
         elif not self.columns:
             yield ".columns must name the columns of text, got []"
         if len(set(self.columns)) < len(self.columns) or self.label in self.columns:

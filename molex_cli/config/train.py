@@ -20,6 +20,7 @@ class Train:
     """The loop: how long, in what batches, how fast."""
 
     epochs: float = 3.0
+    """Passes over the training rows; a part of one too."""
     max_steps: int | None = None
     """Optimizer steps at most; null trains all epochs. More than `epochs` has is told, and trains all epochs."""
     batch_size: int = 16
@@ -27,15 +28,17 @@ class Train:
     gradient_accumulation_steps: int = 1
     """Forward passes of one optimizer step; the effective batch is batch_size x this, whatever the processes."""
     eval_batch_size: int = 64
+    """Rows of one forward pass of an evaluation."""
     learning_rate: float | None = None
     """Peak learning rate; null takes the method's recommended one, at the model's scale."""
     schedule: LearningRateSchedule = LearningRateSchedule.linear
-    """Of the learning rate."""
+    """Course of the learning rate after the warm-up."""
     warmup_ratio: float | None = 0.06
     """Share of the steps with a rising learning rate; null where train.warmup_steps says how many."""
     warmup_steps: int | None = None
     """Optimizer steps with a rising learning rate; goes with train.warmup_ratio=null."""
     weight_decay: float = 0.0
+    """Of AdamW, times the learning rate."""
     decay_biases_and_norms: bool = True
     """Let weight_decay act on biases and normalisation too; false spares them, as Hugging Face's trainer does."""
     adam_beta1: float = 0.9

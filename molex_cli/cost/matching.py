@@ -29,45 +29,85 @@ class Match:
     """As for `molex train`."""
     target: float
     reached: float
+    alpha: str | None = None
+    """What goes with another rank, so that alpha over rank stays; None where nothing does."""
+    scales: tuple[float, float] = (1.0, 1.0)
+    """Alpha over rank before and after, the mean over layers."""
 
     @property
     def overrides(self) -> list[str]:
-        """Return the setting with what it replaces, as for `molex train`."""
+        """Return the setting with what it replaces and what goes with it, as for `molex train`."""
         section, _, name = self.setting.partition("=")[0].rpartition(".")
-        return [self.setting, *([f"{section}.{INSTEAD[name]}=null"] if name in INSTEAD else [])]
+        replaced = [f"{section}.{INSTEAD[name]}=null"] if name in INSTEAD else []
+        return [self.setting, *replaced, *([self.alpha] if self.alpha else [])]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return all of it for JSON."""
+        return {**vars(self), "overrides": self.overrides, "left_over": self.left_over}
 
     @property
     def left_over(self) -> float:
         """Return the reached budget less the target, as a share of the target."""
         return self.reached / self.target - 1
 
+    @property
+    def off(self) -> str:
+        """Return how far the reached budget is off, in words."""
+        return "exactly" if self.reached == self.target else f"{100 * self.left_over:+.2g} %"
 
-def reference(text: str, given: Sequence[str]) -> "Experiment":
-    """Return the arm to match: `lora:rank=64` on the model and task of the given settings."""
+    def told(self, by: str, of: str) -> str:
+        """Return the settings, the budget that they reach, the one of the arm `of`, and what becomes of alpha."""
+        if self.reached == self.target:
+            reached = f"{self.reached:,.0f} {by}, exactly those of {of}"
+        else:
+            reached = f"nearest possible: {self.reached:,.0f} {by}, {self.off} (for {self.target:,.0f} of {of})"
+        return "; ".join(filter(None, [f"{' '.join(self.overrides)}  {reached}", self.scale]))
+
+    @property
+    def scale(self) -> str:
+        """Return what becomes of alpha over rank, in words; nothing where no rank changes."""
+        before, after = self.scales
+        if not math.isclose(before, after, rel_tol=1e-9):
+            why = ", as alpha was set" if self.setting.partition("=")[0].endswith(".rank") else ""
+            return f"alpha over rank changes from {before:.3g} to {after:.3g}{why}"
+        return f"alpha over rank stays {after:.3g}" if self.alpha else ""
+
+
+def reference(text: str, line: command_line.CommandLine) -> "Experiment":
+    """Return the arm to match: `lora:rank=64` on the model and task of a line for one run."""
     name, _, rest = text.partition(":")
-    choices = command_line.options("method")
+    choices = command_line.options("method", line.folders)
     if name not in choices:
         raise ConfigError(f"--match must begin with a method, got {name}; {nearest(name, choices)}")
     own = [f"method.{setting}" for setting in re.split(r",(?![^\[]*\])", rest) if setting]
-    others = [each for each in given if key_of(each).split(".")[0] != "method"]
-    return overrides.checked(command_line.CommandLine(overrides=[*others, f"method={name}", *own]))
+    others = [each for each in line.overrides if key_of(each).split(".")[0] != "method"]
+    return overrides.checked(dataclasses.replace(line, overrides=[*others, f"method={name}", *own]))
 
 
 def matched(
-    experiment: "Experiment", target: "Plan", solve: str, by: str, plan_of: Callable[["Experiment"], "Plan"]
+    experiment: "Experiment",
+    target: "Plan",
+    solve: str,
+    by: str,
+    plan_of: Callable[["Experiment"], "Plan"],
+    given: Sequence[str] = (),
 ) -> "tuple[Match, Experiment]":
     """Return the value of `solve` whose budget is nearest to the target's, and the experiment with it.
 
-    The counts of an allocation's rule must not be in the experiment yet: `plan_of` computes them for each value.
-    Raises ConfigError where no value changes the budget.
+    Another rank gets another alpha, so that the update keeps its factor alpha over rank, unless alpha is among the
+    settings that were `given`. The counts of an allocation's rule must not be in the experiment yet: `plan_of` computes
+    them for each value. Raises ConfigError where no value changes the budget.
     """
     section, layers = _section(experiment, solve), _spread(experiment, plan_of)
+    update = experiment.method.low_rank()
+    is_scaled = solve == "rank" and update is not None and f"{section}.alpha" not in map(key_of, given)
 
     def number(value: int) -> float:
         return float(f"{value / len(layers):g}") if solve == "mean" else value  # as the setting is typed
 
     def with_value(value: int) -> "Experiment":
         changes = {solve: number(value)} | ({INSTEAD[solve]: None} if solve in INSTEAD else {})
+        changes |= {"alpha": _alpha(experiment, value)} if is_scaled else {}
         return _checked(_replaced(experiment, section, changes))
 
     def reached(value: int) -> float:
@@ -84,7 +124,11 @@ def matched(
     best = start + (wanted - least) / slope
     around = {max(1, math.floor(best)), max(1, math.ceil(best))}
     value = min(sorted(around), key=lambda each: abs(reached(each) - wanted))
-    return Match(f"{section}.{solve}={number(value):g}", wanted, reached(value)), with_value(value)
+    found = with_value(value)
+    scales = _scale(experiment, plan_of(experiment)), _scale(found, plan_of(found))
+    is_other = is_scaled and update is not None and value != update.rank
+    alpha = f"{section}.alpha={_alpha(experiment, value):.12g}" if is_other else None
+    return Match(f"{section}.{solve}={number(value):g}", wanted, reached(value), alpha, scales), found
 
 
 def budget(plan: "Plan", by: str) -> float:
@@ -98,6 +142,22 @@ def _spread(experiment: "Experiment", plan_of: Callable[["Experiment"], "Plan"])
     if plan.rank_per_layer and update:
         return [rank // update.rank for rank in plan.rank_per_layer]
     return plan.experts_per_layer or [1] * (experiment.model.num_layers() or 1)
+
+
+def _alpha(experiment: "Experiment", rank: int) -> float:
+    """Return the alpha that goes with a rank, as it is typed."""
+    update = experiment.method.low_rank()
+    assert update is not None
+    return float(f"{update.alpha * rank / update.rank:.12g}")
+
+
+def _scale(experiment: "Experiment", plan: "Plan") -> float:
+    """Return alpha over rank, the mean over layers; 1 without low-rank updates."""
+    update = experiment.method.low_rank()
+    if update is None:
+        return 1.0
+    ranks = [rank for rank in plan.rank_per_layer or [] if rank] or [update.rank]
+    return sum(update.alpha / rank for rank in ranks) / len(ranks)
 
 
 def _section(experiment: "Experiment", solve: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind, Task
+from molex_cli.data.division import is_missing
 from molex_cli.data.selection import NONE, Named, Selection, divided, with_all_references
 from molex_cli.data.tables import SPLITS, Table, table
 from molex_cli.errors import ConfigError, DataError, all_of
@@ -39,6 +40,8 @@ class Split:
     """sha256 over ids, texts and labels."""
     names: list[str] = field(default_factory=list)
     """Of the labels, by class index."""
+    division: str = ""
+    """Which rows of the source these are, where one file is divided."""
 
     def only(self, rows: Sequence[int]) -> "Split":
         """Return some of the rows."""
@@ -59,6 +62,7 @@ class Split:
             "rows": self.num_rows,
             "rows_used": len(self.ids),
             "fingerprint": self.fingerprint,
+            **({"division": self.division} if self.division else {}),
             **({"labels": {name: rows_of[i] for i, name in enumerate(self.names)}} if self.names else {}),
         }
 
@@ -133,16 +137,12 @@ def _labelled(task: Task, split: str, data_dir: str | None) -> Table:
     """Return the table of a split, in which no row may lack its label."""
     found = table(task, split, data_dir)
     numbered = zip(found.numbers, found.rows, strict=True)
-    if missing := [number + 1 for number, row in numbered if _is_missing(row.get(task.label))]:
+    if missing := [number + 1 for number, row in numbered if is_missing(row.get(task.label))]:
         raise DataError(
             f"{found.source} must have a value in {task.label} in every row, got none in {_rows_named(missing)}; "
             "fill it in, or take what has none out"
         )
     return found
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value != value or not str(value).strip()  # NaN is not itself
 
 
 def _rows_named(numbers: Sequence[int]) -> str:
@@ -173,7 +173,15 @@ def _as_split(named: Sequence[Named], table: Table, labels: Sequence[str]) -> Sp
     content = json.dumps([ids, texts, targets, *([choices] if any(choices) else [])], ensure_ascii=False)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     return Split(
-        ids, texts, targets, choices if any(choices) else [], table.source, len(table.rows), fingerprint, list(labels)
+        ids,
+        texts,
+        targets,
+        choices if any(choices) else [],
+        table.source,
+        len(table.rows),
+        fingerprint,
+        list(labels),
+        table.division,
     )
 
 
@@ -245,8 +253,18 @@ def _labels(task: Task, table: Table) -> list[str]:
     if len(labels) < 2:
         raise DataError(f"{table.source} must have two or more labels in {task.label}, got {labels}")
     if len(labels) > max(50, len(table.rows) // 2):
-        raise DataError(f"{table.source} must have few labels in {task.label}, got {len(labels)} different values")
+        way_out = "; for numbers set task.kind=regression" if all(map(_is_number, labels)) else ""
+        raise DataError(
+            f"{table.source} must have few labels in {task.label}, got {len(labels)} different values{way_out}"
+        )
     return labels
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _number(text: str, column: str, where: str) -> float:

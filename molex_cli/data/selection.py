@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from molex_cli.config.task import Kind, Task
+from molex_cli.data.division import has_classes
 from molex_cli.errors import DataError
 
 Named = tuple[str, tuple[str, ...], Any, Any]
@@ -57,10 +58,9 @@ def _drawn(groups: list[list[Named]], share: float, seed: int, task: Task) -> li
 
     Small classes come first: what rounding and the last group of a class leave owed goes to the next.
     """
-    has_classes = task.kind is Kind.classification or (task.kind is Kind.multiple_choice and not task.choices)
     by_class: dict[Any, list[list[Named]]] = {}
     for group in groups:
-        by_class.setdefault(group[0][3] if has_classes else None, []).append(group)
+        by_class.setdefault(group[0][3] if has_classes(task) else None, []).append(group)
     stream, drawn, owed = random.Random(seed), list[list[Named]](), 0.0
     for _, of_class in sorted(by_class.items(), key=lambda each: (len(each[1]), str(each[0]))):
         sizes = [1 if task.kind is Kind.generation else len(group) for group in of_class]

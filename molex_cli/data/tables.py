@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from molex_cli.config.task import Files, Quoting, Task
+from molex_cli.data import division
 from molex_cli.errors import DataError, nearest
 from molex_cli.models import hub
 from molex_cli.runtime.paths import expanded, require_file
@@ -17,6 +18,9 @@ SPLITS = ("train", "validation")
 Mode = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
 MODES: dict[Quoting, Mode] = {Quoting.csv: csv.QUOTE_MINIMAL, Quoting.none: csv.QUOTE_NONE}
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+ZIPPED = b"PK\x03\x04"  # how a spreadsheet begins, whatever its name ends in
+SHOWN_COLUMNS = 24
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Table:
     rows: Sequence[Mapping[str, Any]]
     numbers: Sequence[int] = ()
     """The index of each row in the source, from 0."""
+    division: str = ""
+    """Which rows of the source these are, where one file is divided."""
 
 
 def table(task: Task, split: str, data_dir: str | None) -> Table:
@@ -40,7 +46,21 @@ def table(task: Task, split: str, data_dir: str | None) -> Table:
     if not fitting:
         wanted = "".join(f" with {name}={value}" for name, value in task.where.items())
         raise DataError(f"the {split} split must have rows{wanted}, got none in {whole.source}")
-    return Table(whole.source, list(fitting.values()), list(fitting))
+    if task.files.split is None:
+        return Table(whole.source, list(fitting.values()), list(fitting))
+    return _part(task, split, whole.source, fitting)
+
+
+def _part(task: Task, split: str, source: str, rows: Mapping[int, Mapping[str, Any]]) -> Table:
+    """Return the rows of a split of a file that is divided."""
+    found = division.parts(task, rows, source)
+    if split not in found:
+        shares = list(task.files.split or [])
+        raise DataError(
+            f"task.files.split must have a third share for a {split} split, got {shares}; choose train or validation"
+        )
+    numbers = found[split]
+    return Table(source, [rows[number] for number in numbers], numbers, division.described(task, found, source))
 
 
 def files_of(task: Task, data_dir: str | None) -> list[Path]:
@@ -57,9 +77,10 @@ def _source(task: Task, split: str, data_dir: str | None) -> Table:
     if task.builtin:
         return _builtin(task, split)
     if task.files.train:
-        if not getattr(task.files, split):
-            raise DataError(f"task.files.{split} must name a file, got null")
-        return _split_file(task, task.files, expanded(getattr(task.files, split)), f"task.files.{split}")
+        name = split if task.files.split is None else "train"
+        if not getattr(task.files, name):
+            raise DataError(f"task.files.{name} must name a file, got null")
+        return _split_file(task, task.files, expanded(getattr(task.files, name)), f"task.files.{name}")
     official = getattr(task.official, split)
     if not (official if data_dir is not None and task.official.train else getattr(task.hub, split)):
         raise DataError(f"task={task.name} must have a {split} split, got none; choose train or validation")
@@ -106,7 +127,8 @@ def _split_file(task: Task, files: Files, path: Path, key: str) -> Table:
     if not path.is_file():
         raise DataError(f"{key} must hold {path.name}, got no such file: {path}")
     if path.suffix.lower() not in ENDINGS:
-        raise DataError(f"{key} must end in {', '.join(ENDINGS)}, got {path}")
+        way_out = "; save it as csv" if path.suffix.lower() in SPREADSHEETS else ""
+        raise DataError(f"{key} must end in {', '.join(ENDINGS)}, got {path}{way_out}")
     wanted = [*_columns(task), task.label]
     return _file(files, path, wanted, "set task.columns and task.label to what it has")
 
@@ -151,13 +173,23 @@ def _parsed(path: Path, files: Files) -> tuple[list[str], list[dict[str, Any]]]:
     if ending == ".parquet":
         import pyarrow.parquet
 
-        content = pyarrow.parquet.read_table(path)
-        return content.column_names, content.to_pylist()
-    text = path.read_bytes().decode("utf-8-sig")
+        table = pyarrow.parquet.read_table(path)
+        return table.column_names, table.to_pylist()
+    content = path.read_bytes()
+    if content.startswith(ZIPPED):
+        raise ValueError("a spreadsheet or another zip file; save it as csv")
+    text = content.decode("utf-8-sig")
     if ending == ".jsonl":
         rows = [_object(line, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         return sorted({key for row in rows for key in row}), rows
-    return _delimited(text, "\t" if ending == ".tsv" else ",", files)
+    return _delimited(text, "\t" if ending == ".tsv" else _delimiter(text, files), files)
+
+
+def _delimiter(text: str, files: Files) -> str:
+    """Return what separates the cells of a csv file: a semicolon or tab where only that divides the header."""
+    header = text.lstrip().partition("\n")[0]
+    others = [each for each in ";\t" if each in header]
+    return "," if files.header or "," in header or not others else max(others, key=header.count)
 
 
 def _object(line: str, number: int) -> dict[str, Any]:
@@ -224,9 +256,13 @@ def _columns(task: Task) -> list[str]:
 def _require_columns(wanted: Sequence[str], columns: Sequence[str], where: str, way_out: str) -> None:
     missing = [column for column in wanted if column not in columns]
     if missing:
-        hint = nearest(missing[0], columns)
+        close = nearest(missing[0], columns)
+        hint = f"{close} " if close.startswith("did you mean") else ""
+        shown = [name if name == name.strip() and name else repr(name) for name in columns[:SHOWN_COLUMNS]]
+        there = ", ".join([*shown, *(["..."] if len(columns) > SHOWN_COLUMNS else [])])
         raise DataError(
-            f"{where} must have the columns {', '.join(wanted)}, got no {' and no '.join(missing)}; {hint}; {way_out}"
+            f"{where} must have the columns {', '.join(wanted)}, got no {' and no '.join(missing)} among {there}; "
+            f"{hint}{way_out}"
         )
 
 

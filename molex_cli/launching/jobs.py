@@ -46,6 +46,17 @@ def write_earlier_end(job: Path, experiment: schema.Experiment) -> None:
             write_status(job, status_of_lock(found))
 
 
+def resumes(experiment: schema.Experiment) -> bool:
+    """Return whether the last try of a run was interrupted, so that its job does not start it anew."""
+    if experiment.resume is locks.Resume.never:
+        return False
+    with contextlib.suppress(RecordError):
+        tries = locks.tries(experiment.output_dir, run_id.run_name(experiment))
+        record = locks.record_of(tries[-1]) if tries else None
+        return record is not None and record.status in ("interrupted", "running") and not locks.is_locked(tries[-1])
+    return False
+
+
 def run_frozen(job: Path) -> Status:
     """Waiting to an end: run a frozen job, unless it has ended, another process has its run or the sweep is stopped."""
     try:

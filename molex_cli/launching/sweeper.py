@@ -23,11 +23,20 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from molex_cli import records
 from molex_cli.config import environment, run_id
+from molex_cli.config.command_line import CommandLine
 from molex_cli.config.hydra_internals import Callbacks
 from molex_cli.config.parsing import one_line
 from molex_cli.config.run_id import Job
 from molex_cli.errors import ConfigError
-from molex_cli.launching.jobs import is_running, run_frozen, settle_abandoned, stop, take_status, write_earlier_end
+from molex_cli.launching.jobs import (
+    is_running,
+    resumes,
+    run_frozen,
+    settle_abandoned,
+    stop,
+    take_status,
+    write_earlier_end,
+)
 from molex_cli.launching.status import JobState, Status, read_status
 from molex_cli.launching.view import View
 from molex_cli.records.partial import remove_stale
@@ -38,14 +47,17 @@ QUEUE = "slurm"  # submitit's folder of a sweep
 QUEUE_SECONDS = 5.0
 
 
-def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
+def sweep(jobs: Sequence[Job], settings: DictConfig, typed: CommandLine | None = None) -> int:
     """Run the jobs that are missing, show all of them, and return the exit code: 1 when a job failed, 130 for Ctrl-C.
 
-    `settings` holds Hydra's own part, with the launcher.
+    `settings` holds Hydra's own part, with the launcher; `typed` is the command line.
     """
-    view, interrupted = run_all(jobs, settings)
-    show(view.table())
+    folder = _new_folder(jobs[0].experiment.output_dir)
+    view, interrupted = run_all(jobs, settings, folder=folder)
+    view.show_end()
     terminal = Terminal(soft_wrap=True)
+    if not interrupted:
+        _tell_end(jobs, view.statuses, folder, typed)
     if any(status.state is JobState.failed and not status.ran for status in view.statuses):
         terminal.print("resume=failed tries again what failed before")
     if interrupted or any(status.state is JobState.interrupted for status in view.statuses):
@@ -53,17 +65,38 @@ def sweep(jobs: Sequence[Job], settings: DictConfig) -> int:
     return 130 if interrupted else _exit_code(view.statuses)
 
 
-def run_all(jobs: Sequence[Job], settings: DictConfig, about: Sequence[str] = ()) -> tuple[View, bool]:
+def run_all(
+    jobs: Sequence[Job], settings: DictConfig, about: Sequence[str] = (), folder: Path | None = None
+) -> tuple[View, bool]:
     """Run the jobs that are missing; return their view, with the statuses, and whether Ctrl-C or SIGTERM ended them.
 
-    The lines `about` stand in the live view.
+    The lines `about` stand in the live view. The sweep gets a new folder unless it has one.
     """
-    folder = _new_folder(jobs[0].experiment.output_dir)
+    folder = folder or _new_folder(jobs[0].experiment.output_dir)
     paths = _frozen(folder, jobs)
-    view = View(paths, [" ".join(job.values) or run_id.run_name(job.experiment) for job in jobs], about=about)
-    interrupted = _run_missing([path for path in paths if not read_status(path).state.is_end], folder, settings, view)
+    labels = [" ".join(job.values) or run_id.run_name(job.experiment) for job in jobs]
+    missing = [path for path in paths if not read_status(path).state.is_end]
+    resumed = sum(resumes(job.experiment) for job, path in zip(jobs, paths, strict=True) if path in missing)
+    view = View(paths, labels, about=about, resumed=resumed)
+    interrupted = _run_missing(missing, folder, settings, view)
     view.update()
     return view, interrupted
+
+
+def _tell_end(jobs: Sequence[Job], statuses: Sequence[Status], folder: Path, typed: CommandLine | None) -> None:
+    """Print means by arm, why runs failed or say little, what a search found, and what to type next."""
+    from molex_cli.launching.ending import Ending
+    from molex_cli.launching.winner import winners
+
+    ending, terminal = Ending(jobs, statuses), Terminal(soft_wrap=True)
+    if table := ending.table():
+        terminal.print()
+        show(table)
+    lines = [*ending.reasons(), *(winners(ending, typed) if typed else ())]
+    if command := ending.compare(folder):
+        lines += [f"compare them:  {command}"]
+    for line in lines:
+        terminal.print(line)
 
 
 def _run_missing(jobs: Sequence[Path], folder: Path, settings: DictConfig, view: View) -> bool:

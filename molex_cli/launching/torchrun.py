@@ -14,6 +14,7 @@ from molex_cli.analysis.allocating import frozen
 from molex_cli.config import run_id
 from molex_cli.config.schema import Experiment
 from molex_cli.data import same_run
+from molex_cli.data.reading import Rows
 from molex_cli.errors import ConfigError, MolexError, RecordError, TrainingError
 from molex_cli.records import locks
 from molex_cli.records.locks import RunLock, State
@@ -30,15 +31,18 @@ LAUNCHER = "MOLEX_LAUNCHER"  # the process that holds the run's folder
 WATCH_SECONDS = 0.2
 
 
-def run_here(experiment: Experiment, lock: RunLock | None = None) -> records.Record:
-    """Run an experiment and return its record, or the record of the run that there is; a failure raises."""
+def run_here(experiment: Experiment, lock: RunLock | None = None, rows: Rows | None = None) -> records.Record:
+    """Run an experiment and return its record, or the record of the run that there is; a failure raises.
+
+    `rows` are those of the experiment, where they have been read.
+    """
     experiment = frozen(experiment)
     started_by_others = hardware.shared_by_others()
     count = started_by_others or hardware.process_count(experiment.hardware)
     if experiment.hardware.shard and count == 1:
         raise ConfigError("hardware.shard must have several processes to divide weights among, got 1")
     if started_by_others or count == 1:
-        return run(experiment, lock=lock)
+        return run(experiment, lock=lock, rows=rows)
     own = lock or same_run.acquired(experiment)
     try:
         return _shared(experiment, own, count) if own.state is State.ours else run(experiment, lock=own)

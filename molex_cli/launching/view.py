@@ -6,15 +6,23 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
+from molex_cli.launching.running import Running, lines, rows
 from molex_cli.launching.status import JobState, Status, read_status, version_of
-from molex_cli.runtime.terminal import Terminal, styled
+from molex_cli.runtime.terminal import Terminal, show, styled
+from molex_cli.tracking.progress import duration
 
 POLL_SECONDS = 0.3
+WIDE = Terminal(width=10_000)  # no cell is cut
+FIRST_LINES, MOST_SECONDS = 30.0, 600.0
+"""Without a terminal, seconds until lines on the running jobs; then twice as many each time, up to so many."""
 STYLES = {
     JobState.finished: "green",
     JobState.failed: "bold red",
@@ -27,20 +35,30 @@ class View:
     """Follows the status files of a sweep's jobs and shows what changes."""
 
     def __init__(
-        self, jobs: Sequence[Path], labels: Sequence[str], terminal: Terminal | None = None, about: Sequence[str] = ()
+        self,
+        jobs: Sequence[Path],
+        labels: Sequence[str],
+        terminal: Terminal | None = None,
+        about: Sequence[str] = (),
+        resumed: int = 0,
     ) -> None:
-        self._jobs, self._labels, self._about = list(jobs), list(labels), about
+        """`about` are lines above the live view; of the jobs so many resume an earlier try."""
+        self._jobs, self._labels, self._about, self._resumed = list(jobs), list(labels), about, resumed
         self._terminal = terminal or Terminal(soft_wrap=True)
         self.statuses = [Status() for _ in jobs]
         self._seen: dict[int, object] = {}
+        self._running = Running()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._live: Live | None = None
         self._started = time.monotonic()
+        self._wait = FIRST_LINES
+        self._next_lines = self._started + self._wait
 
     def __enter__(self) -> "View":
+        self._tell_earlier()
         self.update()
-        if self._terminal.is_terminal:
+        if self._terminal.is_live:
             self._live = Live(self._shown(), console=self._terminal, refresh_per_second=4, transient=True)
             self._live.start()
         self._thread.start()
@@ -58,7 +76,14 @@ class View:
         for number, job in enumerate(self._jobs):
             self._update_job(number, job)
         if self._live is not None:
+            self._running.look(self.statuses)
             self._live.update(self._shown())
+        elif (now := time.monotonic()) >= self._next_lines:
+            self._wait = min(2 * self._wait, MOST_SECONDS)
+            self._next_lines = now + self._wait
+            self._running.look(self.statuses)
+            for line in lines(self._running.progress, self._labels):
+                self._terminal.print(f"[{self._num_ended()}/{len(self._jobs)}] {line}")
 
     def table(self) -> Table:
         """Return the table of all jobs: what became of each, score, time, where."""
@@ -66,11 +91,32 @@ class View:
         for name in ("job", "status", "score", "time", "where"):
             table.add_column(name, justify="right" if name in ("score", "time") else "left", no_wrap=True)
         for label, status in zip(self._labels, self.statuses, strict=True):
-            state = styled(_words(status), STYLES.get(status.state, ""))
-            score = "" if status.score is None else f"{status.metric} {status.score:.4f}"
-            seconds = f"{status.seconds:,.0f} s" if status.seconds else ""
-            table.add_row(label, state, score, seconds, status.folder or "")
+            state, *others = _cells(status)
+            table.add_row(label, styled(state, STYLES.get(status.state, "")), *others)
         return table
+
+    def show_end(self) -> None:
+        """Print the table, or lines for each job where a terminal is too narrow for it."""
+        table = self.table()
+        if not self._terminal.is_terminal or Measurement.get(WIDE, WIDE.options, table).maximum <= self._terminal.width:
+            show(table)
+            return
+        for label, status in zip(self._labels, self.statuses, strict=True):
+            self._terminal.print(label, style=STYLES.get(status.state, ""))
+            for line in filled(_cells(status), self._terminal.width):
+                self._terminal.print(line)
+
+    def _tell_earlier(self) -> None:
+        """Print one line on what was there before the sweep; what happens in it gets lines of its own."""
+        found = {number: read_status(job) for number, job in enumerate(self._jobs)}
+        earlier = {number: each for number, each in found.items() if each.state.is_end and not each.ran}
+        for number, status in earlier.items():
+            self._seen[number], self.statuses[number] = version_of(self._jobs[number]), status
+        counts = [f"{count} {state}" for state, count in Counter(each.state for each in earlier.values()).items()]
+        counts += [f"{self._resumed} interrupted"] if self._resumed else []
+        if counts:
+            left = len(self._jobs) - len(earlier)
+            self._terminal.print(f"there already: {', '.join(counts)}; to run: {left} of {len(self._jobs)}")
 
     def _follow(self) -> None:
         while not self._done.wait(POLL_SECONDS):
@@ -97,15 +143,14 @@ class View:
         self._terminal.print(line, style="" if succeeded else STYLES.get(status.state, ""))
 
     def _shown(self) -> RenderableType:
-        jobs = zip(self._labels, self.statuses, strict=True)
-        running = [label for label, status in jobs if status.state is JobState.running]
-        lines = [styled(line, "dim") for line in self._about]
-        lines += [styled(f"running  {label}", "cyan") for label in running[:8]]
+        about = [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._about]
+        running = rows(self._running.progress, self._labels, self._terminal.width)
         ended = self._num_ended()
         words = [f"{ended} of {len(self._jobs)} done", *self._counts()]
         left = self._seconds_left()
-        words += [] if left is None else [f"about {_duration(left)} left"]
-        return Group(*lines, ProgressBar(total=len(self._jobs), completed=ended, width=40), ", ".join(words))
+        words += [] if left is None else [f"about {duration(left)} left"]
+        bar = ProgressBar(total=len(self._jobs), completed=ended, width=min(40, self._terminal.width))
+        return Group(*about, *running, bar, Text(", ".join(words), no_wrap=True, overflow="ellipsis"))
 
     def _counts(self) -> list[str]:
         """Return how many jobs ended otherwise than finished, by state."""
@@ -123,11 +168,25 @@ class View:
         return None if not ended else (time.monotonic() - self._started) / ended * waiting
 
 
+def filled(parts: Sequence[str], width: int) -> list[str]:
+    """Return parts in as few lines as they fit into; none is broken, and each line is indented."""
+    found: list[str] = []
+    for part in filter(None, parts):
+        longer = f"{found[-1]}  {part}" if found else ""
+        if longer and cell_len(longer) <= width:
+            found[-1] = longer
+        else:
+            found.append(f"  {part}")
+    return found
+
+
+def _cells(status: Status) -> list[str]:
+    """Return state, score, time and folder of a job."""
+    score = "" if status.score is None else f"{status.metric} {status.score:.4f}"
+    seconds = f"{status.seconds:,.0f} s" if status.seconds else ""
+    return [_words(status), score, seconds, status.folder or ""]
+
+
 def _words(status: Status) -> str:
     before = "" if status.ran or status.state not in (JobState.finished, JobState.failed) else " before"
     return f"{status.state}{before}" + (" (degenerate)" if status.degenerate else "")
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

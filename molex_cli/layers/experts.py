@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,16 @@ from molex_cli.layers.fixed_gates import FixedGates
 from molex_cli.layers.fused_lowrank import RoutedLowRank, Shape, drop_probability, keep_mask
 from molex_cli.layers.routing_statistics import LayerRouting
 from molex_cli.layers.stacked_rows import StackedRows
+
+
+class Computed(Protocol):
+    """What computes several linears together."""
+
+    scale: float
+    """Factor of B A."""
+
+    def output(self, member: "LowRankExperts", x: Tensor) -> Tensor:
+        """Return the output of one of them for x."""
 
 
 class LowRankExperts(nn.Module):
@@ -47,11 +57,11 @@ class LowRankExperts(nn.Module):
             # Drawn in any case, so that experts start alike with and without a router.
             router = torch.empty(num_experts, num_in, device=device).uniform_(-bound, bound)
             self.router = nn.Parameter(router) if routed else None
-        self.fused: FusedLinears | None = None
+        self.fused: Computed | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the base's output plus the experts' update: [..., in] to [..., out]."""
-        assert self.fused is not None, "a LowRankExperts module belongs to a FusedLinears"
+        assert self.fused is not None, "a LowRankExperts module belongs to what computes it"
         return self.fused.output(self, x)
 
     @property
@@ -71,7 +81,7 @@ class LowRankExperts(nn.Module):
     def update_io(self) -> Tensor:
         """Return scale x sum over experts of B A: [in, out]."""
         assert self.fused is not None
-        return torch.einsum("eri,ero->io", self.down, self.up) * self.fused.shape.scale
+        return torch.einsum("eri,ero->io", self.down, self.up) * self.fused.scale
 
     def flops_per_token(self, top_k: int | None) -> float:
         """Return the forward FLOPs of the update; with `top_k`, of the chosen experts only."""
@@ -102,6 +112,7 @@ class FusedLinears:
         fixed_gates: FixedGates | None = None,
     ) -> None:
         self.members = list(members)
+        self.scale = scale
         self.dropout, self.dropout_per_expert = dropout, dropout_per_expert
         self.routing = routing
         self.fixed_gates = fixed_gates
@@ -185,10 +196,13 @@ class FusedLinears:
 
 
 class LowRankLayer:
-    """The experts of one layer: those of equal number in all its linears are left out together."""
+    """The experts of one layer: those of equal number in all its linears are left out together.
 
-    def __init__(self, modules: Sequence[LowRankExperts]) -> None:
-        self.modules = list(modules)
+    Updates `beside` them, which no router chooses, are left out with the whole layer alone.
+    """
+
+    def __init__(self, modules: Sequence[LowRankExperts], beside: Sequence[LowRankExperts] = ()) -> None:
+        self.modules, self.beside = list(modules), list(beside)
 
     def numbers(self) -> range:
         """Return the experts that can be left out one by one."""
@@ -197,15 +211,16 @@ class LowRankLayer:
     @contextmanager
     def without(self, expert: int | None) -> Iterator[None]:
         """Leave out one expert, or all; router and gates stay, so that what is lost is the expert's alone."""
-        kept = [module.up.detach().clone() for module in self.modules]
+        modules = [*self.modules, *(self.beside if expert is None else ())]
+        kept = [module.up.detach().clone() for module in modules]
         try:
             with torch.no_grad():
-                for module in self.modules:
+                for module in modules:
                     module.up[slice(None) if expert is None else expert] = 0
             yield
         finally:
             with torch.no_grad():
-                for module, up in zip(self.modules, kept, strict=True):
+                for module, up in zip(modules, kept, strict=True):
                     module.up.copy_(up)
 
 

@@ -1,4 +1,7 @@
-"""MoLA as a plain loop over experts, written from the formula: the oracle of tests and the bench's slow arm."""
+"""MoLA and MixLoRA as plain loops over experts, written from the formula: oracles of tests, MoLA's the bench's too."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,3 +46,42 @@ class LoopExperts(nn.Module):
         probability = (x @ self.experts.router.t()).float().softmax(dim=-1)
         weights, chosen = probability.topk(self.top_k, dim=-1)
         return (weights / weights.sum(-1, keepdim=True)).to(x.dtype), chosen
+
+
+class LoopFeedForward(nn.Module):
+    """The same parameters as a `RoutedFeedForward`, expert by expert: each is the whole network with its updates.
+
+    `between` is what the model computes of the first linears' outputs: an activation, or a gated one.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[LowRankExperts],
+        output: LowRankExperts,
+        between: Callable[..., Tensor],
+        *,
+        top_k: int,
+        scale: float,
+    ) -> None:
+        super().__init__()
+        self.inputs, self.output = nn.ModuleList(inputs), output
+        self.between, self.top_k, self.scale = between, min(top_k, output.num_experts), scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum over the chosen e of S_e(x) times the output of network e: [..., in] to [..., out]."""
+        flat = x.reshape(-1, x.shape[-1])
+        probability = (flat @ self.inputs[0].router.t()).float().softmax(dim=-1)
+        weights, chosen = probability.topk(self.top_k, dim=-1)
+        weights = (weights / weights.sum(-1, keepdim=True)).to(x.dtype)
+        y = x.new_zeros(len(flat), self.output.up.shape[-1])
+        for e in range(self.output.num_experts):
+            token, slot = (chosen == e).nonzero(as_tuple=True)
+            inner = self.between(*(self._updated(linear, e, flat[token]) for linear in self.inputs))
+            own = weights[token, slot].unsqueeze(-1) * self._updated(self.output, e, inner)
+            y = y.index_put((token,), own, accumulate=True)
+        return y.view(*x.shape[:-1], -1)
+
+    def _updated(self, linear: Any, expert: int, x: Tensor) -> Tensor:
+        """Return W x + b + scale * B_e A_e x: [T, in] to [T, out]."""
+        y: Tensor = linear.base(x) + self.scale * (x @ linear.down[expert].t() @ linear.up[expert])
+        return y

@@ -9,7 +9,7 @@ Rules, in the same folder, read scores of the layers from weights or data. They 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from molex_cli.errors import ConfigError, nearest
@@ -24,7 +24,7 @@ MEAN = 5
 class Allocation:
     """How many experts each layer gets: one of `shape`, `rule`, `bands` or `layers`; none means a rectangle."""
 
-    shape: str | None = None
+    shape: str | None = field(default=None, metadata={"choices": SHAPES})
     """A named shape, with `mean` or `total`."""
     rule: str | None = None
     """A rule that reads from weights or data which layers deserve experts, or a shape by its name."""

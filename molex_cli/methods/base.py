@@ -47,6 +47,7 @@ class Method:
     solvable: ClassVar[Mapping[str, str]] = {}
     """The setting for each of rank, total and mean (of experts) in which `molex plan --match` can solve a budget."""
     name: str
+    """Name in records and folders."""
     display_name: str
     """Name in tables and plots."""
     published: bool = False

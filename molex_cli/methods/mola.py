@@ -5,7 +5,7 @@ Where we differ from the published code, which `mola_paper` reproduces: the bala
 padding out and is averaged over layers, so that its coefficient does not scale with the depth.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from molex_cli.errors import ConfigError
 from molex_cli.methods.allocation import Allocation, experts_per_layer
 from molex_cli.methods.base import Adapted, Inject, method
-from molex_cli.methods.lora import LowRank, inject_experts, low_rank_modules
+from molex_cli.methods.lora import LowRank
+from molex_cli.methods.low_rank import inject_experts, low_rank_modules
 
 if TYPE_CHECKING:
+    from molex_cli.layers.routing_statistics import LayerRouting, TokenWeights
     from molex_cli.models.structure import Backbone
 
 
@@ -100,33 +102,55 @@ class MoLA(LowRank):
     def inject(self, backbone: "Backbone") -> Adapted:
         """Replace the targeted linears by ones with experts and a router."""
         from molex_cli.layers.fixed_gates import FixedGates
-        from molex_cli.layers.routing_statistics import LayerRouting, TokenWeights
+        from molex_cli.layers.routing_statistics import TokenWeights
 
         if problems := list(self.layer_problems(backbone.num_layers)):
             raise ConfigError(problems)
         experts = self.experts_per_layer(backbone.num_layers)
         weights = TokenWeights(self.count_padding)
-        targeted = {linear.layer for linear in backbone.targets(self.targets)}
         learned = self.router is Router.learned
-        # A control can use no more of its experts than it does: that is no collapse.
-        can_use = {j: self.top_k if learned else count for j, count in enumerate(experts)}
-        routings = {
-            j: LayerRouting(count, can_use[j], weights, has_routers=learned)
-            for j, count in enumerate(experts)
-            if count > 1 and j in targeted
-        }
+        routings = self.routings(experts, weights, {linear.layer for linear in backbone.targets(self.targets)})
         adapted = inject_experts(
             self,
             backbone,
             experts=experts,
-            top_k=max(experts) if self.router is Router.uniform else self.top_k,
+            top_k=self.computed_of(max(experts)),
             routings=routings,
             fixed_gates=None if learned else partial(FixedGates, self.router.name, top_k=self.top_k, tokens=weights),
         )
-        weights.watch(backbone.model, list(routings.values()))
+        return self.routed(adapted, routings, weights, experts)
+
+    def computed_of(self, experts: int) -> int:
+        """Return how many of a layer's experts work on a token."""
+        return experts if self.router is Router.uniform else self.top_k
+
+    def routings(
+        self, experts: tuple[int, ...], weights: "TokenWeights", layers: Iterable[int]
+    ) -> "dict[int, LayerRouting]":
+        """Return what keeps the routing of each of these layers that has a choice."""
+        from molex_cli.layers.routing_statistics import LayerRouting
+
+        learned = self.router is Router.learned
+        # A control can use no more of its experts than it does: that is no collapse.
+        return {
+            j: LayerRouting(experts[j], self.top_k if learned else experts[j], weights, has_routers=learned)
+            for j in sorted(layers)
+            if experts[j] > 1
+        }
+
+    def routed(
+        self,
+        adapted: Adapted,
+        routings: "Mapping[int, LayerRouting]",
+        weights: "TokenWeights",
+        experts: tuple[int, ...],
+    ) -> Adapted:
+        """Let the routings watch the model, and say so in the handles."""
+        weights.watch(adapted.model, list(routings.values()))
         adapted.routers, adapted.tokens, adapted.experts_per_layer = dict(routings), weights, experts
         adapted.balances = weights.routed.balances
-        adapted.balance, adapted.balance_sum = self.balance if learned else 0.0, self.balance_sum
+        adapted.balance = self.balance if self.router is Router.learned else 0.0
+        adapted.balance_sum = self.balance_sum
         return adapted
 
     def _inject_loop(self, backbone: "Backbone") -> Adapted:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import MethodError, nearest
 from molex_cli.methods.base import ADAPTERS, Adapted, Group, LayerExperts, Method, freeze, method
+from molex_cli.runtime.extras import install
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +30,6 @@ SET_HERE = (
 )
 INITIALISATIONS = (True, False, "gaussian", "orthogonal")  # the others change the base or need data
 PREFIX = "base_model.model."  # what PEFT writes before the names of the model it wraps; it has no constant for that
-INSTALL = "got none; pip install 'molex[peft]'"
 
 
 @method("peft")
@@ -50,7 +50,7 @@ class Peft(Method):
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
         if not find_spec("peft"):
-            yield f"={self.name} must have PEFT, {INSTALL}"
+            yield f"={self.name} must have PEFT, got none; {install('peft')}"
         if self.kind not in KINDS:
             yield f".kind must be one of {', '.join(KINDS)}, got {self.kind}; {nearest(self.kind, KINDS)}"
         for name in sorted({*LINEARS, *SET_HERE} & set(self.config)):

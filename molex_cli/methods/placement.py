@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import Adapted
+from molex_cli.runtime.extras import install
 from molex_cli.runtime.hardware import Base, Hardware
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def _of_bitsandbytes() -> "Callable[[nn.Linear], nn.Module]":
     try:
         from bitsandbytes.nn import Linear4bit, Params4bit
     except ImportError:
-        raise ConfigError(
-            "hardware.base=nf4 must have bitsandbytes, got none; pip install 'molex[quantized]'"
-        ) from None
+        raise ConfigError(f"hardware.base=nf4 must have bitsandbytes, got none; {install('quantized')}") from None
 
     def four_bit(linear: "nn.Linear") -> "nn.Module":
         has_bias = linear.bias is not None

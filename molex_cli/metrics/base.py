@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from molex_cli.errors import ConfigError, nearest, require_own_name
+from molex_cli.runtime.extras import install
 
 Score = Callable[..., float]
 S = TypeVar("S", bound=Score)
@@ -123,5 +124,4 @@ def package_version(package: str) -> str:
     try:
         return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
-        way_out = "pip install 'molex[nlg]'"
-        raise ConfigError(f"task.metrics must have {package} to compute them, got none; {way_out}") from None
+        raise ConfigError(f"task.metrics must have {package} to compute them, got none; {install('nlg')}") from None

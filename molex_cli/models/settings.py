@@ -14,6 +14,7 @@ class Model:
     """One backbone from one source: hub, folder, package or random weights."""
 
     name: str
+    """Name in tables and folders."""
     hub: str | None = None
     """Id on the Hugging Face hub."""
     revision: str | None = None

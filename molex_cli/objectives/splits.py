@@ -68,13 +68,15 @@ def position_problems(experiment: schema.Experiment, most: int | None, written: 
 
 
 def notes(data: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what a user should know of the rows that a record tells of: training rows that were left out."""
-    return [
+    """Return what a user should know of rows that a record tells of: how a file was divided, rows left out."""
+    divided = dict.fromkeys(about["division"] for about in data.values() if about.get("division"))
+    left_out = [
         f"{about['rows_too_long']:,} of {about['rows_used'] + about['rows_too_long']:,} rows of {split} are left out: "
         "train.max_length is too short for their answers"
         for split, about in data.items()
         if about.get("rows_too_long")
     ]
+    return [*divided, *left_out]
 
 
 def how_scored(

@@ -68,6 +68,8 @@ class SplitData(TypedDict, total=False):
     rows_used: Count
     tokens: Count
     fingerprint: str
+    division: str
+    """How one file was divided into this split and others."""
     labels: dict[str, Count] | list[str]
     """Rows of each label, where there is a list of them; once only the list."""
     rows_too_long: Count
@@ -93,6 +95,25 @@ class Evaluation(TypedDict, total=False):
     batch_size: Count
     order: str
     depends_on_batch: str | None
+
+
+class SplitEvaluation(TypedDict):
+    """What `molex eval` leaves of one scoring of a saved run."""
+
+    task: str
+    where: dict[str, Any]
+    split: str
+    adapter: str
+    step: Count
+    perturbation: dict[str, Any] | None
+    mapping: dict[str, str]
+    max_length: Count
+    scores: Mapping[str, Number | None]
+    degenerate: list[str]
+    rows: Count
+    rows_used: Count
+    fingerprint: str
+    evaluation: Evaluation
 
 
 class Training(TypedDict, total=False):
@@ -260,11 +281,39 @@ class EvaluatedLine(TypedDict):
     split: NotRequired[str]
 
 
+class StepLine(TypedDict):
+    """The line of events.jsonl on a step of training."""
+
+    event: Literal["step"]
+    step: Count
+    loss: Number
+
+
 class EventLine(TypedDict):
     """Any line of events.jsonl."""
 
     event: str
     step: NotRequired[Count]
+
+
+class JobFolder(TypedDict):
+    """What the status of a sweep's job says of its run."""
+
+    folder: NotRequired[str | None]
+
+
+class ProgressLine(TypedDict):
+    """What tells how far a run is, of any line of events.jsonl."""
+
+    event: str
+    split: NotRequired[str]
+    step: NotRequired[Count]
+    total_steps: NotRequired[Count]
+    first_step: NotRequired[Count]
+    loss: NotRequired[float | None]
+    seconds: NotRequired[float | None]
+    scores: NotRequired[dict[str, Any]]
+    positive: NotRequired[str | None]
 
 
 class SavedSettings(TypedDict):

@@ -48,7 +48,7 @@ HOW_ONLY = (
     "keep",
     "checkpoint_every",
 )
-NOT_IN_VARIANT = ("seed", "hardware", "experiment", *HOW_ONLY)
+NOT_IN_VARIANT = ("seed", "preset", "hardware", "experiment", *HOW_ONLY)
 NUMBER_FORMATS = ("precision", "base")  # what of the hardware changes a run's numbers by more than rounding
 
 

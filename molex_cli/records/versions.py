@@ -7,10 +7,10 @@ import subprocess
 import traceback
 from pathlib import Path
 
+from molex_cli import __version__
 from molex_cli.records.parts import Environment, Failure, Git
 
 PACKAGES = (
-    "molex",
     "torch",
     "transformers",
     "tokenizers",
@@ -24,7 +24,7 @@ PACKAGES = (
 
 def environment() -> Environment:
     """Return the versions and the commit that this process runs, and where: no secrets, no paths."""
-    versions = {}
+    versions = {"molex": __version__}  # the name in all records, whatever the distribution is called
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

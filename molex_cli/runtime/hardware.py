@@ -47,6 +47,7 @@ class Hardware:
     """What a run computes on."""
 
     name: str = "auto"
+    """Name in records."""
     device: Device = Device.auto
     precision: Precision = Precision.fp32
     threads: int | None = None

@@ -1,5 +1,9 @@
 """rich's console for texts of users and files: `[/INST]` and `:smile:` are shown as they are, controls as escapes."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +21,11 @@ class Terminal(Console):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what is shown may change in place: not on a dumb terminal, nor for who wants no escapes."""
+        return self.is_interactive and not self.no_color
 
     def render_str(self, text: str, **settings: Any) -> Text:
         """Return a text as it is shown, before anything is as wide as it."""
@@ -43,3 +52,15 @@ def show(table: Table, least: int = 80) -> None:
     """Print a table as wide as it needs to be: a cell that is cut is worth nothing."""
     wide = Terminal(width=10_000)
     Terminal(width=max(least, Measurement.get(wide, wide.options, table).maximum), soft_wrap=True).print(table)
+
+
+def paged(text: str) -> bool:
+    """Show a text of more lines than the terminal has in a pager, PAGER or less; return whether that was done."""
+    pager = os.environ.get("PAGER", "less")
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"):
+        return False
+    if text.count("\n") < shutil.get_terminal_size().lines or not shutil.which(pager.split(" ")[0]):
+        return False
+    keeps_styles = {"LESS": os.environ.get("LESS", "FRX")}  # less leaves at once what fits, as git has it
+    subprocess.run(pager, shell=True, input=visible(text), text=True, env=os.environ | keeps_styles, check=False)
+    return True

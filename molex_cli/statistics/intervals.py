@@ -75,6 +75,26 @@ def seed_interval(
     return _student(mean, math.sqrt(square), over_seeds.degrees_of_freedom, confidence, square, len(values))
 
 
+def published_interval(
+    differences: Sequence[float], theirs: SeedVariance | None, runs: int, confidence: float = 0.95
+) -> Interval:
+    """Return the mean of scores less a published mean of `runs` runs, both of which vary over seeds (Welch 1947).
+
+    `differences` are our scores less the published number. Where no spread was published theirs is taken to be ours.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    mean = float(values.mean()) if len(values) else math.nan
+    if len(values) < 2:
+        return Interval(mean, -math.inf, math.inf)
+    own = _variance(values, None)
+    square, other = own.square / len(values), (theirs or own).square / runs
+    error = math.sqrt(square + other)
+    if theirs is None or error < TIE:
+        return _student(mean, error, own.degrees_of_freedom, confidence, square, len(values))
+    spread = square**2 / own.degrees_of_freedom + other**2 / theirs.degrees_of_freedom
+    return _student(mean, error, (square + other) ** 2 / spread, confidence, square, len(values))
+
+
 def example_interval(differences: Floats | Sequence[float], confidence: float = 0.95, seed: int = 0) -> Interval:
     """Return the mean difference over examples with the percentile interval of the paired bootstrap."""
     values = np.asarray(differences, dtype=np.float64)

@@ -113,22 +113,30 @@ def matched(study: Study, composer: Composer, arms: Sequence[Arm]) -> list[Arm]:
     _require_budget_kept(study, composer, arms, match, plan_of)
     target = plan_of(experiments[match.to])
     return [
-        arm if arm.name == match.to else _matched(match, experiments[arm.name], arm, target, plan_of) for arm in arms
+        arm
+        if arm.name == match.to
+        else _matched(match, experiments[arm.name], arm, target, plan_of, composer.line(*arm.overrides).overrides)
+        for arm in arms
     ]
 
 
 def _matched(
-    match: Match, experiment: Experiment, arm: Arm, target: "Plan", plan_of: "Callable[[Experiment], Plan]"
+    match: Match,
+    experiment: Experiment,
+    arm: Arm,
+    target: "Plan",
+    plan_of: "Callable[[Experiment], Plan]",
+    given: Sequence[str],
 ) -> Arm:
     try:
-        found, _ = solved(experiment, target, match.solve, match.by, plan_of)
+        found, _ = solved(experiment, target, match.solve, match.by, plan_of, given)
     except MolexError as error:
         reason = str(error).replace("--", "")  # flags of molex plan
         raise ConfigError(f"match must be met by every arm, got {arm.name}: {reason}") from None
     if abs(found.left_over) > match.within:
         raise ConfigError(
-            f"match must be met within {match.within:.0%}, got {arm.name}: {found.setting} comes nearest to {match.to} "
-            f"with {found.reached:,.0f} {match.by} for {found.target:,.0f}; raise match.within or take another arm"
+            f"match must be met within {match.within:.0%}, got {arm.name}: {found.told(match.by, match.to)}; "
+            "raise match.within or take another arm"
         )
     return replace(arm.with_settings(found.overrides), solution=found)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from scipy import special
 
 from molex_cli.compare import formats
+from molex_cli.compare.collapse import why
 from molex_cli.compare.confounds import confounds
 from molex_cli.compare.effects import Effect, ends
 from molex_cli.compare.layout import Report, Section
+from molex_cli.compare.remarks import Heading, Note
 from molex_cli.compare.table import Comparison, metric_name
 from molex_cli.config.parsing import key_of
 from molex_cli.config.sweeps import as_text
@@ -38,7 +40,7 @@ def reported(name: str, found: Conducted, history: History, folder: Path | None 
     """Return the report of a study that has come to its end."""
     table = _table(found)
     runs = [run for arm in found.runs.values() for run in arm]
-    notes = [*history.told(runs), *(f"not matched: {line}" for line in confounds(table))]
+    notes = [*(Note(Heading.history, line) for line in history.told(runs)), *confounds(table)]
     sections = [_looks(found), *_tuning(found), _budgets(found), _runs(found)]
     effects = [_effect(found, contest, table) for contest in found.contests]
     return Report(table, notes, folder, f"Study {name}", [_answer(found, c) for c in found.contests], effects, sections)
@@ -167,12 +169,17 @@ def _budgets(found: Conducted) -> Section:
         counts = [f"{record.parameters.get(part, 0):,}" for part in ("added", "trainable")]
         rows.append([arm.name, " ".join(arm.overrides), *counts, _residue(arm)])
     match = found.study.match
-    note = f"matched to {match.to} by {match.by}, solved for {match.solve}" if match else "budgets were not matched"
+    nearest = "; what cannot be met has the nearest possible one"
+    note = (
+        f"matched to {match.to} by {match.by}, solved for {match.solve}{nearest}"
+        if match
+        else "budgets were not matched"
+    )
     return Section("Settings and budgets", ("arm", "settings", "added", "trainable", "off the budget"), rows, note)
 
 
 def _residue(arm: Arm) -> str:
-    return f"{arm.solution.left_over:+.2%}" if arm.solution else "–"
+    return arm.solution.off if arm.solution else "–"
 
 
 def _runs(found: Conducted) -> Section:
@@ -181,7 +188,7 @@ def _runs(found: Conducted) -> Section:
         cell = found.cell(arm.name)
         for run in cell.runs:
             seed = run.record.seed
-            collapsed = "collapsed" if seed in cell.collapsed else ""
+            reasons = "; ".join(f"{kind}: {reason}" for kind, reason in why(run, cell.which, cell.metric))
             score = f"{cell.by_seed[seed] * cell.metric.scale:.2f}"
-            rows.append([arm.name, str(seed), score, collapsed, run.folder.name])
+            rows.append([arm.name, str(seed), score, reasons, run.folder.name])
     return Section("Runs", ("arm", "seed", "score", "", "folder"), rows, is_on_page=False)

@@ -1,9 +1,18 @@
 """The terminal: a progress bar on a terminal, plain lines elsewhere."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from molex_cli.metrics.base import scored_class
@@ -12,6 +21,7 @@ from molex_cli.tracking.events import Evaluated, Event, Finished, Noted, Started
 
 PLAIN_LINES = 10  # lines of steps that a run without a terminal prints
 SHOWN_LABELS = 12
+WIDE, NARROW = 110, 72  # characters of a terminal that has room for all there is, and for all but the bar itself
 
 
 class Console:
@@ -64,17 +74,8 @@ class Console:
         resumed = f", resuming after step {event.first_step:,}" if event.first_step else ""
         say(f"training           {event.total_steps:,} steps, {event.total_tokens:,} tokens{resumed}")
         self._total = event.total_steps
-        if self._terminal.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.fields[epoch]}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn(
-                    "loss {task.fields[loss]}  {task.fields[score]}  {task.fields[rate]} tokens/s", markup=False
-                ),
-                TimeRemainingColumn(),
-                console=self._terminal,
-            )
+        if self._terminal.is_live:
+            self._progress = _bar(self._terminal)
             self._bar = self._progress.add_task("", total=self._total, epoch="", loss="-", score="", rate="-")
             self._progress.start()
 
@@ -109,7 +110,24 @@ class Console:
                 say(Text.assemble((f"{shown} {value:.4f}", "bold"), f" at the end  best {best:.4f}{baseline}"))
         if event.error and event.error != "KeyboardInterrupt":
             say(f"{event.status}: {event.error}")
-        say(f"{event.status}  {event.folder}/record.json")
+        resumes = "; the same command resumes it" if event.status == "interrupted" else ""
+        say(f"{event.status}  {event.folder}/record.json{resumes}")
+
+
+def _bar(terminal: Terminal) -> Progress:
+    """Return a bar that keeps to one line: where it is narrow, more is left out.
+
+    What others print meanwhile goes above it, unless it goes to a file.
+    """
+    loss, rest = "loss {task.fields[loss]}", "{task.fields[score]}  {task.fields[rate]} tokens/s"
+    epoch = TextColumn("{task.fields[epoch]}", markup=False)
+    told = TextColumn(loss if terminal.width < NARROW else f"{loss}  {rest}", markup=False)
+    columns: list[ProgressColumn] = [MofNCompleteColumn(), told, TimeRemainingColumn()]
+    if terminal.width >= NARROW:
+        columns.insert(0, epoch)
+    if terminal.width >= WIDE:
+        columns.insert(1, BarColumn())
+    return Progress(*columns, console=terminal, redirect_stderr=sys.stderr is not None and sys.stderr.isatty())
 
 
 def _labels(rows_of: Mapping[str, int], positive: str | None) -> str:

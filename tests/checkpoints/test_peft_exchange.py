@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.models.loading import load
+from molex_cli.runtime import extras
 
 LABELS = ["entailment", "not_entailment"]
 MODELS = ["tiny_bert", "tiny_gpt2", "tiny_llama"]
@@ -87,10 +88,12 @@ def test_peft_gives_an_exported_run_the_logits_it_had(moved, capsys, model, meth
 
 
 @every_model
+@pytest.mark.parametrize("scaling", ["alpha_over_rank", "alpha_over_root_rank"])
 @pytest.mark.parametrize("layers", [[0, 0, 1, 3], [2, 1, 1, 0], [4, 6, 0, 10]], ids=str)
-def test_ranks_of_their_own_go_to_peft_and_back_and_into_one_model(moved, capsys, model, layers):
+def test_ranks_of_their_own_go_to_peft_and_back_and_into_one_model(moved, capsys, model, layers, scaling):
     peft = pytest.importorskip("peft")
-    settings, ours = moved("method=lora", f"model={model}", f"method.allocation.layers={layers}")
+    chosen = [f"method.allocation.layers={layers}", f"method.scaling={scaling}"]
+    settings, ours = moved("method=lora", f"model={model}", *chosen)
     assert main(["export", "run", "--output", "theirs"]) == 0
     assert main(["merge", "run", "--output", "whole"]) == 0
     assert main(["import", "theirs", f"model={model}", "task=builtin/nli", "--output", "back"]) == 0
@@ -103,8 +106,10 @@ def test_ranks_of_their_own_go_to_peft_and_back_and_into_one_model(moved, capsys
     written = json.loads(Path("theirs/adapter_config.json").read_text())
     assert set(written["rank_pattern"].values()) == {8 * count for count in layers if count} - {8}
     assert not written["alpha_pattern"]
+    assert written["use_rslora"] == (scaling == "alpha_over_root_rank")
     method = saved.experiment.method
     assert method.targets == ["all-linear"]
+    assert (method.scaling.value, method.alpha) == (scaling, 16.0)
     assert method.rank_per_layer(4) == tuple(8 * count for count in layers)
     record = json.loads(Path("back/record.json").read_text())
     assert record["rank_per_layer"] == [8 * count for count in layers]
@@ -127,7 +132,7 @@ def test_a_mola_run_of_single_experts_and_the_best_adapter_can_be_exported(moved
     torch.testing.assert_close(logits(loaded), logits(ours), atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["mola_inverted", "molex", "bitfit"])
+@pytest.mark.parametrize("method", ["mola_inverted", "mixlora", "molex", "bitfit"])
 def test_what_is_no_lora_is_not_exported(moved, capsys, method):
     pytest.importorskip("peft")
     moved(f"method={method}")
@@ -187,6 +192,7 @@ def test_nothing_is_written_over_and_a_missing_run_is_said(moved, capsys):
         {"use_rslora": True},
         {"layers_to_transform": [1, 2]},
         {"rank_pattern": {r".*\.1\..*": 8}},
+        {"rank_pattern": {r".*\.1\..*": 8}, "use_rslora": True},
         {"r": 6, "rank_pattern": {r".*\.[12]\..*": 4}},
         {"r": 6, "rank_pattern": {r".*\.\d\..*": 4}, "use_rslora": True},
     ],
@@ -228,10 +234,6 @@ def test_an_imported_run_needs_no_peft_and_a_comparison_passes_it_over_with_a_li
     [
         ({"use_dora": True}, "must be plain LoRA to be imported, got use_dora=true in adapter_config.json"),
         ({"rank_pattern": {"query": 2}}, "must give all linears of a layer one rank, got 2, 4 in layer 0"),
-        (
-            {"rank_pattern": {r".*\.1\..*": 8}, "use_rslora": True},
-            "must have one rank where use_rslora is set, got 4, 8",
-        ),
         ({"alpha_pattern": {"query": 2}}, 'got alpha_pattern={"query": 2}'),
         ({"bias": "all"}, 'got bias="all"'),
         ({"init_lora_weights": "pissa"}, 'got init_lora_weights="pissa"'),
@@ -307,7 +309,7 @@ def test_a_merged_model_gives_the_logits_of_the_adapted_one(moved, capsys, model
     assert tokenizer("a", "b")["input_ids"][0] == tokenizer.bos_token_id
 
 
-@pytest.mark.parametrize("method", ["mola_inverted", "molex"])
+@pytest.mark.parametrize("method", ["mola_inverted", "mixlora", "molex"])
 def test_what_a_router_chooses_is_not_merged(moved, capsys, method):
     moved(f"method={method}")
     line = refusal(capsys, "merge", "run", "--output", "whole")
@@ -326,7 +328,7 @@ def test_what_was_trained_on_rounded_weights_is_not_merged(moved, capsys, base):
 def test_without_peft_the_way_out_is_the_extra(moved, capsys, monkeypatch):
     moved("method=lora")
     monkeypatch.setitem(sys.modules, "peft", None)
-    said = "must have PEFT, got none; pip install 'molex[peft]'"
+    said = f"must have PEFT, got none; {extras.install('peft')}"
     assert said in refusal(capsys, "export", "run", "--output", "theirs")
     monkeypatch.setattr("molex_cli.methods.peft.find_spec", lambda name: None)
     assert f"method=peft/dora {said}" in refusal(capsys, "plan", "model=tiny_bert", "method=peft/dora")

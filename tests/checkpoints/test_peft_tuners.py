@@ -17,9 +17,12 @@ from molex_cli.models.loading import load
 peft = pytest.importorskip("peft")
 
 
+@pytest.mark.parametrize("rslora", [False, True], ids=["lora", "rslora"])
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2", "tiny_llama"])
-def test_lora_equals_pefts_lora(experiment, model):
-    settings = experiment("method=lora", f"model={model}", "method.rank=4", "method.alpha=12", "method.dropout=0")
+def test_lora_equals_pefts_lora(experiment, model, rslora):
+    scaling = f"method.scaling=alpha_over_{'root_' if rslora else ''}rank"
+    plain = ["method.rank=4", "method.alpha=12", "method.dropout=0", scaling]
+    settings = experiment("method=lora", f"model={model}", *plain)
     ours = adapter.adapt(settings, ["no", "yes"])
     backbone = load(settings.model, 2, seed=0)
     names = [linear.name for linear in backbone.targets(["all-linear"])]
@@ -27,6 +30,7 @@ def test_lora_equals_pefts_lora(experiment, model):
         r=4,
         lora_alpha=12,
         lora_dropout=0.0,
+        use_rslora=rslora,
         target_modules=names,
         task_type="SEQ_CLS",
         fan_in_fan_out=model == "tiny_gpt2",

@@ -124,8 +124,8 @@ def test_few_seeds_decide_nothing_in_a_column_where_an_arm_collapsed(capsys, see
     Path("claims.yaml").write_text("- mola > lora on rte\n")
     assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert ("claim: mola > lora on rte: undecided, collapses, " in shown) is not called
-    assert ("claim: mola > lora on rte: supported, " in shown) is called
+    assert ("  mola > lora on rte: undecided, collapses, " in shown) is not called
+    assert ("  mola > lora on rte: supported, " in shown) is called
 
 
 def test_where_no_seed_collapsed_the_verdict_says_what_it_rests_on(capsys):
@@ -150,7 +150,7 @@ def test_median_and_mean_of_what_trained_stand_beside_the_mean_when_asked_for(ca
     assert (
         main(["compare", "outputs", "--cols", "task", "--show", "median", "--show", "trained", "--format", "md"]) == 0
     )
-    head, _, line = capsys.readouterr().out.splitlines()[:3]
+    head, _, line = (each for each in capsys.readouterr().out.splitlines() if each.startswith("|"))
     cells = dict(
         zip((each.strip() for each in head.split("|")), (each.strip() for each in line.split("|")), strict=True)
     )

@@ -1,5 +1,6 @@
 """Records to an honest table."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_averaged():
     for seed in (0, 1, 2):
         leave(Path(f"outputs/fast-s{seed}"), "lora", seed, 0.8, settings=other, variant="lora-fast")
     table = table_of(Path("outputs"))
-    assert table.rows == ["lora (method.learning_rate=0.005)", "lora (method.learning_rate=0.001)"]
+    assert table.rows == ["lora (method.learning_rate=0.001)", "lora (method.learning_rate=0.005)"]
     assert {len(cell.by_seed) for cell in table.cells.values()} == {3}
 
 
@@ -120,18 +121,44 @@ def test_what_is_not_matched_is_listed():
             parameters={"trainable": 1100, "head": 10}, data={"train": {"fingerprint": "other"}},
             environment={"packages": {"torch": "2.12.0"}, "git": {"commit": "d", "dirty": True}},
         )  # fmt: skip
-    lines = "\n".join(confounds(table_of(Path("outputs"))))
+    found = confounds(table_of(Path("outputs")))
+    lines = "\n".join(note.text for note in found)
     for words in (
-        "train.epochs differs: 1.0 (lora); 3.0 (mola)",
-        "trainable parameters in rte: lora 1,000, mola 1,100 (x 1.10)",
+        "train.epochs differs: 1 (LORA); 3 (MOLA)",
+        "trainable parameters in rte: LORA 1,000, MOLA 1,100 (x 1.10)",
         "data differ in rte",
-        "torch versions differ: 2.13.0 (lora); 2.12.0 (mola)",
+        "torch versions differ: 2.12.0 (MOLA); 2.13.0 (LORA)",
         "code differs",
-        "hardware.precision differs: fp32 (lora); bf16 (mola)",
+        "hardware.precision differs: bf16 (MOLA); fp32 (LORA)",
     ):
         assert words in lines
     assert "method.name" not in lines
     assert confounds(table_of(outputs_alike())) == []
+
+
+def test_factors_that_differ_with_the_rank_are_a_confound_where_alpha_is_divided_by_it():
+    def line(*arms):
+        for number, (method, ranks) in enumerate(arms):
+            settings = {"method": {"name": f"m{number}", "learning_rate": 1e-3, "rank": 8, "alpha": 16.0} | method}
+            leave(Path(f"outputs/{number}"), f"m{number}", settings=settings, rank_per_layer=ranks)
+        found = [each.text for each in confounds(table_of(Path("outputs"))) if each.text.startswith("factors")]
+        shutil.rmtree("outputs")
+        return found
+
+    root = {"scaling": "alpha_over_root_rank"}
+    assert line(({}, None), ({"rank": 16}, None)) == [
+        "factors of the updates, alpha over rank, differ in rte: 1 (M1); 2 (M0)"
+    ]
+    assert line(({}, None), ({}, [0, 8, 24])) == [
+        "factors of the updates, alpha over rank, differ in rte: 0.667 to 2 (M1); 2 (M0)"
+    ]
+    assert line(({}, [0, 8, 24]), ({}, [0, 8, 24]))  # within each arm
+    molex = {"rank": None, "alpha": 0.95, "inner": "lora", "lora": {"rank": 4, "alpha": 16.0}}
+    assert line(({}, None), (molex, None)) == ["factors of the updates, alpha over rank, differ in rte: 2 (M0); 4 (M1)"]
+    assert line((root, None), ({"rank": 16, **root}, None)) == []
+    assert line(({}, None), ({"rank": 16, "alpha": 32.0}, None)) == []  # the factor is the same
+    assert line(({}, None), ({"alpha": 32.0}, None)) == []  # a setting that differs has a line of its own
+    assert line(({}, None), ({"rank": None, "alpha": None}, None)) == []
 
 
 def outputs_alike():

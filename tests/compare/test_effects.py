@@ -9,6 +9,7 @@ from support.made_records import leave, outputs, table_of
 
 from molex_cli.compare.effects import Effect, effects, in_words, sentence
 from molex_cli.compare.layout import Report
+from molex_cli.compare.remarks import Heading, Note
 
 KNOWN = Effect("rte", "MOLA", "LORA", 1.234, -0.5, 2.96, 0.04567, 5, "significant", "over seeds", "accuracy %")
 
@@ -83,6 +84,6 @@ def test_a_report_shows_the_effects_that_it_is_given_and_else_those_of_its_table
     assert list(Report(table).differences()) == effects(table)
     assert list(Report(table, effects=[KNOWN]).differences()) == [KNOWN]
     assert list(Report(table, effects=[]).differences()) == []
-    lines = Report(table, ["a note"], answers=["an answer"], effects=[KNOWN]).lines()
+    lines = Report(table, [Note(Heading.left_out, "a note")], answers=["an answer"], effects=[KNOWN]).lines()
     assert (lines[0], lines[-1]) == ("an answer", sentence(KNOWN))
-    assert "a note" in lines
+    assert "Left out: a note" in lines

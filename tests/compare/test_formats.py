@@ -78,6 +78,41 @@ def test_the_latex_table_compiles():
 
 
 @pytest.mark.latex
+@pytest.mark.parametrize("options", [(), ("--caption", "Accuracy of 3 arms & 2 tasks", "--label", "tab:all_arms")])
+def test_a_latex_table_of_three_arms_and_two_tasks_fits_the_text_of_a_page(options):
+    for method, name in (("lora", "LoRA"), ("mola_inverted", "MoLA-▽"), ("molex_paper", "MoLEx (paper)")):
+        for task in ("glue/rte", "glue/mrpc"):
+            for seed in range(10):
+                leave(Path(f"outputs/{method}-{task[5:]}-{seed}"), method, seed, 0.9, task=task,
+                      display={"method": name}, parameters={"trainable": 12_644_610})  # fmt: skip
+    assert main(["compare", "outputs", "--format", "latex", "--output", "arms.tex", *options]) == 0
+    shown = compiled("\\input{arms.tex}\n")
+    assert "12,644,610" in shown
+    assert ("Table1:Accuracyof3arms&2tasks" in shown) is bool(options)
+    assert "Overfull" not in Path("table.log").read_text(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--caption", "a"], "--caption must go with --format latex, got table"),
+        (["--format", "latex", "--label", "a"], "--label must go with --caption, got a alone"),
+        (
+            ["--format", "latex", "--caption", "a", "--label", "a}b"],
+            "--label must be of letters, digits and : . - _, got a}b",
+        ),
+        (["--format", "csv", "--columns", "all"], "--columns must go with a format that leaves some out, got csv"),
+        (["--columns", "trainble"], "--columns must name columns of the table, got trainble; did you mean trainable?"),
+        (["--columns", ","], "--columns must name a column at least, got none"),
+    ],
+)
+def test_columns_and_captions_that_cannot_be_are_refused_in_one_line(options, told, capsys):
+    outputs(lora=0.6, mola=0.9)
+    assert main(["compare", "outputs", *options]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.latex
 def test_every_letter_that_latex_prints_as_it_is_has_a_glyph():
     assert compiled("\n\n".join(map(escaped, sorted(PRINTS - {" "}))))
 
@@ -154,5 +189,5 @@ def test_a_format_in_a_file_of_its_own_is_a_choice_of_the_command(tmp_path, caps
 def test_a_table_is_written_to_a_file_at_once(capsys):
     outputs(lora=0.6)
     assert main(["compare", "outputs", "--format", "md", "--output", "table.md"]) == 0
-    assert Path("table.md").read_text().startswith("| method |")
+    assert "\n| method |" in Path("table.md").read_text()
     assert main(["compare", "outputs", "--format", "md", "--output", "no/where.md"]) == 2

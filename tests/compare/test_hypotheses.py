@@ -21,8 +21,8 @@ def test_claims_get_verdicts_with_all_that_speaks_against_them(capsys):
     leave(Path("outputs/cola"), "lora", 0, 0.4, task="cola")
     Path("claims.yaml").write_text(CLAIMS)
     assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("claim: ")]
-    assert [re.split("[:,]", line)[2].strip() for line in lines] == [
+    lines = [line for line in capsys.readouterr().out.splitlines() if " on rte: " in line or " on cola: " in line]
+    assert [re.split("[:,]", line)[1].strip() for line in lines] == [
         "supported",
         "contradicted",
         "undecided",
@@ -41,9 +41,9 @@ def test_a_claim_whose_file_is_older_has_no_flag_and_the_reader_is_told_what_tha
     Path("claims.yaml").write_text("- {claim: mola > lora on rte, seeds: [0, 1, 2]}\n")
     assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    (line,) = [line for line in shown if line.startswith("claim: ")]
+    (line,) = [line for line in shown if line.startswith("  mola > lora on rte: ")]
     assert ";" not in line
-    (told,) = [line for line in shown if line.startswith("claims: ")]
+    (told,) = [line for line in shown if line.startswith("  claims.yaml has ")]
     assert "judged by the time of the file alone, which anybody can set" in told
 
 

@@ -89,7 +89,7 @@ def test_arms_without_a_seed_in_common_are_not_compared(capsys):
     assert main(["compare", "outputs", "--cols", "task"]) == 0
     shown = capsys.readouterr().out
     assert "no seed in common" in shown
-    assert "seeds differ in rte: 0, 1 (lora); 2, 3 (mola)" in shown
+    assert "seeds differ in rte: 0, 1 (LORA); 2, 3 (MOLA)" in shown
 
 
 class Fake:

@@ -98,7 +98,7 @@ def test_a_clone_resets_no_claim(capsys):
             leave(Path(f"outputs/{method}-s{seed}"), method, seed, share, started="2020-06-01T00:00:00+00:00")
     assert main(["compare", "outputs", "--cols", "task", "--claims", "copy/claims.yaml"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    first, second, told = (line for line in shown if line.startswith("claim"))
+    first, second, told = (line for line in shown if " > " in line or "claims.yaml" in line)
     assert "had started" not in first
     assert "it was written or changed after seeds 0, 1, 2 had started" in second
     assert "claims.yaml has the digest sha256 " in told
@@ -112,7 +112,7 @@ def test_prescribed_seeds_are_those_that_both_arms_have(capsys):
         leave(Path(f"outputs/mola-s{seed}"), "mola", seed, 0.9)
     Path("claims.yaml").write_text("- {claim: mola > lora on rte, seeds: [0, 1, 2, 3]}\n")
     assert main(["compare", "outputs", "--cols", "task", "--claims", "claims.yaml"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("claim: ")]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  mola > lora on rte: ")]
     assert "seeds 3 are missing" in line
     assert "were added" not in line
 

@@ -13,6 +13,7 @@ from molex_cli.cli import main
 from molex_cli.compare import formats
 from molex_cli.compare.effects import Effect
 from molex_cli.compare.layout import Report, Section
+from molex_cli.compare.remarks import Heading, Note
 
 ANSWERS = ["MOLA is better than LORA", "The rest is open"]
 TUNED = Section("Tuning", ["arm", "rate", "edge"], [["MOLA", "0.001", "no"], ["LORA", "0.02", "the largest"]], "Of 3.")
@@ -25,7 +26,9 @@ EFFECTS = [
 @pytest.fixture
 def report():
     table = table_of(outputs(lora=0.6, mola=0.9))
-    return Report(table, ["a note"], title="A study", answers=ANSWERS, effects=EFFECTS, sections=[TUNED])
+    return Report(
+        table, [Note(Heading.claims, "a note")], title="A study", answers=ANSWERS, effects=EFFECTS, sections=[TUNED]
+    )
 
 
 @pytest.mark.parametrize("name", ["html", "json", "latex", "md", "table"])
@@ -77,10 +80,10 @@ def test_a_terminal_of_100_columns_shows_a_difference_in_a_row_and_what_else_is_
     outputs(mola_inverted=0.6, lora=0.9, bitfit=0.89)
     assert main(["compare", "outputs"]) == 0
     shown = capsys.readouterr().out
-    block = shown[shown.index("differences in rte minilm accuracy %") :].splitlines()
+    block = shown[shown.index("differences in rte minilm accuracy % from LORA") :].splitlines()
     assert all(len(line) <= 100 for line in block)
-    first, second = (number for number, line in enumerate(block) if "LORA" in line)
-    assert block[first].index("LORA") == block[second].index("LORA") == block[1].index("minus")
+    first, second = (number for number, line in enumerate(block) if line.startswith(("MOLA", "BITFIT")))
+    assert block[first].index("  3  ") == block[second].index("  3  ") == block[1].index("  n  ")
     assert block[first + 1].startswith("  over seeds and examples, permutation p ")
     assert "0 of 3 seeds collapsed, up to 63 % may" in " ".join(" ".join(block).split())
 

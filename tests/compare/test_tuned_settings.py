@@ -169,8 +169,8 @@ def test_the_table_holds_the_other_seeds_at_the_chosen_value(capsys):
     assert main(["compare", "outputs", *TUNE]) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    head, first, second = shown.out.splitlines()[:3]
-    assert head.split()[-9] == "trials"
+    head, first, second = (line for line in shown.out.split("\n\n")[1].splitlines() if "columns" not in line)
+    assert head.split().index("trials") == head.split().index("collapsed") + 2
     assert "0.002" in first
     assert "6" in first.split()
     assert "4" in second.split()
@@ -261,17 +261,18 @@ def test_trials_that_differ_are_a_confound_and_tuned_values_of_as_many_are_none(
     def listed():
         found = load([Path("outputs")])
         tuning = Tuning([RATE], [1000, 1001], found.diverged)
-        return confounds(compare(found.runs, ["method"], ["task"], "last", tuning=tuning))
+        table = compare(found.runs, ["method"], ["task"], "last", tuning=tuning)
+        return [note.text for note in confounds(table)]
 
     arm("lora", {1e-3: 0.6, 2e-3: 0.8})
     arm("mola", {1e-3: 0.6, 2e-3: 0.5})
     assert listed() == []
     arm("bitfit", {3e-3: 0.6, 4e-3: 0.8})
-    assert listed() == ["values of train.learning_rate that were tried in rte: 0.003, 0.004 (bitfit); "
-                        "0.001, 0.002 (lora, mola)"]  # fmt: skip
+    assert listed() == ["values of train.learning_rate that were tried in rte: 0.001, 0.002 (LORA, MOLA); "
+                        "0.003, 0.004 (BITFIT)"]  # fmt: skip
     left(trial(seed, None, rate=5e-3, method="bitfit", error=DIVERGED) for seed in (1000, 1001))
     lines = listed()
-    assert "trials of tuning in rte: 6 (bitfit); 4 (lora, mola)" in lines
+    assert "trials of tuning in rte: 4 (LORA, MOLA); 6 (BITFIT)" in lines
     assert any(line.startswith("train.learning_rate differs") for line in lines)
     assert any(line.startswith("learning rates in rte") for line in lines)
 
@@ -338,8 +339,9 @@ def test_runs_that_cannot_be_tuned_are_one_line(capsys):
 def test_several_values_of_one_method_beside_one_of_another_are_told():
     left(trial(seed, 0.5, method="lora") for seed in (0, 1, 2))
     left(trial(seed, 0.5, method="mola", rate=rate) for seed in (0, 1, 2) for rate in (1e-3, 2e-3, 3e-3))
-    lines = confounds(compare(load([Path("outputs")]).runs, ["method", RATE], ["task"], "last"))
+    table = compare(load([Path("outputs")]).runs, ["method", RATE], ["task"], "last")
+    lines = [note.text for note in confounds(table)]
     assert (
-        "rows of a method in rte: 1 (lora); 3 (mola): the best of several is better by chance, "
+        "rows of a method in rte: 1 (LORA); 3 (MOLA): the best of several is better by chance, "
         "and --tune chooses on rows and seeds that report nothing"
     ) in lines

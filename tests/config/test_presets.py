@@ -33,13 +33,13 @@ def parts(made: Experiment, outputs: int | None) -> dict[str, int]:
 
 
 def test_there_is_a_preset_for_each_published_glue_script_and_it_is_here() -> None:
-    found = [name for name in command_line.options("experiment") if name.startswith("molex_glue/")]
-    assert found == [f"molex_glue/{task}" for task in sorted(GLUE)]
+    found = [name for name in command_line.options("experiment") if name.startswith("papers/molex_glue/")]
+    assert found == [f"papers/molex_glue/{task}" for task in sorted(GLUE)]
 
 
 @pytest.mark.parametrize("task", GLUE)
 def test_a_glue_preset_of_molex_has_the_published_values(task: str) -> None:
-    made = preset(f"molex_glue/{task}")
+    made = preset(f"papers/molex_glue/{task}")
     data, row = as_data(made), GLUE[task]
     train, method = data["train"], data["method"]
     assert [train[name] for name in TRAIN] == list(row[:5])
@@ -71,7 +71,7 @@ def test_a_glue_preset_of_molex_has_the_published_values(task: str) -> None:
 
 
 def test_the_e2e_preset_of_molex_has_the_published_values() -> None:
-    made = preset("molex_e2e")
+    made = preset("papers/molex_e2e")
     data = as_data(made)
     wanted = {
         "epochs": 5.0,
@@ -113,7 +113,7 @@ def test_the_e2e_preset_of_molex_has_the_published_values() -> None:
 
 
 def test_the_preset_of_mola_has_the_published_values() -> None:
-    made = preset("mola_paper")
+    made = preset("papers/mola/rte")
     data = as_data(made)
     train, method = data["train"], data["method"]
     assert (train["batch_size"] * train["gradient_accumulation_steps"], train["max_length"]) == (128, 256)

@@ -1,6 +1,7 @@
 """Budgets that are matched, with what is left over."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ def planned(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("method", ["mola_inverted", "molex", "lora"])
+@pytest.mark.parametrize("method", ["mola_inverted", "mixlora", "molex", "lora"])
 def test_the_rank_found_is_the_best_of_all_ranks(capsys, method):
     found = planned(capsys, f"method={method}", "--match", "lora:rank=12")
     target = planned(capsys, "method=lora", "method.rank=12")["parameters"]["added"]
@@ -44,9 +45,117 @@ def test_flops_may_be_the_budget(capsys):
     assert found["match"]["reached"] == found["flops_per_token"]["active"]
 
 
-def test_what_is_left_over_is_said(capsys):
-    assert main(["plan", MODEL, "method=molex", "--match", "lora:rank=16"]) == 0
-    assert "method.lora.rank=" in capsys.readouterr().out.splitlines()[-1]
+def last_line(capsys, *arguments):
+    assert main(["plan", MODEL, *arguments]) == 0
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_budget_that_cannot_be_met_is_called_the_nearest_possible_one(capsys):
+    found = planned(capsys, "method=molex", "--match", "lora:rank=16")["match"]
+    line = last_line(capsys, "method=molex", "--match", "lora:rank=16")
+    assert line.startswith("method.lora.rank=16 method.lora.alpha=32  nearest possible: ")
+    assert f"nearest possible: {found['reached']:,.0f} parameters, {100 * found['left_over']:+.2g} %" in line
+    assert f"(for {found['target']:,.0f} of lora:rank=16)" in line
+
+
+def test_a_budget_that_is_met_is_said_to_be(capsys):
+    line = last_line(capsys, "method=lora", "--match", "lora:rank=12")
+    assert line.startswith("method.rank=12 method.alpha=24  21,504 parameters, exactly those of lora:rank=12")
+    assert "nearest" not in line
+
+
+@pytest.mark.parametrize("section", ["", "lora."])
+def test_another_rank_keeps_alpha_over_rank(capsys, section):
+    method = "molex" if section else "lora"
+    found = planned(capsys, f"method={method}", f"method.{section}rank=8", "--match", "lora:rank=12")["match"]
+    assert found["overrides"] == [f"method.{section}rank=12", f"method.{section}alpha=24"]
+    assert found["scales"] == [2.0, 2.0]  # of rank 8 and alpha 16
+    line = last_line(capsys, f"method={method}", "--match", "lora:rank=12")
+    assert line.endswith("; alpha over rank stays 2")
+
+
+def test_an_alpha_that_is_no_whole_number_keeps_the_factor_too(capsys):
+    found = planned(capsys, "method=lora", "method.rank=3", "--match", "lora:rank=7")["match"]
+    (_, alpha) = found["overrides"]
+    assert float(alpha.partition("=")[2]) / 7 == pytest.approx(16 / 3, rel=1e-11)
+    setting = [f"method={each}" if each == "lora" else each for each in ("lora", *found["overrides"])]
+    assert planned(capsys, *setting)["parameters"]["added"] == found["reached"]
+
+
+def test_an_alpha_that_was_set_stays_and_the_change_is_named(capsys):
+    set_alpha = ["method=mola_inverted", "method.alpha=16"]
+    found = planned(capsys, *set_alpha, "--match", "lora:rank=12")["match"]
+    assert found["overrides"] == ["method.rank=2"]
+    line = last_line(capsys, *set_alpha, "--match", "lora:rank=12")
+    assert line.endswith("; alpha over rank changes from 2 to 8, as alpha was set")
+
+
+def test_ranks_that_change_by_layer_name_the_change_and_experts_change_nothing(capsys):
+    of_layers = ["method=lora", "method.allocation.shape=inverted", "--match", "lora:rank=60", "--solve", "total"]
+    before, after = planned(capsys, *of_layers)["match"]["scales"]
+    assert after < before
+    assert f"alpha over rank changes from {before:.3g} to {after:.3g}" in last_line(capsys, *of_layers)
+    assert "alpha" not in last_line(capsys, "method=mola_inverted", "--match", "lora:rank=60", "--solve", "total")
+
+
+def test_a_rank_that_stays_changes_no_alpha(capsys):
+    line = last_line(capsys, "method=lora", "--match", "lora:rank=8")
+    assert line.startswith("method.rank=8  ")
+    assert "alpha" not in line
+
+
+SEVERAL = ["method=lora,mola_inverted,molex", "--match", "lora:rank=12"]
+
+
+def test_several_arms_get_a_setting_each_and_one_sweep_has_them_all(capsys):
+    assert main(["plan", MODEL, *SEVERAL]) == 0
+    *arms, words, command = capsys.readouterr().out.splitlines()
+    alone = [last_line(capsys, arm.partition(":")[0], *SEVERAL[1:]) for arm in arms]
+    assert arms == [f"method={m}: {line}" for m, line in zip(("lora", "mola_inverted", "molex"), alone, strict=True)]
+    assert words == "one sweep of them:"
+    assert command.split() == ["molex", "train", "-m", MODEL, SEVERAL[0], "seed=0,1,2", *SEVERAL[1:]]
+    assert main(["plan", MODEL, *SEVERAL, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["arms"]
+    assert [each["setting"] for each in found.values()] == [line.split()[0] for line in alone]
+
+
+def test_arms_on_several_models_meet_the_budget_on_their_own(capsys):
+    assert main(["plan", "model=tiny_bert,tiny_llama", "method=mola_inverted", "--match", "lora", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["arms"]
+    assert len({each["target"] for each in found.values()}) == 2
+    for arm, each in found.items():
+        assert main(["plan", "--json", arm, "method=lora"]) == 0
+        assert json.loads(capsys.readouterr().out)["parameters"]["added"] == each["target"]
+
+
+def test_a_sweep_brings_its_arms_to_one_budget(capfd):
+    sweep = ["train", "-m", "experiment=smoke", "method=lora,mola_inverted", "seed=0,1", "--match", "lora:rank=12"]
+    assert main(sweep) == 0
+    said = capfd.readouterr().out
+    assert "matched method=lora: method.rank=12 method.alpha=24  21,504 parameters, exactly those of lora" in said
+    assert "matched method=mola_inverted: method.rank=2 method.alpha=4  nearest possible: 22,400" in said
+    found = [json.loads(path.read_text()) for path in Path("outputs").glob("*/record.json")]
+    of = {(r["settings"]["method"]["name"], r["settings"]["method"]["rank"], r["parameters"]["added"]) for r in found}
+    assert of == {("lora", 12, 21504), ("mola_inverted", 2, 22400)}
+    assert {r["settings"]["method"]["alpha"] / r["settings"]["method"]["rank"] for r in found} == {2.0}
+    assert main(sweep) == 0  # the same command finds its runs
+    assert "there already: 4 finished; to run: 0 of 4" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--solve", "total"], "--solve and --by must go with --match"),
+        (["--match", "lra"], "--match must begin with a method, got lra; did you mean lora?"),
+        (["method=lora,bitfit", "-m", "--match", "lora"], "--solve must be a setting of method=bitfit, got rank"),
+        (["-m", "seed=0,1", "hydra/sweeper=optuna", "--match", "lora"], "--match must go without an optimiser"),
+    ],
+)
+def test_a_sweep_that_cannot_be_matched_is_refused_before_it_begins(capsys, arguments, words):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    assert main(["train", "experiment=smoke", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not Path("outputs/sweeps").exists()
 
 
 @pytest.mark.parametrize(

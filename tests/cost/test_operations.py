@@ -36,7 +36,7 @@ def test_the_backward_pass_is_counted():
     assert counter.operations == Counter({"exp.default": 1, "sum.default": 1, "ones_like.default": 1, "mul.Tensor": 1})
 
 
-@pytest.mark.parametrize("method", ["mola_inverted", "lora"])
+@pytest.mark.parametrize("method", ["mola_inverted", "mixlora", "lora"])
 def test_a_step_without_values_has_the_operations_of_a_real_one(experiment, method):
     settings = experiment("model=tiny_bert", f"method={method}")
     adapted = settings.method.inject(load(settings.model, 2, seed=0))
@@ -51,7 +51,14 @@ def test_a_step_without_values_has_the_operations_of_a_real_one(experiment, meth
 
 @pytest.mark.parametrize(
     ("method", "dropout", "most"),
-    [("mola_inverted", 0.0, 1.15), ("mola_inverted", 0.05, 1.15), ("lora", 0.0, 0.76), ("lora", 0.05, 0.75)],
+    [
+        ("mola_inverted", 0.0, 1.15),
+        ("mola_inverted", 0.05, 1.15),
+        ("mixlora", 0.0, 1.15),
+        ("mixlora", 0.05, 1.15),
+        ("lora", 0.0, 0.76),
+        ("lora", 0.05, 0.75),
+    ],
 )
 def test_a_step_has_at_most_so_many_of_the_operations_of_pefts_lora(experiment, method, dropout, most):
     settings = experiment("model=tiny_bert", f"method={method}")
@@ -62,9 +69,10 @@ def test_a_step_has_at_most_so_many_of_the_operations_of_pefts_lora(experiment, 
     assert arms[training_step.FLOOR].operations < min(arms[name].operations for name in (method, training_step.PEFT))
 
 
-def test_operations_do_not_grow_with_experts(experiment):
+@pytest.mark.parametrize("method", ["mola", "mixlora"])
+def test_operations_do_not_grow_with_experts(experiment, method):
     few, many = (
-        experiment("model=tiny_bert", "method=mola", f"method.allocation.layers=[{layers}]")
+        experiment("model=tiny_bert", f"method={method}", f"method.allocation.layers=[{layers}]")
         for layers in ("3,3,3,3", "8,8,8,8")
     )
     assert operations.operations(few.method.inject, few.model, WORK) == operations.operations(

@@ -74,9 +74,9 @@ def test_a_mixing_layer_costs_two(capsys, settings, active, computed):
 
 
 def test_the_papers_own_experiments_count_as_published(capsys):
-    mola = plan(capsys, "experiment=mola_paper")["parameters"]
+    mola = plan(capsys, "experiment=papers/mola/rte")["parameters"]
     assert (mola["added"], mola["total"]) == (105_635_840, 6_738_415_616 + 105_635_840)
-    molex = plan(capsys, "experiment=molex_e2e")
+    molex = plan(capsys, "experiment=papers/molex_e2e")
     assert (molex["parameters"]["adapters"], molex["parameters"]["gates"]) == (393_216, 24_600)
     flops = molex["flops_per_token"]  # 12 of the 24 layers mix
     assert flops["active"] / flops["base"] == pytest.approx(1.5, rel=5e-3)

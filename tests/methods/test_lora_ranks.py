@@ -7,6 +7,7 @@ import torch
 from conftest import batch
 from support.runs import only_record
 
+from molex_cli.checkpoints import adapter
 from molex_cli.cli import main
 from molex_cli.config import command_line, overrides, schema
 from molex_cli.records import variant_id
@@ -138,3 +139,27 @@ def test_the_experts_of_lora_can_be_left_out_by_layer(experiment, capsys):
     assert main(["experts", str(made), "--ablate", "layers", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert [each["layer"] for each in found["ablation"]["without"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "at"),
+    [
+        (["method=lora"], "method"),
+        (["method=lora", "method.joint_parts=[query,value]", "model=tiny_gpt2"], "method"),
+        (["method=mola", "method.allocation.layers=[0,1,2,3]", "method.clip_top_k=true"], "method"),
+        (["method=molex"], "method.lora"),
+    ],
+    ids=["lora", "joint", "mola", "molex"],
+)
+def test_under_the_root_of_the_rank_every_update_is_larger_by_that_root(adapted, settings, at):
+    root = moved(adapted(*settings, f"{at}.rank=4", f"{at}.scaling=alpha_over_root_rank"))
+    plain = moved(adapted(*settings, f"{at}.rank=4", f"{at}.alpha=32"))
+    data = batch()
+    assert torch.equal(root.model.eval()(**data).logits, plain.model.eval()(**data).logits)
+
+
+def test_under_the_root_of_the_rank_a_layer_of_four_times_the_rank_has_half_the_factor(experiment):
+    chosen = experiment("method=lora", "method.allocation.layers=[1,1,4,4]", "method.scaling=alpha_over_root_rank")
+    factors = chosen.method.factors(adapter.adapt(chosen, ["no", "yes"]))
+    assert {round(scale, 6) for name, (_, _, scale) in factors.items() if ".0." in name} == {round(16 / 8**0.5, 6)}
+    assert {round(scale, 6) for name, (_, _, scale) in factors.items() if ".3." in name} == {round(8 / 8**0.5, 6)}

@@ -20,6 +20,7 @@ from molex_cli.run import run
 from molex_cli.runtime.hardware import accelerator
 
 ZEROS = ["method=mola", "method.allocation.layers=[0,0,2,3]"]
+MIXED = ["method=mixlora", "method.allocation.layers=[0,0,2,3]"]
 MODELS = ("tiny_bert", "tiny_gpt2", "tiny_llama")
 every_model = pytest.mark.parametrize("model", MODELS)
 counts = st.lists(st.integers(0, 4), min_size=1, max_size=8).filter(any)
@@ -36,8 +37,9 @@ def steps(made, number=3):
 
 
 @every_model
-def test_a_layer_without_experts_is_the_bases_own_and_stays_so_to_the_bit(experiment, model):
-    chosen = experiment(*ZEROS, f"model={model}")
+@pytest.mark.parametrize("method", [ZEROS, MIXED], ids=["mola", "mixlora"])
+def test_a_layer_without_experts_is_the_bases_own_and_stays_so_to_the_bit(experiment, model, method):
+    chosen = experiment(*method, f"model={model}")
     plain = load(chosen.model, 2, chosen.seed)
     made = adapter.adapt(chosen, ["no", "yes"])
     steps(made)
@@ -53,7 +55,11 @@ def test_a_layer_without_experts_is_the_bases_own_and_stays_so_to_the_bit(experi
 
 @every_model
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
-@pytest.mark.parametrize("method", [ZEROS, ["method=lora", "method.allocation.layers=[0,0,1,3]"]], ids=["mola", "lora"])
+@pytest.mark.parametrize(
+    "method",
+    [ZEROS, MIXED, ["method=lora", "method.allocation.layers=[0,0,1,3]"]],
+    ids=["mola", "mixlora", "lora"],
+)
 def test_below_the_lowest_experts_nothing_is_computed_backward(experiment, model, checkpointing, method):
     chosen = experiment(*method, f"model={model}", f"hardware.activation_checkpointing={checkpointing}")
     made = adapter.adapt(chosen, ["no", "yes"])
@@ -76,11 +82,11 @@ def test_below_the_lowest_experts_nothing_is_computed_backward(experiment, model
 
 
 @hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(layers=counts, method=st.sampled_from(["mola", "lora"]), model=st.sampled_from(MODELS))
+@given(layers=counts, method=st.sampled_from(["mola", "mixlora", "lora"]), model=st.sampled_from(MODELS))
 def test_for_any_counts_the_plan_equals_the_built_model(experiment, layers, method, model):
     depth = {"tiny_gpt2": "n_layer"}.get(model, "num_hidden_layers")
     settings = [f"model={model}", f"model.config.{depth}={len(layers)}", f"method.allocation.layers={layers}"]
-    clipped = ["method.clip_top_k=true"] if method == "mola" else []
+    clipped = [] if method == "lora" else ["method.clip_top_k=true"]
     chosen = experiment(f"method={method}", *settings, *clipped)
     made = adapter.adapt(chosen, ["no", "yes"])
     planned = ledger(chosen.method.inject(skeleton(chosen.model, 2)), 64)
@@ -98,10 +104,11 @@ def test_for_any_counts_the_plan_equals_the_built_model(experiment, layers, meth
     )
 
 
+@pytest.mark.parametrize("method", [ZEROS, MIXED], ids=["mola", "mixlora"])
 def test_a_run_with_layers_without_experts_is_recorded_resumed_scored_and_read(
-    experiment, tmp_path, monkeypatch, capsys
+    experiment, tmp_path, monkeypatch, capsys, method
 ):
-    chosen = [*ZEROS, "train.max_steps=6", "train.evaluate_every=2", "checkpoint_every=1"]
+    chosen = [*method, "train.max_steps=6", "train.evaluate_every=2", "checkpoint_every=1"]
     for name in ("alone", "interrupted"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "interrupted")
@@ -144,10 +151,11 @@ def test_one_layer_of_experts_has_no_trend_over_the_depth(experiment, capsys):
     assert "Spearman" not in told
 
 
+@pytest.mark.parametrize("method", [ZEROS, MIXED], ids=["mola", "mixlora"])
 @pytest.mark.parametrize("router", ["random", "uniform", "fixed"])
-def test_controls_leave_layers_without_experts_alone_too(experiment, router):
+def test_controls_leave_layers_without_experts_alone_too(experiment, router, method):
     joint = ["model=tiny_gpt2", "method.joint_parts=[query,value]"]
-    made = adapter.adapt(experiment(*ZEROS, *joint, f"method.router={router}"), ["no", "yes"])
+    made = adapter.adapt(experiment(*method, *joint, f"method.router={router}"), ["no", "yes"])
     steps(made)
     assert sorted(made.take_routing()) == ["2", "3"]
     assert {int(name.split(".h.")[1][0]) for name in made.trainable() if ".h." in name} == {2, 3}

@@ -14,7 +14,7 @@ from molex_cli.layers.experts import FusedLinears, LowRankExperts
 from molex_cli.layers.fused_lowrank import keep_mask
 from molex_cli.layers.reference import LoopExperts
 from molex_cli.methods.ledger import ledger
-from molex_cli.methods.lora import low_rank_modules
+from molex_cli.methods.low_rank import low_rank_modules
 from molex_cli.models.loading import load, skeleton
 from molex_cli.objectives import build_objective
 from molex_cli.objectives.base import for_model

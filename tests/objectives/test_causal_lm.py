@@ -115,7 +115,7 @@ def test_the_raw_score_takes_the_sum_and_the_normalised_one_the_mean_over_tokens
     assert [row["prediction"] for row in again.rows] == [row["prediction"] for row in answers.rows]
 
 
-@pytest.mark.parametrize("method", ["lora", "molex", "mola_inverted"])
+@pytest.mark.parametrize("method", ["lora", "molex", "mola_inverted", "mixlora"])
 def test_generation_in_batches_is_generation_one_by_one(decoder, tmp_path, method):
     task = made_task(answer_mode=AnswerMode.generate)
     adapted, objective = decoder(f"method={method}", task=task)

@@ -99,3 +99,34 @@ def test_degrees_of_freedom_are_at_most_twice_those_of_the_variance_over_seeds()
     """Seeds that happen to agree would otherwise pass for seeds that always do."""
     table = np.random.default_rng(0).normal(0, 1, (3, 300))
     assert intervals.crossed_interval(table).degrees_of_freedom == 4
+
+
+def test_the_interval_to_a_published_mean_with_a_published_spread_is_welchs():
+    ours, published, deviation, runs = np.array([86.1, 85.2, 87.0, 86.4]), 84.0, 0.8, 3
+    theirs = intervals.SeedVariance(deviation**2, runs - 1)
+    found = intervals.published_interval(ours - published, theirs, runs)
+    welch = scipy_stats.ttest_ind_from_stats(
+        ours.mean(), ours.std(ddof=1), len(ours), published, deviation, runs, equal_var=False
+    )
+    assert found.p == pytest.approx(welch.pvalue)
+    assert found.estimate == pytest.approx(ours.mean() - published)
+    assert found.low <= found.estimate <= found.high
+
+
+def test_the_interval_to_one_published_run_without_a_spread_is_that_of_another_run_of_ours():
+    ours, published = np.array([86.1, 85.2, 87.0, 86.4]), 84.0
+    found = intervals.published_interval(ours - published, None, 1)
+    half = scipy_stats.t.ppf(0.975, 3) * ours.std(ddof=1) * math.sqrt(1 / 4 + 1)
+    assert (found.low, found.high) == pytest.approx((ours.mean() - published - half, ours.mean() - published + half))
+    assert intervals.published_interval([0.5], None, 1).low == -math.inf
+
+
+@pytest.mark.parametrize("spread", [None, 3])
+def test_the_interval_to_a_published_run_covers_what_it_promises(spread):
+    stream = np.random.default_rng(3)
+
+    def interval(values):
+        theirs = intervals.SeedVariance(float(values[5:].var(ddof=1)), 2) if spread else None
+        return intervals.published_interval(values[:4] - values[4], theirs, 1)
+
+    assert coverage(interval, stream.normal(80, 1, (1500, 8))) >= 0.93

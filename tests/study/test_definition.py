@@ -124,7 +124,8 @@ def test_a_file_that_plans_nothing_ends_in_one_line(content, told):
             "train.weight_decay must be at least 0",
         ),
         (
-            "arms: {one: [method=lora, method.rank=4], two: [method=lora]}\nmatch: {to: one, within: 0.9}",
+            "arms: {one: [method=lora, method.rank=4, method.alpha=8], two: [method=lora]}\n"
+            "match: {to: one, within: 0.9}",
             "arms must differ, got the same settings for one and two once they are matched and tuned",
         ),
         (
@@ -148,7 +149,7 @@ def test_a_file_that_plans_nothing_ends_in_one_line(content, told):
         ),
         (
             "arms: {one: [method=lora, method.rank=1], two: [method=mola_inverted]}\nmatch: {to: one}",
-            "match must be met within 10%, got two: method.rank=1 comes nearest to one",
+            "match must be met within 10%, got two: method.rank=1 method.alpha=2  nearest possible:",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from molex_cli.compare.confounds import confounds
 from molex_cli.compare.effects import Effect, effects
 from molex_cli.compare.layout import Report, Section
 from molex_cli.compare.loading import Run
+from molex_cli.compare.remarks import Heading, Note
 from molex_cli.compare.table import compare
 from molex_cli.records import Record, write_record
 from support.made_records import made
@@ -41,7 +42,7 @@ def report(text: str) -> Report:
     rows = [[text, "1"], ["b", f"{text} cell"]]
     return Report(
         table,
-        [f"claim: {text}", *confounds(table)],
+        [Note(Heading.claims, f"claim {text}"), *confounds(table)],
         title=f"{text} title",
         answers=[f"{text} answer", f"another {text}"],
         effects=[*effects(table), own],

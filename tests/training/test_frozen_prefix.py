@@ -13,7 +13,7 @@ from molex_cli.records import cached_prefixes
 from molex_cli.run import run
 
 
-@pytest.mark.parametrize("method", ["lora", "mola_inverted"])
+@pytest.mark.parametrize("method", ["lora", "mola_inverted", "mixlora"])
 @pytest.mark.parametrize("model", STILL)
 def test_a_run_that_reads_its_frozen_layers_is_the_run_that_computes_them(model, method):
     settings = [f"method={method}", *upper(model)]

@@ -57,7 +57,7 @@ def killed_until_done(settings, folder, fresh_process, stream, kills):
         died += 1
 
 
-@pytest.mark.parametrize("method", ["lora", "mola_inverted", "molex"])
+@pytest.mark.parametrize("method", ["lora", "mola_inverted", "mixlora", "molex"])
 def test_a_run_killed_at_random_steps_ends_bit_for_bit_as_one_left_alone(tmp_path, fresh_process, method):
     settings = [*SMOKE, f"method={method}", "train.evaluate_every=7", "train.evaluate_at_start=true"]
     alone, killed = tmp_path / "alone", tmp_path / "killed"

@@ -40,7 +40,16 @@ def measured(settings):
 
 @pytest.mark.parametrize(
     ("method", "recompute"),
-    [("lora", False), ("lora", True), ("mola_inverted", False), ("full", True), ("molex", False), ("molex", True)],
+    [
+        ("lora", False),
+        ("lora", True),
+        ("mola_inverted", False),
+        ("mixlora", False),
+        ("mixlora", True),
+        ("full", True),
+        ("molex", False),
+        ("molex", True),
+    ],
 )
 def test_the_plan_is_what_torchs_allocator_gives(experiment, method, recompute):
     settings = settings_of("tiny_bert", method, 4, 32, recompute)
@@ -54,7 +63,7 @@ def test_a_language_model_is_planned_too(experiment, official_data):
     assert memory.logits == 2 * 32 * 260 * 4
 
 
-@pytest.mark.parametrize("method", ["lora", "mola_inverted"])
+@pytest.mark.parametrize("method", ["lora", "mola_inverted", "mixlora"])
 def test_what_is_kept_is_what_autograd_saves(experiment, adapted, method):
     made = adapted("model=tiny_bert", f"method={method}", "method.dropout=0")
     own = {each.untyped_storage().data_ptr() for each in (*made.model.parameters(), *made.model.buffers())}

@@ -82,7 +82,7 @@ def text(report: Report) -> str:
         answers=report.answers,
         head=head,
         arms=arms,
-        notes=report.remarks(),
+        notes=[f"{heading}: {note.text}" for heading, notes in report.remarks().items() for note in notes],
         compared=_differences(report.differences()),
         sections=[_section(each) for each in report.sections if each.is_on_page],
         most_maps=MOST_MAPS,
@@ -172,7 +172,7 @@ def _runs(table: Comparison, beside: Path) -> Iterator[list[Entry]]:
             score = run.score(table.which, cell.metric.name)
             shown = "undefined" if score is None else f"{score * cell.metric.scale:.2f}"
             yield [
-                Entry(table.display.get(row, row)),
+                Entry(table.name(row)),
                 Entry(col),
                 Entry(run.record.seed, run.record.seed),
                 Entry(shown, score),

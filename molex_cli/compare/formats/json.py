@@ -29,7 +29,7 @@ def text(report: Report) -> str:
         "which": table.which,
         "against": table.against,
         "cells": cells,
-        "notes": report.remarks(),
+        "notes": [asdict(note) for notes in report.remarks().values() for note in notes],
         "effects": [asdict(each) for each in report.differences()],
         "sections": [{"title": s.title, "head": s.head, "rows": s.rows, "note": s.note} for s in report.sections],
     }

@@ -1,10 +1,11 @@
 """Markdown: the answers, a table with the notes as a list under it, and further tables."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from molex_cli.compare.effects import as_rows
 from molex_cli.compare.layout import CellText, Report, Section, matrix
+from molex_cli.compare.remarks import Note
 from molex_cli.runtime.streams import visible
 
 # What ends a cell, begins a tag, a link, code, emphasis or a formula; what begins a block at the start of a text;
@@ -14,20 +15,26 @@ ACTIVE = re.compile(r"[\\|\[\]<>`*~&$@]|(?<![^\W_])_|_(?![^\W_])|\A[#=+]|\A-(?!\
 
 def text(report: Report) -> str:
     """Return the report in Markdown."""
-    head, lines = matrix(report.table)
+    head, lines = matrix(report.table, report.columns)
     first = [f"# {escaped(report.title)}"] if report.title else []
     rows = [[escaped(name), *map(_cell, cells)] for name, cells in lines]
     arms = _table(head, rows, [False, *[True] * len(head[1:])])
-    remarks = "\n".join(f"- {escaped(note)}" for note in report.remarks())
+    remarks = [line for each in report.remarks().items() for line in _group(*each)]
     found = report.differences()
     sections = [*([Section("Differences", *as_rows(found))] if found else []), *report.sections]
-    return "\n\n".join([*first, *map(escaped, report.answers), arms, remarks, *map(_section, sections)]) + "\n"
+    return "\n\n".join([*first, *map(escaped, report.answers), arms, *remarks, *map(_section, sections)]) + "\n"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[bool]) -> str:
     rule = "".join("---:|" if each else "---|" for each in numeric)
     lines = [f"| {' | '.join(map(escaped, head))} |", f"|{rule}", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines)
+
+
+def _group(heading: str, notes: Iterable[Note]) -> Iterator[str]:
+    """Yield a heading and the list of its notes."""
+    yield f"**{heading}**"
+    yield "\n".join(f"- {escaped(note.text)}" for note in notes)
 
 
 def _section(section: Section) -> str:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from molex_cli.methods.base import Adapted, Inject, LayerExperts, Method, freeze, method
 from molex_cli.methods.bitfit import BitFit
-from molex_cli.methods.lora import Update, inject_experts
+from molex_cli.methods.lora import Update
+from molex_cli.methods.low_rank import inject_experts
 
 if TYPE_CHECKING:
     from molex_cli.models.structure import Backbone

@@ -34,6 +34,10 @@ class LiveStorages(TorchDispatchMode):
         """A storage's number and +1 where it begins or -1 where it ends, in order."""
         self._number_of: dict[int, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the wrapper costs
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do the operation and see what it returns."""
         kwargs = kwargs or {}

@@ -1,0 +1,48 @@
+"""Which runs `molex eval` scores: those of folders, of patterns and of several paths."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from molex_cli.errors import ConfigError
+from molex_cli.records import index
+from molex_cli.runtime.paths import distinct, expanded
+
+SCORED = ("finished", "imported")  # what has an adapter of its last step
+
+
+def paths_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments that are paths of runs, and the others, which are settings."""
+    return [each for each in arguments if "=" not in each], [each for each in arguments if "=" in each]
+
+
+def found(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return every run of some paths once, and a line on each that is left out.
+
+    A path is a run, an adapter file, a folder of runs or a pattern; raise ConfigError for a pattern of nothing.
+    """
+    runs, left_out = list[Path](), list[str]()
+    for path in (each for text in paths for each in _matching(text)):
+        records, problems = index.read(path) if _holds_runs(path) else ({}, {})
+        runs += [folder for folder, record in records.items() if record.status in SCORED]
+        left_out += [f"{folder} is {each.status}" for folder, each in records.items() if each.status not in SCORED]
+        left_out += list(problems.values())
+        if not records and not problems:
+            runs.append(path)
+    return distinct(runs), list(dict.fromkeys(left_out))
+
+
+def _matching(text: str) -> list[Path]:
+    path = expanded(text)
+    if path.exists() or not glob.has_magic(text):
+        return [path]
+    matches = [Path(each) for each in sorted(glob.glob(str(path)))]
+    if not matches:
+        raise ConfigError(f"run must be a path or a pattern of paths, got {text}, which none matches")
+    return matches
+
+
+def _holds_runs(path: Path) -> bool:
+    """Return whether a path is a folder of runs, and not a run."""
+    is_run = (path / "record.json").exists() or any(path.glob("adapter-*.safetensors"))
+    return path.is_dir() and not is_run

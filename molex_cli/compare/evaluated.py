@@ -1,0 +1,82 @@
+"""Runs as `molex eval` scored them on another split of their task: a comparison reads these as it reads runs."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from molex_cli.compare.loading import LoadedRuns, Run
+from molex_cli.errors import ConfigError, RecordError, shortened
+from molex_cli.records import read_rows
+from molex_cli.records.parts import Score, Scores, SplitEvaluation
+from molex_cli.records.reading import read_json
+
+
+def on_split(loaded: LoadedRuns, which: str, split: str) -> LoadedRuns:
+    """Return the runs with their scores on a split, and a line on each that has none."""
+    found = LoadedRuns(left_out=list(loaded.left_out), diverged=loaded.diverged)
+    for run in loaded.runs:
+        try:
+            found.runs.append(_on_split(run, which, split))
+        except RecordError as error:
+            found.left_out.append(shortened(str(error)))
+    if loaded.runs and not found.runs:
+        way_out = f"molex eval {loaded.runs[0].folder.parent} split={split} which={which}"
+        raise ConfigError(f"--evaluation must name a split that runs were scored on, got {split}; {way_out} does it")
+    return found
+
+
+def _on_split(run: Run, which: str, split: str) -> Run:
+    """Return a run with its scores on a split; raise RecordError where it has none."""
+    if "stages" in run.record.scores:
+        raise RecordError(f"{run.folder} has stages, whose evaluations are not compared")
+    candidates = [each for each in _evaluations(run.folder) if _is_of(each[1], run, which, split)]
+    if not candidates:
+        way_out = f"molex eval run={run.folder} split={split} which={which}"
+        raise RecordError(f"{run.folder} has no evaluation of its {which} adapter on {split}; {way_out} makes one")
+    file, chosen = max(candidates, key=lambda each: _rank(each[1], run))
+    predictions = file.with_name(f"{file.stem}-predictions.jsonl")
+    score: Score = {"scores": chosen["scores"], "step": chosen["step"]}
+    own = run.record.evaluated(which)
+    if own and "selection" in own:
+        score["selection"] = own["selection"]  # it is of training rows, and chooses for those who tune
+    scores = cast(Scores, {**run.record.scores, "last": score, "best": score})
+    scores["constant"] = _constant(predictions, run.record.scores["metric"])
+    data = {key: about for key, about in run.record.data.items() if not key.endswith("validation")}
+    data[split] = {"fingerprint": chosen["fingerprint"], "rows": chosen["rows"], "rows_used": chosen["rows_used"]}
+    record = replace(
+        run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=list(chosen["degenerate"])
+    )
+    scored = replace(run, record=record, split=split, predictions=predictions)
+    scored.values(which, scores["metric"])  # damaged predictions are told of now
+    return scored
+
+
+def _evaluations(folder: Path) -> Iterator[tuple[Path, SplitEvaluation]]:
+    """Yield what `molex eval` left in a run's folder."""
+    for file in sorted((folder / "evaluations").glob("*.json")):
+        yield file, read_json(file, "an evaluation of a run", SplitEvaluation)
+
+
+def _is_of(found: SplitEvaluation, run: Run, which: str, split: str) -> bool:
+    """Return whether an evaluation is of a run's own task as it is."""
+    task = run.record.settings["task"]
+    is_own = found["task"] == task.get("name") and found["where"] == (task.get("where") or {})
+    is_plain = not found["perturbation"] and not found["mapping"]
+    return is_own and is_plain and found["split"] == split and found["adapter"] == f"adapter-{which}.safetensors"
+
+
+def _rank(found: SplitEvaluation, run: Run) -> tuple[int, bool, bool]:
+    """Return what the evaluation has most of that is compared: rows, then the run's own settings."""
+    train, pinned = run.record.settings.get("train", {}), run.record.evaluation.get("batch_size")
+    has_length = found["max_length"] == train.get("max_length")
+    return found["rows_used"], has_length, found["evaluation"].get("batch_size") == pinned
+
+
+def _constant(predictions: Path, metric: str) -> dict[str, float]:
+    """Return the accuracy of the most frequent label, which tells a seed that learned nothing."""
+    labels: Sequence[object] = [row["label"] for row in read_rows(predictions)] if metric == "accuracy" else []
+    if not labels or not all(isinstance(label, str) for label in labels):
+        return {}
+    return {metric: Counter(labels).most_common(1)[0][1] / len(labels)}
