@@ -240,7 +240,7 @@ def test_a_broken_record_is_refused_with_its_path(tmp_path):
         (tmp_path / "record.json").write_text(content)
         with pytest.raises(RecordError, match=r"record\.json must be"):
             records.read_record(tmp_path)
-    with pytest.raises(RecordError, match="no such file"):
+    with pytest.raises(RecordError, match="nowhere does not exist"):
         records.read_record(tmp_path / "nowhere")
 
 

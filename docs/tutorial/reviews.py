@@ -1,4 +1,4 @@
-"""Writes the csv of the tutorial: made-up reviews of two sentences, of which the last one decides.
+"""Writes the csv of the tutorial: made-up reviews whose last sentence decides; one label in ten is wrong.
 
 python docs/tutorial/reviews.py reviews.csv [--rows 600] [--seed 0]
 """
@@ -16,6 +16,7 @@ OPENINGS = [
     "Our second visit.",
     "Booked at the last minute.",
 ]
+WRONG = 0.1
 COMPANY = ["friends", "my parents", "two children", "a colleague"]
 
 
@@ -46,7 +47,8 @@ def main() -> None:
         writer.writerow(["text", "label"])
         for row in range(options.rows):
             is_good = row % 2 == 0
-            writer.writerow([review(draw, is_good), "good" if is_good else "bad"])
+            text = review(draw, is_good)
+            writer.writerow([text, "good" if is_good != (draw.random() < WRONG) else "bad"])
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def read_about(path: Path) -> Saved:
         with safe_open(require_file(path), framework="pt") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
-        raise CheckpointError(f"{path} must be an adapter file, got no such file") from None
+        raise CheckpointError(f"{path} does not exist; name the folder of a run or an adapter file") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} must be a safetensors file, got a damaged or foreign one ({error})") from None
     if "molex" not in metadata:

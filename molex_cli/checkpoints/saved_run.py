@@ -23,7 +23,7 @@ from molex_cli.data.perturb import KINDS, perturbed
 from molex_cli.data.prompts import letter
 from molex_cli.data.reading import Split, read_split
 from molex_cli.data.unlabelled import NewRow
-from molex_cli.errors import CheckpointError, ConfigError, TaskError
+from molex_cli.errors import ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
@@ -33,6 +33,7 @@ from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
 from molex_cli.records import file_part
 from molex_cli.records.partial import remove_stale
+from molex_cli.records.run_folder import adapter_of
 from molex_cli.runtime import hardware
 
 
@@ -68,14 +69,7 @@ class EvaluationRequest:
 
 def adapter_file(path: Path, which: str) -> Path:
     """Return the adapter file of a run's folder, or the path itself if it is one."""
-    file = path / f"adapter-{which}.safetensors" if path.is_dir() else path
-    if which not in ("last", "best"):
-        raise ConfigError(f"which must be last or best, got {which}")
-    if path.is_file() and which != "last":
-        raise ConfigError(f"which must be left out where run is an adapter file, got {which}")
-    if not path.exists():
-        raise CheckpointError(f"run must be the folder of a run or an adapter file, got no such path: {path}")
-    return file
+    return adapter_of(path, which)
 
 
 def about(path: Path, which: str) -> Saved:

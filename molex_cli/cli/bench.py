@@ -14,11 +14,13 @@ from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError
 from molex_cli.records import as_json
+from molex_cli.runtime.load import Load
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
-    from molex_cli.cost.training_step import Arm, Load
+    from molex_cli.cost.training_step import Arm
+    from molex_cli.cost.training_step import Load as Work
 
 SUMMARY = "step time and memory as ratios to BitFit, PEFT's LoRA and a loop over experts; --inference: of answering"
 
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> int:
         dropout = (options.dropout or [None])[0]
         say(training_step.peak_memory(options.memory_of, _with_dropout(experiments, dropout), work))
         return 0
-    report = []
+    report, load = [], Load()
     for dropout in options.dropout or [None]:
         variants, title = _with_dropout(experiments, dropout), _title(experiments[0], work, dropout)
         if options.operations:
@@ -48,11 +50,14 @@ def main(argv: list[str]) -> int:
                 bench_operations.show_arms(counted, title)
             continue
         arms = _measured(variants, work, options, argv, dropout)
-        report.append({"dropout": dropout, "arms": [dataclasses.asdict(arm) for arm in arms]})
+        measured = {"arms": [dataclasses.asdict(arm) for arm in arms], "load": dataclasses.asdict(load.ended())}
+        report.append({"dropout": dropout, **measured})
         if not options.json:
             _print(arms, title)
     if options.json:
         say(as_json(report))
+    if not options.operations and (warning := load.warning()):
+        say(warning, file=sys.stderr)
     return 0
 
 
@@ -61,7 +66,11 @@ def _parser() -> Parser:
         "bench",
         "Step time and peak memory of training, as ratios: to BitFit (the frozen floor), to PEFT's LoRA "
         "at the same total rank where peft is installed, to a loop over experts, and for MoLEx to its inner method.",
-        epilog="example: molex bench --methods mola_inverted lora --dropout 0.05 0",
+        examples=(
+            "molex bench --methods mola_inverted lora --dropout 0.05 0",
+            "molex bench --operations model=llama2_7b",
+            "molex bench --inference model=smollm2_135m --plot cost.svg",
+        ),
     )
     parser.add_overrides()
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to measure (default: the method=)")
@@ -107,7 +116,7 @@ def _with_dropout(experiments: "Sequence[Experiment]", dropout: float | None) ->
 
 def _measured(
     experiments: "Sequence[Experiment]",
-    work: "Load",
+    work: "Work",
     options: argparse.Namespace,
     argv: Sequence[str],
     dropout: float | None,
@@ -139,7 +148,7 @@ def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdecimal()
 
 
-def _title(experiment: "Experiment", work: "Load", dropout: float | None) -> str:
+def _title(experiment: "Experiment", work: "Work", dropout: float | None) -> str:
     title = f"{experiment.model.name}, {work.rows} x {work.tokens} tokens"
     return title if dropout is None else f"{title}, adapter dropout {dropout:g}"
 
@@ -153,10 +162,11 @@ def _print(arms: "list[Arm]", title: str) -> None:
     table = Table(title=title, box=None, pad_edge=False)
     table.add_column("arm")
     memory = [] if arms[0].memory_bytes is None else ["peak MB", *(f"x {other}" for other in others[:2])]
-    for column in ("ms a step", *(f"x {other}" for other in others), *memory):
+    for column in ("ms a step", "middle half", *(f"x {other}" for other in others), *memory):
         table.add_column(column, justify="right")
     for arm in arms:
-        cells = [arm.name, f"{arm.milliseconds:.0f}", *(f"{arm.time_ratio[other]:.2f}" for other in others)]
+        spread = "–".join(f"{each:.0f}" for each in arm.middle_half_milliseconds)
+        cells = [arm.name, f"{arm.milliseconds:.0f}", spread, *(f"{arm.time_ratio[other]:.2f}" for other in others)]
         if arm.memory_bytes is not None:
             cells += [f"{arm.memory_bytes / 1e6:.0f}", *(f"{arm.memory_ratio[other]:.2f}" for other in others[:2])]
         table.add_row(*cells)

@@ -2,18 +2,21 @@
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.errors import ConfigError
 from molex_cli.records import as_json
+from molex_cli.runtime.load import Load
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
-    from molex_cli.cost.inference import Arm, Load
+    from molex_cli.cost.inference import Arm
+    from molex_cli.cost.inference import Load as Work
 
 EXPERTS, TOP_K, NEW_TOKENS = (1, 2, 4, 8), (1, 2), 16
 PLOTS = (".png", ".svg", ".pdf")
@@ -70,14 +73,19 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
     )
     rank = options.lora_rank or update.rank
     setups = inference.setups(first.method, rank, pairs, [experiment.method for experiment in experiments[1:]])
+    load = Load()
     arms = inference.measured(setups, first, work)
+    load.ended()
     title = f"{first.model.name}, {work.rows} x {work.tokens} tokens, experts of rank {update.rank}, LoRA {rank}"
     if options.json:
         conditions = {"model": first.model.name, "rank": update.rank, "lora_rank": rank}
         table = conditions | dataclasses.asdict(work) | {"measures": list(arms[0].measures)}
+        table["load"] = dataclasses.asdict(load)
         say(as_json([table | {"arms": [dataclasses.asdict(arm) for arm in arms]}]))
     else:
         _print(arms, title, first.model.name, work)
+    if warning := load.warning():
+        say(warning, file=sys.stderr)
     if options.plot:
         _draw(arms, title, options.plot)
     return 0
@@ -128,7 +136,7 @@ def _check_plot(plot: Path | None) -> None:
         raise ConfigError(f"--plot must be a file in a folder that is there, got {plot}")
 
 
-def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
+def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Work") -> None:
     from rich.table import Table
 
     from molex_cli.runtime.terminal import Terminal, show
@@ -139,12 +147,14 @@ def _print(arms: "Sequence[Arm]", title: str, model: str, work: "Load") -> None:
         others = list(arms[0].measures[measure].ratio)
         table = Table(title=WHAT[measure], title_justify="left", box=None, pad_edge=False)
         table.add_column("arm")
-        for column in ("ms", "tokens/s", *(f"x {other}" for other in others)):
+        for column in ("ms", "middle half", "tokens/s", *(f"x {other}" for other in others)):
             table.add_column(column, justify="right")
         for arm in arms:
             if cost := arm.measures.get(measure):
                 ratios = (f"{cost.ratio[other]:.2f}" for other in others)
-                table.add_row(arm.name, f"{cost.milliseconds:.1f}", f"{cost.tokens_per_second:.0f}", *ratios)
+                spread = "–".join(f"{each:.1f}" for each in cost.middle_half_milliseconds)
+                times = (f"{cost.milliseconds:.1f}", spread, f"{cost.tokens_per_second:.0f}")
+                table.add_row(arm.name, *times, *ratios)
         show(table)
     if not work.new_tokens:
         terminal.print(f"{model} is an encoder: it generates no tokens, so nothing is measured of them")

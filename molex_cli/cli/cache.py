@@ -18,7 +18,7 @@ SUMMARY = "what the cache keeps of frozen layers; --clear makes room"
 
 def main(argv: list[str]) -> int:
     """List the entries, or remove them; those in use stay."""
-    parser = Parser("cache", __doc__)
+    parser = Parser("cache", __doc__, examples=("molex cache", "molex cache --clear"))
     parser.add_argument("keys", nargs="*", metavar="KEY", help="entries, by how their keys begin (default: all)")
     parser.add_argument("--clear", action="store_true", help="remove the entries that no process uses")
     parser.add_argument("--dir", type=expanded, help="the cache folder (default: MOLEX_CACHE or ~/.cache/molex)")

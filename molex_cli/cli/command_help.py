@@ -31,9 +31,16 @@ def _parts(arguments: Sequence[str]) -> list[str]:
 
 
 def _whole(parser: Parser, arguments: Sequence[str]) -> Iterator[str]:
+    around = _around(arguments) if parser.lists_all else ("", "")
+    yield from (text for text in around[:1] if text)
     yield parser.format_usage().strip()
     if parser.description:
         yield help_text.wrapped(parser.description)
+    if parser.reads is None:
+        yield help_text.wrapped(
+            f"A part: {parser.prog} --help method.allocation (or task, train.epochs, ...); the other arguments count: "
+            f"{parser.prog} method=lora --help method." + ("" if parser.lists_all else " All: molex train --help.")
+        )
     if parser.own is not None:
         yield "\n".join(["settings of this command alone", *_own(parser.own)])
     if parser.lists_all:
@@ -42,13 +49,17 @@ def _whole(parser: Parser, arguments: Sequence[str]) -> Iterator[str]:
         yield _read(parser, arguments)
     if shown := [each for each in parser.actions() if each.dest != "overrides"]:
         yield "\n".join(["flags and arguments", help_text.flags(shown)])
-    if parser.reads is None:
-        yield help_text.wrapped(
-            f"All settings: molex train --help. A part: {parser.prog} --help method.allocation (or method, task, "
-            "train.epochs, ...), as the other arguments make it: method=lora --help method."
-        )
+    if parser.epilog:
+        yield help_text.wrapped(parser.epilog)
     if parser.examples:
         yield help_text.examples(parser.examples)
+    yield from (text for text in around[1:] if text)
+
+
+def _around(arguments: Sequence[str]) -> tuple[str, str]:
+    """Return what the settings want the help to begin and to end with."""
+    about = overrides.hydra_settings(command_line.composing(arguments)).hydra.help
+    return about.header, about.footer
 
 
 def _own(own: type) -> list[str]:

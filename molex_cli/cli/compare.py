@@ -4,6 +4,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
-    from molex_cli.compare.loading import Run
+    from molex_cli.compare.layout import Report
+    from molex_cli.compare.loading import LoadedRuns, Run
     from molex_cli.compare.table import Comparison
     from molex_cli.compare.tuning import Tuning
 
@@ -32,44 +34,24 @@ FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
     options = _parser().parse(_kinds_joined(argv))
-    if options.detect is not None and options.detect <= 0:
-        raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
-    from molex_cli.compare import evaluated, figure
-    from molex_cli.compare.confounds import confounds
-    from molex_cli.compare.layout import Report
-    from molex_cli.compare.loading import load
-    from molex_cli.compare.remarks import Heading, Note
+    tuned, seeds = _tuned(options.tune, options.tuning_seeds)
+    _require_possible(options)
+    from molex_cli.compare import figure
     from molex_cli.compare.table import compare
     from molex_cli.compare.tuning import Tuning
-    from molex_cli.compare.verdicts import verdicts
 
-    tuned, seeds = _tuned(options.tune, options.tuning_seeds)
-    _require_figures(options.figure, options.figure_width)
-    _require_latex(options)
-    found = load(options.paths, "" if options.evaluation else options.which)
-    found = evaluated.on_split(found, options.which, options.evaluation) if options.evaluation else found
-    for line in found.left_out:
-        say(f"left out: {line}", file=sys.stderr)
-    if not found.runs:
-        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
+    found = _loaded(options)
     rows, cols, adjust = _keys(options.rows), _keys(options.cols), FAMILIES[options.adjust]
     tuning = Tuning(tuned, seeds, found.diverged)
     table = compare(found.runs, rows, cols, options.which, options.against, adjust, options.detect, tuning)
-    claims, diverged = _verdicts(options.claims, table), _diverged(found.diverged, tuning)
-    notes = [Note(Heading.claims, line) for line in claims] + [*confounds(table)]
-    notes += [Note(Heading.left_out, line) for line in diverged]
     table.show = tuple(options.show)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
-    report = Report(
-        table,
-        notes,
-        path and path.parent,
-        answers=verdicts(table),
+    report = replace(
+        _report(table, _verdicts(options.claims, table), found, tuning),
+        folder=path and path.parent,
         columns=_columns(options.columns, table, name),
         caption=options.caption,
         label=options.label,
-        runs=found.runs,
-        diverged=found.diverged,
         is_verbose=options.verbose,
         sections=targets.sections(options.targets, table, name),
     )
@@ -82,8 +64,40 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _loaded(options: Namespace) -> "LoadedRuns":
+    """Return the runs that are compared; say which are left out, and raise ConfigError where none is left."""
+    from molex_cli.compare import evaluated
+    from molex_cli.compare.loading import load
+
+    found = load(options.paths, "" if options.evaluation else options.which)
+    found = evaluated.on_split(found, options.which, options.evaluation) if options.evaluation else found
+    for line in found.left_out:
+        say(f"left out: {line}", file=sys.stderr)
+    if not found.runs:
+        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
+    return found
+
+
+def _report(table: "Comparison", claims: Sequence[str], found: "LoadedRuns", tuning: "Tuning") -> "Report":
+    """Return the report on a table, with its verdicts and what speaks against them."""
+    from molex_cli.compare.confounds import confounds
+    from molex_cli.compare.layout import Report
+    from molex_cli.compare.remarks import Heading, Note
+    from molex_cli.compare.verdicts import verdicts
+
+    notes = [Note(Heading.claims, line) for line in claims] + confounds(table)
+    notes += [Note(Heading.left_out, line) for line in _diverged(found.diverged, tuning)]
+    return Report(table, notes, answers=verdicts(table), runs=found.runs, diverged=found.diverged)
+
+
 def _parser() -> Parser:
-    parser = Parser("compare", __doc__)
+    examples = (
+        "molex compare outputs/",
+        "molex compare outputs/ --rows method,method.rank --cols task",
+        "molex compare outputs/ --html report.html",
+        "molex compare outputs/ --tune train.learning_rate --tuning-seeds 1000,1001",
+    )
+    parser = Parser("compare", __doc__, examples=examples)
     parser.add_argument("paths", nargs="+", type=expanded, help="folders of runs, run folders, records")
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,method.rank")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
@@ -107,7 +121,7 @@ def _parser() -> Parser:
     parser.add_argument("--caption", default="", help="of a LaTeX table, which then floats")
     parser.add_argument("--label", default="", help="of a LaTeX table with a caption, e.g. tab:results")
     parser.add_argument("--verbose", action="store_true", help="show notes on details, too")
-    parser.add_argument("--format", choices=formats.names(), default="table")
+    parser.add_argument("--format", choices=formats.names(), default="table", help="what is printed or written")
     parser.add_argument(
         "--claims",
         type=expanded,
@@ -151,6 +165,14 @@ def _require_figures(figures: Sequence[tuple[str, Path]], width: float | None) -
         figure.require(path, figure.COLUMN if width is None else width)
     if not figures and width is not None:
         raise ConfigError(f"--figure-width must come with --figure, got {width:g} alone; add --figure FILE.pdf")
+
+
+def _require_possible(options: Namespace) -> None:
+    """Raise ConfigError for options that mean nothing, or nothing beside others."""
+    if options.detect is not None and options.detect <= 0:
+        raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
+    _require_figures(options.figure, options.figure_width)
+    _require_latex(options)
 
 
 def _require_latex(options: Namespace) -> None:

@@ -13,16 +13,17 @@ SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
 
 def main(argv: list[str]) -> int:
     """Show the differences of two runs."""
-    parser = Parser("diff", __doc__)
+    parser = Parser("diff", __doc__, examples=("molex diff outputs/ONE outputs/OTHER",))
     parser.add_argument("runs", nargs=2, type=expanded, metavar="RUN", help="a run's folder or its record")
     paths = parser.parse(argv).runs
     from rich.table import Table
 
     from molex_cli.compare.arms import differing
-    from molex_cli.records import flat, read_record
+    from molex_cli.records import flat
+    from molex_cli.records.run_folder import whole_record
     from molex_cli.runtime.terminal import show
 
-    facts = [flat(_facts(read_record(path))) for path in paths]
+    facts = [flat(_facts(whole_record(path))) for path in paths]
     keys = differing(facts)
     if not keys:
         say("no differences")

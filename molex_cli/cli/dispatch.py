@@ -12,7 +12,7 @@ from molex_cli.records.disk import disk_errors_told
 from molex_cli.records.secrets import hidden
 from molex_cli.runtime.paths import know_user
 from molex_cli.runtime.signals import terminated_as_interrupt
-from molex_cli.runtime.streams import safe_streams, say
+from molex_cli.runtime.streams import safe_streams, say, without_news_of_libraries
 
 HELP = """\
 molex - trustworthy comparisons of parameter-efficient fine-tuning methods
@@ -38,6 +38,8 @@ def main(argv: list[str], *, is_process: bool = False) -> int:
 
     `is_process` says that the process ends with the command.
     """
+    if is_process:
+        without_news_of_libraries()
     try:
         # A run is worth more than its console. What is printed meets a full disk when it is flushed, at the end.
         with terminated_as_interrupt(), disk_errors_told(), safe_streams(outlive_readers=_trains(argv)):

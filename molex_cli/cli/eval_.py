@@ -1,6 +1,5 @@
 """`molex eval`: saved runs, scored again in a fresh process."""
 
-import argparse
 import math
 import sys
 import traceback
@@ -22,19 +21,6 @@ if TYPE_CHECKING:
 
 NAMED = "the paths"  # stands for them where run= would be
 SUMMARY = "score saved runs on any task or split, with mistakes or noise in its input if you like"
-KEYS = """\
-settings of molex eval alone
-  run=PATH            folder of a run, or an adapter file; or a folder of runs, or a pattern such as 'outputs/*'
-  which=last|best     which of its adapters
-  split=NAME          validation (default), test or train
-  map={a: b, ...}     what each label of the run means on the other task
-  noise=[0,0.5]       lengths of a Gaussian direction added to every token's embedding
-  characters=[0,0.1]  shares of letters with a mistake
-  words=[0,0.1]       shares of words dropped, doubled or swapped
-  seed=0              of noise and mistakes
-and task=..., data_dir=..., cache_dir=..., train.max_rows=..., train.max_length=..., train.eval_batch_size=...,
-hardware=... as for molex train
-"""
 READ = ("task", "data_dir", "cache_dir", "train.max_rows", "train.max_length", "train.eval_batch_size", "hardware")
 
 
@@ -42,12 +28,18 @@ READ = ("task", "data_dir", "cache_dir", "train.max_rows", "train.max_length", "
 class Settings(saved.SavedRunSettings):
     """What is scored."""
 
-    split: str = "validation"
+    split: str = field(default="validation", metadata={"choices": ("train", "validation", "test")})
+    """Which rows of the task."""
     map: dict[str, str] = field(default_factory=dict)
+    """What each label of the run means on the other task."""
     noise: list[float] = field(default_factory=list)
+    """Lengths of a Gaussian direction added to every token's embedding: [0,0.5]."""
     characters: list[float] = field(default_factory=list)
+    """Shares of letters with a mistake: [0,0.1]."""
     words: list[float] = field(default_factory=list)
+    """Shares of words dropped, doubled or swapped: [0,0.1]."""
     seed: int = 0
+    """Of noise and mistakes."""
 
     def perturbations(self) -> list[tuple[str, float] | None]:
         """Return kind and strength of each scoring; None is the text as it is."""
@@ -61,10 +53,14 @@ def _parser() -> Parser:
         "eval",
         "Score saved runs on any task or split; writes evaluations/ into their folders. Several paths, a folder of "
         "runs or a pattern are several runs: a line for each, and one that fails costs the others nothing.",
-        epilog=KEYS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=(
+            "molex eval run=outputs/NAME",
+            "molex eval run=outputs/NAME which=best task=glue/rte split=validation",
+            "molex eval run=outputs/NAME noise=[0,0.5] characters=[0,0.1]",
+            "molex eval 'outputs/*' split=test",
+        ),
     )
-    parser.add_overrides(help=None)
+    parser.add_overrides(own=Settings, reads=READ)
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 

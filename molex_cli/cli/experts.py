@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("experts", __doc__)
+    examples = ("molex experts outputs/NAME", "molex experts outputs/NAME --ablate layers")
+    parser = Parser("experts", __doc__, examples=examples)
     parser.add_argument("runs", nargs="+", type=expanded, help="folders of runs")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which adapter of a run")
     parser.add_argument("--modules", action="store_true", help="a line for each linear instead of each layer")
@@ -75,10 +76,10 @@ def _analyses(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return how alike a run's experts are, how they are used, and what is lost without them."""
     from molex_cli.methods.base import low_rank_scale
-    from molex_cli.records import read_record
+    from molex_cli.records.run_folder import whole_record
     from molex_cli.statistics import expert_similarity
 
-    record = read_record(folder)
+    record = whole_record(folder)
     # Routers without experts choose guests, and an ablation also works for LoRA's only expert.
     has_none = record.experts_per_layer is None and (record.routing or options.ablate)
     file = folder / f"adapter-{options.which}.safetensors"

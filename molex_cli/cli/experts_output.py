@@ -121,7 +121,7 @@ def print_together(analyses: Sequence[dict[str, Any]]) -> None:
 
 def draw(analysis: dict[str, Any], folder: Path) -> None:
     """Write a heat map of similarity by layer and linear and one of the use of the experts."""
-    from molex_cli.compare.plots import heat_map
+    from molex_cli.compare.heat_map import heat_map, usage_map
     from molex_cli.records import unwritable
     from molex_cli.statistics.expert_similarity import table
 
@@ -134,7 +134,7 @@ def draw(analysis: dict[str, Any], folder: Path) -> None:
     if analysis["routing"]:
         rows = [f"layer {layer}" for layer in analysis["routing"]]
         usage = [_usage(statistics) for statistics in analysis["routing"].values()]
-        drawn["usage"] = heat_map(f"{analysis['name']}: share of the routing", rows, usage)
+        drawn["usage"] = usage_map(f"{analysis['name']}: use of the experts", rows, usage)
     for name, figure in drawn.items():
         for ending in ("png", "svg"):
             path = folder / f"{analysis['run']}-{name}.{ending}"

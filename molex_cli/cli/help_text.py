@@ -31,7 +31,7 @@ def setting(each: Setting) -> str:
 
 def section(each: Section) -> str:
     """Return a section under its heading."""
-    heading = wrapped(f"{each.key or 'the run itself'}: {each.sentence}", 0, 2)
+    heading = wrapped(f"{each.key}: {each.sentence}" if each.key else "of the run itself", 0, 2)
     return "\n".join([heading, *map(setting, each.settings)])
 
 

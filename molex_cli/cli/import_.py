@@ -16,10 +16,10 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "import",
         __doc__,
-        epilog="example: molex import DIR model=roberta_base task=glue/rte --output outputs/theirs",
+        examples=("molex import DIR model=roberta_base task=glue/rte --output outputs/theirs",),
     )
     parser.add_argument("folder", type=expanded, metavar="DIR", help="PEFT's adapter folder")
-    parser.add_overrides("model= it was trained on, task= it answers")
+    parser.add_overrides("model= it was trained on, task= it answers", reads=READ)
     parser.add_argument("--output", required=True, type=expanded, metavar="RUNDIR", help="new folder of the run")
     options = parser.parse(argv)
     wrong = [text for text in options.overrides if text.startswith(("method=", "method."))]

@@ -19,9 +19,9 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "list",
         "What there is: tasks (sizes, metrics, where the data is looked for), methods or models.",
-        epilog="example: molex list tasks data_dir=DIR",
+        examples=("molex list tasks data_dir=DIR", "molex list methods", "molex list models"),
     )
-    parser.add_argument("what", nargs="?", default="tasks", metavar="tasks|methods|models")
+    parser.add_argument("what", nargs="?", default="tasks", metavar="tasks|methods|models", help="what is listed")
     parser.add_overrides()
     options = parser.parse(argv)
     if options.what not in GROUPS:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from molex_cli.config.command_line import refuse
+from molex_cli.errors import ConfigError
 
 DESCRIBE = "\0describe"
 """The only argument of a command that is asked what it takes: it raises `Described` where it would read arguments."""
@@ -31,7 +32,8 @@ class Parser(argparse.ArgumentParser):
     """Whether its help has every setting, instead of naming the command that has."""
 
     def __init__(self, command: str, description: str | None, *, examples: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(prog=f"molex {command}", description=description, **settings)
+        about = (description or "").removeprefix(f"`molex {command}`: ")
+        super().__init__(prog=f"molex {command}", description=f"{about[:1].upper()}{about[1:]}", **settings)
         self.examples = list(examples)
         self.register("type", float, _finite)
 
@@ -73,6 +75,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint as a ConfigError."""
+        if (missing := message.partition("arguments are required: ")[2]) and self.examples:
+            raise ConfigError(f"{self.prog} needs {missing}; for example: {self.examples[0]}")
         refuse(message)
 
 

@@ -26,7 +26,11 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "plan",
         "Experts per layer, exact parameters and FLOPs; loads no weights.",
-        epilog="example: molex plan model=llama2_7b method=mola_inverted",
+        examples=(
+            "molex plan model=llama2_7b method=mola_inverted",
+            "molex plan method=mola_inverted --match lora:rank=64",
+            "molex plan model=llama2_7b method=lora --fit 24GB",
+        ),
     )
     parser.add_overrides()
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import DataError
+from molex_cli.records.run_folder import adapter_of
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from molex_cli.data.unlabelled import NewRow
 
 SUMMARY = "predictions of a saved run for the rows of a file or the lines of standard input"
+READ = ("hardware", "cache_dir")
 BATCHES = 32  # of a file, before their answers are printed
 
 
@@ -30,12 +32,16 @@ def main(argv: list[str]) -> int:
         "predict",
         "Predict with a saved run: the rows of a table (csv, tsv, jsonl, parquet) whose columns have their names in "
         "training, or lines: the task's columns separated by tabs, or JSON objects with them.",
-        epilog="example: printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
+        examples=(
+            "molex predict run=outputs/NAME --file new.csv",
+            "printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
+        ),
     )
-    parser.add_overrides("run=PATH, which=last|best, hardware=..., cache_dir=...")
+    parser.add_overrides(own=Settings, reads=READ)
     parser.add_argument("--file", default="-", help="a table or a file of lines; - is standard input (default)")
     options = parser.parse(argv)
-    settings, experiment, _ = saved.read(Settings, options.overrides, ("hardware", "cache_dir"))
+    settings, experiment, _ = saved.read(Settings, options.overrides, READ)
+    adapter_of(expanded(settings.run), settings.which)
 
     from molex_cli.checkpoints import saved_run
     from molex_cli.data import unlabelled

@@ -1,14 +1,14 @@
 """`molex probe`: what each layer of a saved run knows of a task."""
 
-import argparse
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.metrics.base import scored_class
+from molex_cli.records.run_folder import adapter_of
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
@@ -17,14 +17,6 @@ if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import SavedRun
 
 SUMMARY = "what each layer of a saved run knows of a task, by a linear model on its output"
-KEYS = """\
-settings of molex probe alone
-  run=PATH              folder of a run, or an adapter file
-  which=last|best       which of its adapters
-  token=mean|first|last what of a layer's output is read (auto: first for encoders, last for decoders)
-  plot=FILE             draw the first metric against the layer (png, svg, pdf)
-and task=..., data_dir=..., cache_dir=..., train.max_rows=..., hardware=... as for molex train
-"""
 READ = ("task", "data_dir", "cache_dir", "train.max_rows", "hardware")
 
 
@@ -32,18 +24,19 @@ READ = ("task", "data_dir", "cache_dir", "train.max_rows", "hardware")
 class Settings(saved.SavedRunSettings):
     """What is read."""
 
-    token: str = "auto"
+    token: str = field(default="auto", metadata={"choices": ("auto", "mean", "first", "last")})
+    """What of a layer's output is read; auto takes the first token of an encoder and the last of a decoder."""
     plot: str | None = None
+    """Draw the first metric against the layer (png, svg, pdf)."""
 
 
 def _parser() -> Parser:
     parser = Parser(
         "probe",
         "Train a linear model on the frozen output of each layer of a saved run, and score it.",
-        epilog=KEYS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=("molex probe run=outputs/NAME", "molex probe run=outputs/NAME task=glue/rte plot=layers.pdf"),
     )
-    parser.add_overrides(help=None)
+    parser.add_overrides(own=Settings, reads=READ)
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     return parser
 
@@ -52,6 +45,7 @@ def main(argv: list[str]) -> int:
     """Print one score a layer."""
     options = _parser().parse(argv)
     settings, experiment, given = saved.read(Settings, options.overrides, READ)
+    adapter_of(expanded(settings.run), settings.which)
 
     from molex_cli.analysis import probe
     from molex_cli.checkpoints import saved_run

@@ -7,7 +7,7 @@ from molex_cli import cli
 
 ORDER = (
     "train", "plan", "allocate", "compare", "study", "diff", "eval", "predict", "export", "import", "merge", "probe",
-    "list", "experts", "sync", "wandb-view", "bench", "cache",
+    "list", "experts", "sync", "wandb-view", "bench", "cache", "doctor",
 )  # fmt: skip
 """The order of `molex --help`; a command that is not named here follows by its name."""
 

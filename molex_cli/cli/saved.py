@@ -1,7 +1,7 @@
 """What the commands that open a saved run share: run=PATH and their own key=value settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class SavedRunSettings:
     """Settings of every command that opens a run."""
 
-    run: str = ""
+    run: str = field(default="", metadata={"shown": "PATH"})
     """Folder of a run, or an adapter file."""
-    which: str = "last"
-    """last or best."""
+    which: str = field(default="last", metadata={"choices": ("last", "best")})
+    """Which of its adapters."""
 
 
 S = TypeVar("S", bound=SavedRunSettings)
@@ -37,7 +37,7 @@ def read(kind: type[S], arguments: Sequence[str], allowed: Sequence[str]) -> "tu
     """Return the command's own settings, the other settings over their defaults, and the keys of those others."""
     own, left = split_settings(kind, arguments)
     if not own.run:
-        raise ConfigError("run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME")
+        raise ConfigError("a run must be named: add run=outputs/NAME, its folder or an adapter file in it")
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     return own, experiment, require_known(left, allowed)
 

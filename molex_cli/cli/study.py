@@ -52,7 +52,9 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("study", __doc__, epilog="example: molex study study.yaml hardware=pool")
+    parser = Parser(
+        "study", __doc__, examples=("molex study study.yaml --plan", "molex study study.yaml hardware=pool")
+    )
     parser.add_argument("file", type=expanded, help="YAML file of the study")
     parser.add_overrides("where and how it runs: hardware, log, output_dir, ...; what is compared stands in the file")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="adds YAML files to conf/")

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("sync", __doc__)
+    parser = Parser("sync", __doc__, examples=("molex sync", "molex sync outputs --dry-run"))
     parser.add_argument("paths", nargs="*", type=expanded, default=OUTPUTS, help="folders of runs (default: outputs)")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be sent")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each run (default: 60)")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "save a W&B workspace of arms and seeds: scores, cost, routing"
 COSTS = ("parameters.trainable", "flops_per_token.active")
+OLD_PICTURE = "routing/usage"  # of runs of before
 CURVES = ("loss", "balance_loss", "learning_rate", "gradient_norm")
 
 
@@ -56,7 +57,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("wandb-view", __doc__)
+    parser = Parser("wandb-view", __doc__, examples=("molex wandb-view", "molex wandb-view outputs --project molex"))
     parser.add_argument(
         "paths",
         nargs="*",
@@ -94,16 +95,17 @@ def _workspace(entity: str, project: str, runs: "Sequence[Record]") -> Any:
     except ImportError:
         way_out = install("dashboard")
         raise ConfigError(f"molex wandb-view must have wandb-workspaces, got none; {way_out}") from None
+    from molex_cli.tracking.wandb import PICTURE, SUMMARIES
+
     metrics = sorted({name for run in runs if (last := run.evaluated("last")) for name in last["scores"]})
-    layers = sorted({layer for run in runs for layer in run.routing}, key=int)
     sections = [
         ws.Section(name="Scores", panels=_score_panels(runs, metrics), is_open=True),
+        ws.Section(name="Training", panels=[_curve(f"train/{name}") for name in CURVES], is_open=True),
         ws.Section(name="Cost", panels=_cost_panels(metrics)),
     ]
-    if layers:
-        pictures = panels.MediaBrowser(title="share of the routing", media_keys=["routing/usage"])
-        sections.append(ws.Section(name="Routing", panels=[pictures, *map(_routing_panel, layers)]))
-    sections.append(ws.Section(name="Training", panels=[_curve(f"train/{name}") for name in CURVES]))
+    if any(run.routing for run in runs):
+        pictures = panels.MediaBrowser(title="use of the experts", media_keys=[PICTURE, OLD_PICTURE])
+        sections.append(ws.Section(name="Routing", panels=[pictures, *map(_routing_panel, SUMMARIES)]))
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -151,8 +153,9 @@ def _cost_panels(metrics: Sequence[str]) -> list[Any]:
     ]
 
 
-def _routing_panel(layer: str) -> Any:
+def _routing_panel(statistic: str) -> Any:
+    """Return the curves of a statistic in all layers, under the names of today and of before."""
     import wandb_workspaces.reports.v2 as panels
 
-    experts = f"^routing/layer_{layer}/expert_.*"
-    return panels.LinePlot(title=f"layer {layer}", x="Step", metric_regex=experts, **_by_arm())
+    keys = f"^(.*/)?routing/layer_[0-9]+/{statistic}$"
+    return panels.LinePlot(title=f"{statistic} by layer", x="Step", metric_regex=keys, **_by_arm())

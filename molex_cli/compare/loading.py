@@ -217,7 +217,7 @@ def _runs(paths: Iterable[Path]) -> Iterator[Run | str]:
 def _found(paths: Iterable[Path]) -> Iterator[tuple[Path, Run | str]]:
     for path in paths:
         if not path.exists():
-            raise RecordError(f"a path must be a folder of runs, a run's folder or a record, got no such path: {path}")
+            raise RecordError(f"{path} does not exist; name a folder of runs, a run's folder or a record")
         if is_sweep(path):
             yield from _found(runs_of(path))
             continue

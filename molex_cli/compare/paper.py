@@ -5,6 +5,7 @@ Arms differ in colour, marker and dashes, so that a chart can be printed in grey
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.compare import plots
@@ -18,6 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":", "-.")
 MOST_ARMS = 12  # of a chart with lines: more cannot be told apart
 MOST_PANELS = 6
+SHIFT = 0.3  # of the way to the next value, for the bars of all arms
 PANEL = 0.62  # height of a chart, in its width
 
 
@@ -52,6 +54,11 @@ class Series:
     values: Sequence[Sequence[float]]
     """At each x."""
 
+    @property
+    def means(self) -> list[float]:
+        """Return the mean at each x."""
+        return [sum(values) / len(values) for values in self.values]
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -78,20 +85,35 @@ def line_panels(panels: Sequence[Panel], width: float, size: float) -> "Figure":
     figure = plots.empty(width, high)
     for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         for series in panel.series:
-            _draw(axes, series, Style(names.index(series.name), size))
+            number = names.index(series.name)
+            if panel.ticks is None:
+                _curve(axes, series, Style(number, size).line)
+            else:
+                _beside(axes, series, Style(number, size).line, _shift(panel.ticks, number, len(names)))
         _label(axes, panel, width, size)
     _legend(figure, [Style(i, size).line for i in range(len(names))], labels, size)
     return figure
 
 
-def _draw(axes: Any, series: Series, style: Style) -> None:
-    means = [sum(values) / len(values) for values in series.values]
-    look = style.line
-    every = max(1, len(series.x) // 8)
+def _curve(axes: Any, series: Series, look: Mapping[str, Any]) -> None:
+    """Draw means in a band from the lowest to the highest seed."""
     if any(len(values) > 1 for values in series.values) and len(series.x) > 1:
         low, high = list(map(min, series.values)), list(map(max, series.values))
         axes.fill_between(series.x, low, high, color=look["color"], alpha=0.14, linewidth=0)
-    axes.plot(series.x, means, markevery=every, **look)
+    axes.plot(series.x, series.means, markevery=max(1, len(series.x) // 8), **look)
+
+
+def _beside(axes: Any, series: Series, look: Mapping[str, Any], shift: float) -> None:
+    """Draw means with a bar from the lowest to the highest seed, beside those of other arms."""
+    places = [x + shift for x in series.x]
+    axes.vlines(places, list(map(min, series.values)), list(map(max, series.values)), look["color"], linewidth=0.7)
+    axes.plot(places, series.means, **look)
+
+
+def _shift(ticks: Mapping[float, str], number: int, arms: int) -> float:
+    """Return how far an arm is drawn beside a value, so that bars do not hide each other."""
+    nearest = min((after - before for before, after in pairwise(sorted(ticks))), default=0.0)
+    return SHIFT * nearest * ((number + 0.5) / arms - 0.5)
 
 
 def _label(axes: Any, panel: Panel, width: float, size: float) -> None:

@@ -13,7 +13,7 @@ from molex_cli.compare.table import Cell, Comparison, display_name, metric_name
 from molex_cli.errors import ConfigError, RecordError
 from molex_cli.metrics.base import Metric
 from molex_cli.records import lines_of
-from molex_cli.records.parts import StepLine
+from molex_cli.records.event_lines import StepLine
 from molex_cli.records.reading import Misfit, parsed
 
 LEARNING_RATE = "train.learning_rate"
@@ -99,8 +99,7 @@ def rates(report: Report) -> list[Panel]:
     table = report.table
     named = [key for key in table.row_keys if key not in GROUPS]
     key = [*table.tuned, *named, LEARNING_RATE][0]
-    runs = [run for run in report.runs if run not in report.diverged]
-    found = by_label(runs, table.col_keys)
+    found = by_label(report.runs, table.col_keys)
     panels = [_rates(report, col, found[col], key) for col in table.cols]
     if not any(len(panel.ticks or ()) > 1 for panel in panels):
         raise ConfigError(

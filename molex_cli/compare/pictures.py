@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from molex_cli.compare import forest, plots
 from molex_cli.compare.effects import Effect
+from molex_cli.compare.heat_map import heat_map, usage_map
 from molex_cli.compare.loading import Run
 from molex_cli.compare.table import Cell, Comparison, metric_name
 from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric
 from molex_cli.records import lines_of, read_record
-from molex_cli.records.parts import SELECTION, EvaluatedLine
+from molex_cli.records.event_lines import EvaluatedLine
+from molex_cli.records.parts import SELECTION
 from molex_cli.records.reading import Misfit, parsed
 from molex_cli.statistics import expert_similarity
 
@@ -54,11 +56,20 @@ def curves(table: Comparison) -> Iterator[Picture]:
         if lines:
             only = f"; the {len(best)} best of {len(column)} arms" if len(column) > len(best) else ""
             styled = [_styled(line, number) for number, line in enumerate(lines)]
-            figure = plots.line_chart("", styled, x="step", y=metric_name(table, col), legend=False)
+            figure = plots.line_chart(
+                "",
+                styled,
+                x="step",
+                y=metric_name(table, col),
+                legend=False,
+                limits=limits_of(_metric(table, col)),
+                from_zero=True,
+            )
             rows = {_has_selection(run) for row in shown for run in column[row].runs}
             on = "" if True not in rows else "; on the selection rows" if len(rows) == 1 else MIXED
             caption = f"{col}: mean, and from the worst to the best seed{only}{on}"
-            yield Picture("; ".join([caption, *damaged]), figure, [line.name for line in lines])
+            gaps = [gap for row in shown for gap in _undefined(table.name(row), column[row])]
+            yield Picture("; ".join([caption, *gaps, *damaged]), figure, [line.name for line in lines])
 
 
 def _ranked(column: Mapping[str, Cell]) -> list[str]:
@@ -90,6 +101,22 @@ def _curve(name: str, cell: Cell, damaged: list[str]) -> plots.Line | None:
     return plots.Line(name, steps, means, list(map(min, values)), list(map(max, values)))
 
 
+def _undefined(name: str, cell: Cell) -> Iterator[str]:
+    """Yield for each run of an arm the steps whose score is undefined, which a curve cannot show."""
+    for run in cell.runs:
+        try:
+            steps = [str(step) for step, values in _by_step(run, cell.metric.name).items() if None in values]
+        except RecordError:
+            continue  # it is named as damaged
+        if steps:
+            yield f"undefined, so not drawn: {name}, seed {run.record.seed}, step {', '.join(steps)}"
+
+
+def limits_of(metric: Metric) -> tuple[float, float]:
+    """Return the least and the greatest value of a metric, as it is shown."""
+    return metric.low * metric.scale, metric.high * metric.scale
+
+
 def _styled(line: plots.Line, number: int) -> plots.Line:
     colour, style = look(number)
     return replace(line, colour=colour, style=style)
@@ -101,10 +128,16 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
     Of a run that set rows apart to choose the best, the scores on these: validation is scored for a few alone.
     Raises RecordError for events that are damaged; a last line that was cut off is none.
     """
+    found = {step: [each for each in values if each is not None] for step, values in _by_step(run, metric).items()}
+    return [(step, sum(values) / len(values)) for step, values in found.items() if values]
+
+
+def _by_step(run: Run, metric: str) -> dict[int, list[float | None]]:
+    """Return the scores of each step, None where one is undefined."""
     has_selection = _has_selection(run)
     path = run.folder / "events.jsonl"
     lines = lines_of(path) if path.exists() else []
-    found: dict[int, list[float]] = {}
+    found: dict[int, list[float | None]] = {}
     for number, line in enumerate(lines, start=1):
         if b'"evaluated"' not in line:
             continue
@@ -114,10 +147,10 @@ def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
             if number == len(lines):
                 continue
             raise RecordError(f"{path} must hold events, got a broken line {number}: {error}") from None
-        value = event["scores"].get(metric) if (event.get("split") == SELECTION) is has_selection else None
-        if value is not None:
-            found.setdefault(event["step"], []).append(float(value))
-    return [(step, sum(values) / len(values)) for step, values in found.items()]
+        if metric in event["scores"] and (event.get("split") == SELECTION) is has_selection:
+            value = event["scores"][metric]
+            found.setdefault(event["step"], []).append(None if value is None else float(value))
+    return found
 
 
 def _has_selection(run: Run) -> bool:
@@ -148,9 +181,16 @@ def costs(table: Comparison) -> Iterator[Picture]:
                     y=metric_name(table, col),
                     logarithmic=logarithmic,
                     higher_is_better=better,
+                    limits=limits_of(_metric(table, col)),
                 )
                 only = f"; {len(others)} other arms in grey" if others else ""
-                caption = f"{col}: score against {cost}, ± standard deviation over seeds{only}"
+                missing = len(table.column(col)) - len(points) - len(others)
+                unknown = (
+                    f"; not drawn: {missing} arm{'s' if missing > 1 else ''} without a score or without {cost}"
+                    if missing
+                    else ""
+                )
+                caption = f"{col}: score against {cost}, ± standard deviation over seeds{only}{unknown}"
                 yield Picture(caption, figure, [point.name for point in points])
 
 
@@ -177,8 +217,9 @@ def _points(table: Comparison, col: str, cost: Callable[[Run], float | None]) ->
         if known and not math.isnan(cell.mean):
             times = cell.metric.scale
             spread = 0.0 if math.isnan(cell.deviation) else cell.deviation
-            y, low, high = cell.mean * times, (cell.mean - spread) * times, (cell.mean + spread) * times
-            found.append(plots.Point(table.name(row), sum(known) / len(known), y, low, high))
+            least, most = limits_of(cell.metric)
+            low, high = max(least, (cell.mean - spread) * times), min(most, (cell.mean + spread) * times)
+            found.append(plots.Point(table.name(row), sum(known) / len(known), cell.mean * times, low, high))
     return found
 
 
@@ -214,7 +255,7 @@ def _experts(table: Comparison, row: str) -> Iterator[Picture]:
     if routing:
         layers = [f"layer {layer}" for layer in routing]
         usage = [[math.nan if x is None else x for x in use.get("usage", [])] for use in routing.values()]
-        yield Picture(f"{arm}: share of the routing", plots.heat_map("", layers, usage))
+        yield Picture(f"{arm}: use of the experts", usage_map("", layers, usage))
         yield from _expert_distances(run, table.which, arm)
 
 
@@ -225,5 +266,5 @@ def _expert_distances(run: Run, which: str, arm: str) -> Iterator[Picture]:
     except MolexError:
         return
     layers, linears, values = expert_similarity.table(factors, "distance")
-    figure = plots.heat_map("", layers, values.tolist(), columns="linear", names=linears)
+    figure = heat_map("", layers, values.tolist(), columns="linear", names=linears, scale="distance")
     yield Picture(f"{arm}: mean distance between two experts", figure)

@@ -1,4 +1,4 @@
-"""Heat maps, curves and scatters: drawn by matplotlib, without its global state, so that any process can draw them.
+"""Curves and scatters: drawn by matplotlib, without its global state, so that any process can draw them.
 
 matplotlib is imported when something is drawn: it takes a second that tables and --help need not wait for.
 """
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.compare.axes import beside, engineering, label_apart, limit, moved, place, plain
 from molex_cli.runtime.streams import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CELL_INCHES = 0.36
-CHART_INCHES = (5.6, 3.6)
-LETTER_INCHES = 0.085  # of a title
+CHART_INCHES = (4.8, 3.3)
+ANYTHING = (-math.inf, math.inf)  # limits of an axis that has none
 COLOURS = ("#0b61a4", "#b8480a", "#23733a", "#8a2be2", "#b3124a", "#6b5900", "#007a80", "#555555")
 STYLES = (("-", "o"), ("--", "s"), (":", "D"))
 GRID = "#b0b0b0"
 BACK = "#fefefe"  # what a hollow marker is filled with: the page's own back
-DARK, LIGHT = "#1c2024", "#ffffff"  # numbers on a bright or a dark cell
 LOOKS = len(COLOURS) * len(STYLES)  # so many series can be told apart
 LONGEST_LABEL = 40  # letters: a longer one would leave no room for what it names
+LOG_FROM = 3  # times the least: a shorter axis would have too few ticks as a logarithmic one
 MOST_MARKERS = 30  # a longer curve is drawn without
 
 
@@ -61,87 +61,69 @@ class Point:
     high: float
 
 
-def heat_map(
-    title: str,
-    rows: Sequence[str],
-    values: Sequence[Sequence[float]],
-    *,
-    columns: str = "expert",
-    names: Sequence[str] = (),
-) -> "Figure":
-    """Return cells coloured by value, columns numbered or named; rows may differ in length, NaN leaves a cell empty."""
-    rows, names = list(map(_label, rows)), list(map(_label, names))
-    width, height = max([1, *map(len, values)]), max(1, len(rows))
-    title = _label(title, 3 * LONGEST_LABEL)
-    left, below = (max(1.2, LETTER_INCHES * max(map(len, each), default=0)) for each in (rows, names))
-    wide = max(left + CELL_INCHES * width, LETTER_INCHES * len(title))
-    figure, axes = _figure(wide, below + CELL_INCHES * height, title)
-    labels = names or [f"{columns} {i}" for i in range(width)]
-    _draw_cells(axes, rows, labels, values)
-    axes.set(aspect="equal", xlabel=columns, xlim=(0, width), ylim=(height, 0))
-    middles = [i + 0.5 for i in range(width)]
-    if names:
-        axes.set_xticks(middles, labels=labels, rotation=45, ha="right", fontsize=7)
-    else:
-        axes.set_xticks(middles, labels=list(map(str, range(width))))
-    axes.set_yticks([i + 0.5 for i in range(len(rows))], labels=rows)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=8)
-    return figure
-
-
-def _draw_cells(axes: Any, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> None:
-    """Draw each value as a coloured square with the value in it, dark on bright colours and bright on dark ones.
-
-    The squares are shapes, not pixels: they stay sharp, and a page may show no embedded image.
-    """
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
-    from matplotlib.patches import Rectangle
-
-    cells = [(i, j, v) for i, row in enumerate(values) for j, v in enumerate(row) if not math.isnan(v)]
-    low, high = min((v for *_, v in cells), default=0.0), max((v for *_, v in cells), default=0.0)
-    share = Normalize(low, high)
-    for i, j, value in cells:
-        label = f"{rows[i]}, {columns[j]}: {value:.3f}"
-        axes.add_patch(
-            Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, facecolor=colormaps["viridis"](share(value)), gid=label)
-        )
-        text = f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
-        colour = DARK if value > low + 0.6 * (high - low) else LIGHT
-        axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=7, color=colour)
-
-
 def line_chart(
-    title: str, lines: Sequence[Line], levels: Sequence[Level] = (), *, x: str, y: str, legend: bool = True
+    title: str,
+    lines: Sequence[Line],
+    levels: Sequence[Level] = (),
+    *,
+    x: str,
+    y: str,
+    legend: bool = True,
+    limits: tuple[float, float] = ANYTHING,
+    from_zero: bool = False,
 ) -> "Figure":
-    """Return curves with their bands, and horizontal lines."""
-    figure, axes = _figure(*CHART_INCHES, title)
-    for line in lines:
-        colour, (dash, marker) = COLOURS[line.colour % len(COLOURS)], STYLES[line.style % len(STYLES)]
-        if line.low:
-            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-        shown = marker if len(line.x) <= MOST_MARKERS else None
-        axes.plot(
-            line.x,
-            line.y,
-            dash,
-            marker=shown,
-            markersize=4,
-            color=colour,
-            label=_label(line.name),
-            gid=visible(line.name),
-        )
+    """Return curves with their bands, and horizontal lines; `limits` are those of what is drawn upwards.
+
+    A curve of one value is a dot with a bar. Dots and curves that would be hidden by others are moved sideways.
+    """
+    figure, axes = titled(*CHART_INCHES, title)
+    known = [
+        (at, up)
+        for line in lines
+        for each in (line.y, line.low, line.high)
+        for at, up in zip(line.x, each, strict=False)
+    ]
+    axes.update_datalim([*known, *((known[0][0], level.y) for level in levels if known)])
+    axes.autoscale_view()
+    if from_zero:
+        axes.set_xlim(0, 1.05 * max(1, *(at for line in lines for at in line.x)))
+    limit(axes, limits)
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim(), xlabel=label(x), ylabel=label(y))
+    for line, by in zip(lines, _moves(axes, lines), strict=True):
+        _curve(axes, line, [moved(axes, at, by) for at in line.x])
     for level in levels:
         colour = COLOURS[level.colour % len(COLOURS)]
         axes.axhline(
-            level.y, linestyle=":", linewidth=1.2, color=colour, label=_label(level.name), gid=visible(level.name)
+            level.y, linestyle=":", linewidth=1.2, color=colour, label=label(level.name), gid=visible(level.name)
         )
-    axes.set(xlabel=_label(x), ylabel=_label(y))
+    label_apart(axes.xaxis, plain)
     _rule(axes)
     if legend:
         axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _moves(axes: Any, lines: Sequence[Line]) -> list[float]:
+    """Return how far each curve is moved sideways: those of one value, and those that are the same as another."""
+    values = [(tuple(line.x), tuple(line.y)) for line in lines]
+    moves = beside([place(axes, line.x[-1], line.y[-1]) for line in lines])
+    return [
+        by if len(line.x) == 1 or values.count(own) > 1 else 0.0
+        for line, own, by in zip(lines, values, moves, strict=True)
+    ]
+
+
+def _curve(axes: Any, line: Line, x: Sequence[float]) -> None:
+    colour, (dash, marker) = COLOURS[line.colour % len(COLOURS)], STYLES[line.style % len(STYLES)]
+    if line.low and len(x) == 1:
+        axes.plot([*x, *x], [line.low[0], line.high[0]], color=colour)
+    elif line.low:
+        axes.fill_between(x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+    shown = marker if len(x) <= MOST_MARKERS else None
+    size = 7 if len(x) == 1 else 4
+    axes.plot(
+        x, line.y, dash, marker=shown, markersize=size, color=colour, label=label(line.name), gid=visible(line.name)
+    )
 
 
 def scatter(
@@ -153,27 +135,36 @@ def scatter(
     y: str,
     logarithmic: bool = False,
     higher_is_better: bool = True,
+    limits: tuple[float, float] = ANYTHING,
 ) -> "Figure":
-    """Return points with intervals, others in grey, and the front of those that none beats in both cost and score."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+    """Return points with intervals, others in grey, and the front of those that none beats in both cost and score.
 
-    figure, axes = _figure(*CHART_INCHES, title)
-    if logarithmic:
+    `limits` are those of what is drawn upwards. Points that would be hidden by others are moved sideways.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure, axes = titled(*CHART_INCHES, title)
+    known = [p.x for p in (*points, *others)]
+    if is_wide := logarithmic and max(known, default=1) > LOG_FROM * min(known, default=1):
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.update_datalim([(p.x, up) for p in (*points, *others) for up in (p.y, p.low, p.high)])
+    axes.autoscale_view()
+    limit(axes, limits)
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim(), xlabel=label(x), ylabel=label(y))
     if others:
         axes.plot([p.x for p in others], [p.y for p in others], "o", markersize=3, color=GRID)
     best = front([*points, *others], higher_is_better=higher_is_better)
     axes.plot(
         [p.x for p in best], [p.y for p in best], "--", color="black", linewidth=1, gid="no arm is better and cheaper"
     )
-    for i, p in enumerate(points):
+    moves = beside([place(axes, p.x, p.y) for p in points])
+    for i, (p, by) in enumerate(zip(points, moves, strict=True)):
         style = {"color": COLOURS[i % len(COLOURS)], "marker": STYLES[i // len(COLOURS) % len(STYLES)][1]}
-        axes.plot([p.x, p.x], [p.low, p.high], color=style["color"])
-        axes.plot([p.x], [p.y], **style, linestyle="", markersize=8, gid=visible(p.name))
-    axes.set(xlabel=_label(x), ylabel=_label(y))
+        at = moved(axes, p.x, by)
+        axes.plot([at, at], [p.low, p.high], color=style["color"])
+        axes.plot([at], [p.y], **style, linestyle="", markersize=8, gid=visible(p.name))
+    label_apart(axes.xaxis, engineering, LogLocator(subs=(1, 2, 5)) if is_wide else None)
     _rule(axes)
     return figure
 
@@ -212,7 +203,7 @@ def empty(wide: float, high: float) -> "Figure":
     return PlainFigure(figsize=(wide, high), layout="constrained")
 
 
-def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
+def titled(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
     """Return an empty figure with its axes."""
     figure = empty(wide, high)
     if title:
@@ -220,7 +211,7 @@ def _figure(wide: float, high: float, title: str) -> "tuple[Figure, Any]":
     return figure, figure.add_subplot()
 
 
-def _label(text: str, longest: int = LONGEST_LABEL) -> str:
+def label(text: str, longest: int = LONGEST_LABEL) -> str:
     """Return a text as a picture shows it."""
     text = visible(text).replace("\n", " ")
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
@@ -231,3 +222,4 @@ def _rule(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
+    label_apart(axes.yaxis, plain)

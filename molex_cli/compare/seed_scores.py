@@ -41,7 +41,7 @@ def seed_scores(report: Report, width: float, size: float) -> "Figure":
         _rows(axes, rows, size)
         told = [f"{unit} ({better} is better)", left_out]
         axes.set_xlabel("\n".join(wrapped(each, int(letters * (1 - SHARE))) for each in told if each), fontsize=size)
-    _legend(figure, size)
+    _legend(figure, size, any(len(cell.by_seed) > 1 for cell in table.cells.values()))
     return figure
 
 
@@ -86,9 +86,15 @@ def _within(end: float, cell: Cell) -> float:
     return min(max(end, cell.metric.low * cell.metric.scale), cell.metric.high * cell.metric.scale)
 
 
-def _legend(figure: "Figure", size: float) -> None:
+def _legend(figure: "Figure", size: float, has_means: bool) -> None:
     from matplotlib.lines import Line2D
 
     seed = Line2D([], [], label="a seed", markersize=size / 2.2, markeredgewidth=0.6, **SEED)
     mean = Line2D([], [], label="mean, 95 % interval over seeds", linewidth=size / 6, markersize=size / 2.2, **MEAN)
-    figure.legend(handles=[seed, mean], loc="outside lower center", ncols=2, frameon=False, fontsize=size)
+    figure.legend(
+        handles=[seed, *([mean] if has_means else [])],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=size,
+    )

@@ -20,7 +20,7 @@ PAGE_COLOURS = {
     "#000000": "currentColor",
 }
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
-LARGEST = 1.6  # pixels of the page for a point of the figure, at most
+LARGEST = 1.6  # pixels of the page for a point of the figure, at most; at least one, or its text is too small
 TOOLTIP = "tooltip"
 EMPTY = ("defs", "g", "metadata", "style")  # these are left out unless they hold something to draw
 KEPT = ("d", "x", "y", "transform", "viewBox")
@@ -60,7 +60,8 @@ def inline(figure: "Figure", name: str, prefix: str, styles: StyleSheet) -> str:
     ids = {**{each: prefix + each for each in used}, **{f"{TOOLTIP}{i}": "" for i in range(len(tooltips))}}
     drawn = _Page(ids, tooltips, styles).element(root)
     drawn.attrib |= {"role": "img", "aria-label": visible(name)}
-    drawn.set("class", styles.name(f"max-width: {float(drawn.attrib['viewBox'].split()[2]) * LARGEST:.0f}px"))
+    width = float(drawn.attrib["viewBox"].split()[2])
+    drawn.set("class", styles.name(f"min-width: {width:.0f}px; max-width: {width * LARGEST:.0f}px"))
     return ElementTree.tostring(drawn, encoding="unicode")
 
 

@@ -44,7 +44,7 @@ def facts(tuned: Tuned | None) -> dict[str, Any]:
     """Return what a line of numbers has of an arm's tuning."""
     if tuned is None:
         return {}
-    values = ", ".join(f"{key}={shown(value)}" for key, value in tuned.values.items())
+    values = ", ".join(f"{key}={value}" for key, value in tuned.values.items())
     return {"tuned": values, "trials": tuned.trials, "at_the_edge": ", ".join(tuned.edges)}
 
 

@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         is_value = before in TAKES_VALUE and "=" not in argument
         (flags if is_value or not OVERRIDE.match(argument) else overrides).append(argument)
     parser = arguments_parser()
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.error = _refuse_flag  # type: ignore[method-assign]
     known = parser.parse_args(flags)
     if problems := list(_flag_problems(known)):
         raise ConfigError(problems)
@@ -104,6 +104,23 @@ def options(group: str, folders: Sequence[Path] | None = None) -> list[str]:
 def refuse(message: str) -> NoReturn:
     """Raise argparse's complaint as a ConfigError."""
     raise ConfigError(f"the arguments must be those that --help lists, got: {message}")
+
+
+def _refuse_flag(message: str) -> NoReturn:
+    """Raise argparse's complaint; a flag that it does not know is a setting by the name that other programs have."""
+    flag = re.search(r"unrecognized arguments: --([\w.-]+)", message)
+    if flag is None:
+        refuse(message)
+    from molex_cli.config import other_names, reference, schema  # which import this file's neighbours
+    from molex_cli.methods.lora import LoRA
+
+    found = (*reference.sections(schema.Experiment), *reference.sections(LoRA, "method"))
+    keys = [*(each.key for some in found for each in some.settings), *schema.GROUPS]
+    key = flag[1].replace("-", "_")
+    meant = key if key in keys else other_names.today(key, keys)
+    whole = meant if not meant or "=" in meant else f"{meant}=..."
+    way_out = f"did you mean {whole}?" if whole else "settings are key=value"
+    refuse(f"--{flag[1]}; {way_out}")
 
 
 def _shown(known: argparse.Namespace) -> list[str]:

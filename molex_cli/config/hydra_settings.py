@@ -1,5 +1,6 @@
 """Which of Hydra's own settings do something in molex; all others are refused by name, wherever they are set."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -9,9 +10,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from molex_cli.records import flat
+from molex_cli.runtime.extras import install
 
-WORK = ("hydra.launcher", "hydra.sweeper", "hydra.searchpath", "hydra.help", "hydra.hydra_help")
-"""Where a sweep's jobs run, what a sweep draws, where YAML files are looked for, and what --help prints."""
+HELP = ("hydra.help.header", "hydra.help.footer", "hydra.hydra_help")
+WORK = ("hydra.launcher", "hydra.sweeper", "hydra.searchpath", *HELP)
+"""Where a sweep's jobs run, what a sweep draws, where YAML files are looked for, and what --help adds."""
 WAYS_OUT = {
     "hydra.mode": "-m sweeps",
     "hydra.run": "output_dir=DIR is the folder of the runs",
@@ -19,6 +22,7 @@ WAYS_OUT = {
     "hydra.output_subdir": "record.json in a run's folder has all its settings",
     "hydra.output": "record.json in a run's folder has all its settings",
     "hydra.callbacks": "events.jsonl in a run's folder has all that happens",
+    "hydra.help": "hydra.help.header and hydra.help.footer are what --help begins and ends with",
     "hydra.job.chdir": "paths are those of the folder where the command starts; output_dir=DIR is that of the runs",
     "hydra.job.env_set": "set the variable before the command: NAME=value molex train ...",
     "hydra.job.env_copy": "a job has all variables of the command",
@@ -30,6 +34,17 @@ WAYS_OUT = {
     "hydra.sweeper.max_batch_size": "hardware=pool hardware.jobs_per_device=N runs N jobs at once",
     "hydra.sweeper.params": "-m KEY=VALUE,VALUE sweeps from the command line",
 }
+IN_FILES = ("hydra.sweeper.params", "hydra.help")
+"""What only files may set: the sweep of an experiment, and a template of --help, as files of before have it."""
+PLUGINS = {
+    "joblib": "launchers",
+    "submitit_local": "launchers",
+    "submitit_slurm": "launchers",
+    "optuna": "optuna",
+    "ray": "ray",
+    "ray_aws": "ray",
+}
+"""The extra that brings each launcher or sweeper."""
 SHARED = ("launcher", "sweeper")
 """What all jobs of a sweep share, since one launcher runs them."""
 
@@ -56,7 +71,7 @@ def file_problems(files: Iterable[tuple[Path, str]], shipped: Path) -> Iterator[
     known = list(_set_by(shipped / "config.yaml", ""))
     for path, package in files:
         for key, value in [] if path.is_relative_to(shipped) else _set_by(path, package):
-            if not (works(key) or (key, value) in known or _is_below(key, ("hydra.sweeper.params",))):
+            if not (works(key) or (key, value) in known or _is_below(key, IN_FILES)):
                 yield f"{_refusal(key, str(value), key)} (in {path})"
 
 
@@ -68,6 +83,15 @@ def plugin_problems(own: Mapping[tuple[str, ...], DictConfig]) -> Iterator[str]:
         for target in sorted({str(target) for target in targets}):
             if not target.startswith(("hydra.", "hydra_plugins.")):
                 yield f"hydra/{name} must be one of Hydra's plugins, got {target}; leave hydra.{name}._target_ out"
+
+
+def not_installed(reason: str) -> str | None:
+    """Return what is missing where Hydra finds no launcher or sweeper of a name that has a plugin; else None."""
+    found = re.search(r"hydra/(launcher|sweeper)/(\w+)", reason)
+    extra = PLUGINS.get(found[2]) if found else None
+    if found is None or extra is None:
+        return None
+    return f"hydra/{found[1]}={found[2]} is a plugin of Hydra that is not installed; {install(extra)}"
 
 
 def sharing_problems(own: Mapping[tuple[str, ...], DictConfig]) -> Iterator[str]:

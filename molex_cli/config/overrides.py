@@ -246,7 +246,8 @@ def _composed(
             config = composed(line.config_path, line.config_name, line.extra_dirs, overrides)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         where = own_files.place(getattr(error.__context__, "full_key", None) or "", read)
-        raise ConfigError(texts.composing_problem(error, read) or f"{one_line(error)}{where}") from error
+        known = hydras.not_installed(str(error)) or texts.composing_problem(error, read)
+        raise ConfigError(known or f"{one_line(error)}{where}") from error
     except RecursionError:
         chosen = " ".join(overrides) or line.config_name
         raise ConfigError(f"the defaults of {chosen} must come to an end, got files that name each other") from None

@@ -1,6 +1,5 @@
 """What is wrong with one override: a file that is not there, a setting that is none, a value of the wrong type."""
 
-import difflib
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any, get_args
@@ -12,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from molex_cli.config import other_names
 from molex_cli.config.command_line import CommandLine, options
 from molex_cli.config.hydra_internals import child, declared, interpolation_problem, is_section
+from molex_cli.config.schema import GROUPS
 from molex_cli.config.sweeps import choices_of, values_of
 from molex_cli.config.texts import leaves, override_problem
 from molex_cli.errors import nearest
@@ -104,14 +104,11 @@ def _node(config: DictConfig, key: str) -> Node | None:
 
 def _nearest_key(key: str, config: DictConfig) -> str:
     """Return a hint: the setting with nearly this name, or all settings of the section."""
-    keys = _leaf_keys(config)
-    if new := other_names.today(key, keys):
-        return f"did you mean {new}?"
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
-    if close:
-        return f"did you mean {close[0]}?"
+    keys = [*_leaf_keys(config), *GROUPS]
+    if meant := other_names.today(key, keys) or other_names.nearly(key, keys):
+        return f"did you mean {meant}?"
     section = key.rpartition(".")[0]
-    inside = [name for name in keys if name.rpartition(".")[0] == section]
+    inside = [name for name in keys if name.rpartition(".")[0] == section] if section else []
     shown = inside or [name for name in map(str, config.keys()) if name != "hydra"]
     return f"choose from {', '.join(shown)}"
 

@@ -106,7 +106,7 @@ def _setting(key: str, field: Any, hint: Any, value: Any, sentence: str) -> Sett
     if kind is bool:
         choices = ["true", "false"]
     optional = " or null" if _is_union(hint) and len(options) < len(get_args(hint)) else ""
-    return Setting(key, words + optional, tuple(choices), typed(value), sentence)
+    return Setting(key, words + optional, tuple(choices), field.metadata.get("shown") or typed(value), sentence)
 
 
 def _is_union(hint: Any) -> bool:

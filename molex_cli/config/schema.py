@@ -51,6 +51,14 @@ class Wandb(Enum):
     disabled = "disabled"
 
 
+class LoggedRouting(Enum):
+    """What W&B gets of the routing: some numbers of each layer, all of each expert and linear too, or nothing."""
+
+    summary = "summary"
+    full = "full"
+    none = "none"
+
+
 @dataclass(kw_only=True)
 class Log:
     """Where a run logs what it does; record.json and events.jsonl are always written."""
@@ -66,6 +74,8 @@ class Log:
     """Optimizer steps between two lines in events.jsonl and W&B."""
     predictions: bool = False
     """Send the last predictions to W&B as a table."""
+    routing: LoggedRouting = LoggedRouting.summary
+    """What W&B gets of the routing; events.jsonl has all of it always."""
     timeout: float = 30.0
     """Seconds that W&B may take to begin and to end a run; after that it is logged offline."""
 

@@ -9,7 +9,7 @@ from molex_cli.config.parsing import key_of
 from molex_cli.config.run_id import Job
 from molex_cli.config.schema import Experiment
 from molex_cli.config.sweeps import typed
-from molex_cli.cost.matching import BUDGETS, SOLVABLE, Match, matched, reference
+from molex_cli.cost.matching import BUDGETS, SOLVABLE, Match, matched, reference, scale_of
 from molex_cli.cost.planning import labels_of, planned
 from molex_cli.errors import all_of
 from molex_cli.methods.ledger import Plan
@@ -71,5 +71,7 @@ def _solved(job: Job, line: CommandLine, wanted: Budget) -> tuple[Match, Experim
     def plan_of(experiment: Experiment) -> Plan:
         return planned(experiment, labels)
 
-    target = plan_of(reference(wanted.of, replace(line, multirun=False, overrides=given)))
-    return matched(job.experiment, target, wanted.solve, wanted.by, plan_of, given)
+    other = reference(wanted.of, replace(line, multirun=False, overrides=given))
+    target = plan_of(other)
+    match, experiment = matched(job.experiment, target, wanted.solve, wanted.by, plan_of, given)
+    return replace(match, target_scale=scale_of(other, target)), experiment

@@ -63,6 +63,8 @@ class Measure:
 
     milliseconds: float
     """Median over all rounds: of a pass over the prompt, of a generated token, of a training step."""
+    middle_half_milliseconds: tuple[float, float]
+    """What the middle half of them took, from its least to its most."""
     tokens_per_second: float
     """Of all rows together."""
     ratio: dict[str, float]
@@ -156,11 +158,13 @@ def measured(arms: Sequence[Setup], experiment: Experiment, work: Load) -> list[
     """Return the median cost of every arm."""
     hardware.keep_freed_memory()
     phases = [*_answering(arms, experiment, work), *(_training(arms, experiment, work) if work.training else ())]
-    medians = _medians(phases, work.rounds)
+    seconds = _seconds(phases, work.rounds)
+    medians = {key: statistics.median(values) for key, values in seconds.items()}
     measured_arms = {arm.name: Arm(name=arm.name, experts=arm.experts, top_k=arm.top_k) for arm in arms}
     for (name, measure), median in medians.items():
         measured_arms[name].measures[measure] = Measure(
             milliseconds=median * 1000,
+            middle_half_milliseconds=training_step.middle_half(seconds[name, measure]),
             tokens_per_second=work.rows * (1 if measure == TOKEN else work.tokens) / median,
             ratio={
                 other: median / medians[other, measure]
@@ -187,8 +191,8 @@ def answering_model(arm: Setup, backbone: Backbone) -> Any:
     return own.model.eval()
 
 
-def _medians(phases: Sequence[Phase], rounds: int) -> dict[tuple[str, str], float]:
-    """Return the median seconds of every step by (arm, measure), after the rounds of warm-up."""
+def _seconds(phases: Sequence[Phase], rounds: int) -> dict[tuple[str, str], list[float]]:
+    """Return the seconds of every step by (arm, measure), after the rounds of warm-up."""
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     keys = [(name, phase.measure) for phase in phases for name in phase.steps]
     order = random.Random(0)
@@ -200,7 +204,7 @@ def _medians(phases: Sequence[Phase], rounds: int) -> dict[tuple[str, str], floa
                 phase.steps[name]()
                 if done >= training_step.WARM_UP_ROUNDS:
                     seconds[name, phase.measure].append(time.perf_counter() - started)
-    return {key: statistics.median(seconds[key]) for key in keys}
+    return {key: seconds[key] for key in keys}
 
 
 def _move_from_start(adapted: Adapted) -> None:

@@ -33,6 +33,8 @@ class Match:
     """What goes with another rank, so that alpha over rank stays; None where nothing does."""
     scales: tuple[float, float] = (1.0, 1.0)
     """Alpha over rank before and after, the mean over layers."""
+    target_scale: float | None = None
+    """That of the arm whose budget is met; None where it has none."""
 
     @property
     def overrides(self) -> list[str]:
@@ -61,7 +63,10 @@ class Match:
             reached = f"{self.reached:,.0f} {by}, exactly those of {of}"
         else:
             reached = f"nearest possible: {self.reached:,.0f} {by}, {self.off} (for {self.target:,.0f} of {of})"
-        return "; ".join(filter(None, [f"{' '.join(self.overrides)}  {reached}", self.scale]))
+        is_other = self.target_scale is not None and not math.isclose(self.target_scale, self.scales[1], rel_tol=1e-9)
+        beside = f"{self.target_scale:.3g} in {of}" if self.scale and is_other else ""
+        scale = ", ".join(filter(None, [self.scale, beside]))
+        return "; ".join(filter(None, [f"{' '.join(self.overrides)}  {reached}", scale]))
 
     @property
     def scale(self) -> str:
@@ -125,10 +130,11 @@ def matched(
     around = {max(1, math.floor(best)), max(1, math.ceil(best))}
     value = min(sorted(around), key=lambda each: abs(reached(each) - wanted))
     found = with_value(value)
-    scales = _scale(experiment, plan_of(experiment)), _scale(found, plan_of(found))
+    scales = scale_of(experiment, plan_of(experiment)), scale_of(found, plan_of(found))
     is_other = is_scaled and update is not None and value != update.rank
     alpha = f"{section}.alpha={_alpha(experiment, value):.12g}" if is_other else None
-    return Match(f"{section}.{solve}={number(value):g}", wanted, reached(value), alpha, scales), found
+    before, after = (1.0 if scale is None else scale for scale in scales)
+    return Match(f"{section}.{solve}={number(value):g}", wanted, reached(value), alpha, (before, after)), found
 
 
 def budget(plan: "Plan", by: str) -> float:
@@ -151,11 +157,11 @@ def _alpha(experiment: "Experiment", rank: int) -> float:
     return float(f"{update.alpha * rank / update.rank:.12g}")
 
 
-def _scale(experiment: "Experiment", plan: "Plan") -> float:
-    """Return alpha over rank, the mean over layers; 1 without low-rank updates."""
+def scale_of(experiment: "Experiment", plan: "Plan") -> float | None:
+    """Return alpha over rank, the mean over layers; None without low-rank updates."""
     update = experiment.method.low_rank()
     if update is None:
-        return 1.0
+        return None
     ranks = [rank for rank in plan.rank_per_layer or [] if rank] or [update.rank]
     return sum(update.alpha / rank for rank in ranks) / len(ranks)
 

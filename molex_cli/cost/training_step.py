@@ -46,6 +46,8 @@ class Arm:
     name: str
     milliseconds: float
     """Median over the rounds."""
+    middle_half_milliseconds: tuple[float, float]
+    """What the middle half of the rounds took, from its least to its most."""
     tokens_per_second: float
     time_ratio: dict[str, float] = field(default_factory=dict)
     """To the floor, to PEFT and to the yardsticks of the methods."""
@@ -95,11 +97,20 @@ def measured(experiments: Sequence[schema.Experiment], work: Load) -> list[Arm]:
         Arm(
             name=name,
             milliseconds=median * 1000,
+            middle_half_milliseconds=middle_half(seconds[name][WARM_UP_ROUNDS:]),
             tokens_per_second=work.rows * work.tokens / median,
             time_ratio={other: median / medians[other] for other in yardsticks(experiments)},
         )
         for name, median in medians.items()
     ]
+
+
+def middle_half(seconds: Sequence[float]) -> tuple[float, float]:
+    """Return the quartiles of some times, in milliseconds."""
+    if len(seconds) == 1:
+        return seconds[0] * 1000, seconds[0] * 1000
+    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return low * 1000, high * 1000
 
 
 def with_memory(arms: Sequence[Arm], bytes_of: dict[str, int]) -> None:

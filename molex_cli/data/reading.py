@@ -172,17 +172,8 @@ def _as_split(named: Sequence[Named], table: Table, labels: Sequence[str]) -> Sp
     ids, texts, choices, targets = map(list, zip(*named, strict=True))
     content = json.dumps([ids, texts, targets, *([choices] if any(choices) else [])], ensure_ascii=False)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Split(
-        ids,
-        texts,
-        targets,
-        choices if any(choices) else [],
-        table.source,
-        len(table.rows),
-        fingerprint,
-        list(labels),
-        table.division,
-    )
+    known = table.source, len(table.rows), fingerprint, list(labels), table.division
+    return Split(ids, texts, targets, choices if any(choices) else [], *known)
 
 
 def _row(task: Task, row: Mapping[str, Any], labels: Sequence[str], source: str, number: int) -> tuple[Any, Any, Any]:

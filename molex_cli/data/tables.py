@@ -1,6 +1,7 @@
 """A task's tables, from the hub, the official files, your own files, or a built-in generator; no torch."""
 
 import csv
+import difflib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,9 +124,16 @@ def _hub(task: Task, split: str, official: str | None) -> Table:
     return Table(where, rows.to_list())
 
 
+def _alike(path: Path) -> str:
+    """Return a hint at a file beside it with nearly its name, if there is one."""
+    beside = [each.name for each in path.parent.iterdir() if each.is_file()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
+
+
 def _split_file(task: Task, files: Files, path: Path, key: str) -> Table:
     if not path.is_file():
-        raise DataError(f"{key} must hold {path.name}, got no such file: {path}")
+        raise DataError(f"{key} names {path}, which does not exist{_alike(path)}")
     if path.suffix.lower() not in ENDINGS:
         way_out = "; save it as csv" if path.suffix.lower() in SPREADSHEETS else ""
         raise DataError(f"{key} must end in {', '.join(ENDINGS)}, got {path}{way_out}")

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rich.table import Table
-
 from molex_cli.compare.collapse import counted, why
 from molex_cli.compare.loading import Run, has_diverged
 from molex_cli.compare.table import Cell
@@ -18,6 +16,7 @@ from molex_cli.launching.status import JobState, Status
 from molex_cli.metrics.base import metric_named, scored_class
 from molex_cli.records import NOT_IN_VARIANT, read_record
 
+HEAD = ("arm", "metric", "mean ± sd", "n", "collapsed")
 MOST_ARMS = 6  # named in one line
 COLUMNS = ("task", "model")  # what `molex compare` has columns of
 LONGEST_REASON = 400  # characters
@@ -35,20 +34,18 @@ class Ending:
         self.by_arm: Mapping[tuple[str, ...], Sequence[int]] = by_arm
         self.cells = {arm: cell for arm, numbers in by_arm.items() if (cell := self._cell(numbers, which))}
 
-    def table(self) -> Table | None:
-        """Return mean, spread and number of seeds by arm; nothing where no arm has two."""
+    def means(self) -> list[list[str]]:
+        """Return a row for each arm, of what `HEAD` names; none where no arm has two jobs."""
         if all(len(numbers) == 1 for numbers in self.by_arm.values()):
-            return None
-        table = Table(box=None, pad_edge=False)
-        for name in ("arm", "score", "mean ± sd", "n", "collapsed"):
-            table.add_column(name, justify="right" if name in ("mean ± sd", "n") else "left", no_wrap=True)
+            return []
+        rows = []
         for arm, numbers in self.by_arm.items():
             cell = self.cells.get(arm)
             finished = len(cell.runs) if cell else 0
             n = str(finished) if finished == len(numbers) else f"{finished} of {len(numbers)}"
             shown = (_metric(cell), _mean(cell), n, counted([cell])) if cell else ("", "–", n, "–")
-            table.add_row(" ".join(arm) or "all", *shown)
-        return table
+            rows.append([" ".join(arm) or "all", *shown])
+        return rows
 
     def reasons(self) -> Iterator[str]:
         """Yield why jobs failed, and why runs that finished say little: a line for each reason, with its jobs."""

@@ -83,7 +83,8 @@ def settle_abandoned(job: Path) -> None:
     if status.state is JobState.running and status.folder and not is_running(job):
         folder = Path(status.folder)
         locks.settle(folder, None, status="interrupted")
-        write_status(job, replace(status_of_folder(folder, JobState.interrupted), ran=True))
+        # That its process ended with the launcher is in its record; who pressed Ctrl-C knows.
+        write_status(job, replace(status_of_folder(folder, JobState.interrupted), ran=True, error=None))
 
 
 def is_running(job: Path) -> bool:

@@ -1,5 +1,6 @@
 """The jobs of a sweep that run: how far each is, as rows of the live view and as plain lines."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from molex_cli.tracking.progress import Follower, Progress, duration
 
 MOST_ROWS = 8
 BEGINNING, GAP = "running  ", "  "
+KEYS = re.compile(r"(?<!\S)(?!seed=)[\w./@+~]+=")
 LEAST_LABEL = 12
 LESS_AND_LESS = (3, 1, 2)  # cells that go where there is no room: time left, loss, score
 
@@ -46,7 +48,7 @@ def rows(progress: Mapping[int, Progress | None], labels: Sequence[str], width: 
     for gone in LESS_AND_LESS:
         if _room(width, widths) < LEAST_LABEL:
             widths = [0 if i == gone else size for i, size in enumerate(widths)]
-    names = [shortened(visible(labels[i]), max(_room(width, widths), 1)) for i, _ in shown]
+    names = [shortened(labels[i], max(_room(width, widths), 1)) for i, _ in shown]
     longest = max(map(cell_len, names), default=0)
     found = []
     for name, row in zip(names, cells, strict=True):
@@ -62,7 +64,10 @@ def _room(width: int, widths: Sequence[int]) -> int:
 
 
 def shortened(label: str, room: int) -> str:
-    """Return a label in so many cells of a terminal: both ends stay, for its last value is often the seed."""
+    """Return a label in so many cells of a terminal: its keys go but for the seed's, then its middle."""
+    label = visible(label)
+    if cell_len(label) > room:
+        label = KEYS.sub("", label)
     if cell_len(label) <= room:
         return label
     start = set_cell_size(label, (room - 1) // 2)

@@ -37,11 +37,12 @@ from molex_cli.launching.jobs import (
     take_status,
     write_earlier_end,
 )
+from molex_cli.launching.shown import say_line, show_rows
 from molex_cli.launching.status import JobState, Status, read_status
 from molex_cli.launching.view import View
 from molex_cli.records.partial import remove_stale
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
-from molex_cli.runtime.terminal import Terminal, show
+from molex_cli.runtime.terminal import Terminal, styled
 
 QUEUE = "slurm"  # submitit's folder of a sweep
 QUEUE_SECONDS = 5.0
@@ -85,17 +86,19 @@ def run_all(
 
 def _tell_end(jobs: Sequence[Job], statuses: Sequence[Status], folder: Path, typed: CommandLine | None) -> None:
     """Print means by arm, why runs failed or say little, what a search found, and what to type next."""
-    from molex_cli.launching.ending import Ending
+    from molex_cli.launching.ending import HEAD, Ending
     from molex_cli.launching.winner import winners
 
     ending, terminal = Ending(jobs, statuses), Terminal(soft_wrap=True)
-    if table := ending.table():
+    if means := ending.means():
         terminal.print()
-        show(table)
-    lines = [*ending.reasons(), *(winners(ending, typed) if typed else ())]
+        show_rows(terminal, HEAD, [[styled(cell, "") for cell in row] for row in means])
+    for line in ending.reasons():
+        say_line(terminal, line)
+    found = [*(winners(ending, typed) if typed else ())]
     if command := ending.compare(folder):
-        lines += [f"compare them:  {command}"]
-    for line in lines:
+        found += ["compare them:", f"  {command}"]
+    for line in found:  # commands, which a line's end would cut in two
         terminal.print(line)
 
 

@@ -6,21 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from molex_cli.launching.running import Running, lines, rows
+from molex_cli.launching.shown import say_line, show_rows
 from molex_cli.launching.status import JobState, Status, read_status, version_of
-from molex_cli.runtime.terminal import Terminal, show, styled
+from molex_cli.runtime.terminal import Terminal, styled
 from molex_cli.tracking.progress import duration
 
 POLL_SECONDS = 0.3
-WIDE = Terminal(width=10_000)  # no cell is cut
 FIRST_LINES, MOST_SECONDS = 30.0, 600.0
 """Without a terminal, seconds until lines on the running jobs; then twice as many each time, up to so many."""
 STYLES = {
@@ -85,26 +82,15 @@ class View:
             for line in lines(self._running.progress, self._labels):
                 self._terminal.print(f"[{self._num_ended()}/{len(self._jobs)}] {line}")
 
-    def table(self) -> Table:
-        """Return the table of all jobs: what became of each, score, time, where."""
-        table = Table(box=None, pad_edge=False)
-        for name in ("job", "status", "score", "time", "where"):
-            table.add_column(name, justify="right" if name in ("score", "time") else "left", no_wrap=True)
+    def show_end(self) -> None:
+        """Print the table of all jobs: what became of each, score, time, where."""
+        rows = []
         for label, status in zip(self._labels, self.statuses, strict=True):
             state, *others = _cells(status)
-            table.add_row(label, styled(state, STYLES.get(status.state, "")), *others)
-        return table
-
-    def show_end(self) -> None:
-        """Print the table, or lines for each job where a terminal is too narrow for it."""
-        table = self.table()
-        if not self._terminal.is_terminal or Measurement.get(WIDE, WIDE.options, table).maximum <= self._terminal.width:
-            show(table)
-            return
-        for label, status in zip(self._labels, self.statuses, strict=True):
-            self._terminal.print(label, style=STYLES.get(status.state, ""))
-            for line in filled(_cells(status), self._terminal.width):
-                self._terminal.print(line)
+            rows.append(
+                [styled(label, ""), styled(state, STYLES.get(status.state, "")), *(styled(x, "") for x in others)]
+            )
+        show_rows(self._terminal, ("job", "status", "score", "time", "where"), rows)
 
     def _tell_earlier(self) -> None:
         """Print one line on what was there before the sweep; what happens in it gets lines of its own."""
@@ -116,7 +102,7 @@ class View:
         counts += [f"{self._resumed} interrupted"] if self._resumed else []
         if counts:
             left = len(self._jobs) - len(earlier)
-            self._terminal.print(f"there already: {', '.join(counts)}; to run: {left} of {len(self._jobs)}")
+            say_line(self._terminal, f"there already: {', '.join(counts)}; to run: {left} of {len(self._jobs)}")
 
     def _follow(self) -> None:
         while not self._done.wait(POLL_SECONDS):
@@ -140,7 +126,7 @@ class View:
         line = f"[{self._num_ended()}/{len(self._jobs)}] {_words(status)}  {label}"
         line += "" if status.score is None else f"  {status.metric} {status.score:.4f}"
         line += f"  {status.error}" if status.error and not succeeded else ""
-        self._terminal.print(line, style="" if succeeded else STYLES.get(status.state, ""))
+        say_line(self._terminal, line, "" if succeeded else STYLES.get(status.state, ""))
 
     def _shown(self) -> RenderableType:
         about = [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._about]
@@ -149,8 +135,9 @@ class View:
         words = [f"{ended} of {len(self._jobs)} done", *self._counts()]
         left = self._seconds_left()
         words += [] if left is None else [f"about {duration(left)} left"]
-        bar = ProgressBar(total=len(self._jobs), completed=ended, width=min(40, self._terminal.width))
-        return Group(*about, *running, bar, Text(", ".join(words), no_wrap=True, overflow="ellipsis"))
+        # The bar ends no line, so the words stand beside it.
+        bar = ProgressBar(total=len(self._jobs), completed=ended, width=max(4, min(40, self._terminal.width - 48)))
+        return Group(*about, *running, bar, Text(f" {', '.join(words)}", no_wrap=True))
 
     def _counts(self) -> list[str]:
         """Return how many jobs ended otherwise than finished, by state."""
@@ -166,18 +153,6 @@ class View:
         ended = sum(status.state.is_end and status.ran for status in self.statuses)
         waiting = len(self._jobs) - self._num_ended()
         return None if not ended else (time.monotonic() - self._started) / ended * waiting
-
-
-def filled(parts: Sequence[str], width: int) -> list[str]:
-    """Return parts in as few lines as they fit into; none is broken, and each line is indented."""
-    found: list[str] = []
-    for part in filter(None, parts):
-        longer = f"{found[-1]}  {part}" if found else ""
-        if longer and cell_len(longer) <= width:
-            found[-1] = longer
-        else:
-            found.append(f"  {part}")
-    return found
 
 
 def _cells(status: Status) -> list[str]:

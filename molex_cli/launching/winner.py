@@ -53,7 +53,7 @@ def winners(ending: Ending, line: CommandLine) -> Iterator[str]:
         scored = {arm: found for arm in arms if (found := _scored(ending, arm))}
         words = f"{len(arms)} settings" + (f" of {' '.join(choice)}" if choice else "")
         if scored and all(len(ending.cells[arm].collapsed) == len(ending.by_arm[arm]) for arm in scored):
-            yield f"no best of {words}: every run collapsed"
+            yield f"no best of {words}: every run that finished collapsed"
         elif scored and len(arms) > 1:
             best = _best(scored)
             score, metric, on = scored[best]

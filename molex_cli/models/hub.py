@@ -11,7 +11,7 @@ PROBE_SECONDS = 5.0
 
 def go_offline_if_unreachable() -> bool:
     """Return whether the hub answers; if not, let its clients use their caches without retrying."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    if is_set_offline():
         return False
     reachable: list[bool] = []
     # A name server that hangs has no time limit of its own, hence the thread.
@@ -24,10 +24,19 @@ def go_offline_if_unreachable() -> bool:
     return False
 
 
+def is_set_offline() -> bool:
+    """Return whether HF_HUB_OFFLINE keeps the hub's clients from asking."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+
+
+def endpoint() -> str:
+    """Return the address of the hub."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
 def _is_reachable() -> bool:
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS):
+        with urllib.request.urlopen(urllib.request.Request(endpoint(), method="HEAD"), timeout=PROBE_SECONDS):
             return True
     except urllib.error.HTTPError:
         return True

@@ -96,5 +96,5 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 def _existing(path: Path, key: str) -> Path:
     if not path.exists():
-        raise ModelError(f"{key} must hold {path.name}, got no such file in {path.parent}")
+        raise ModelError(f"{key} must hold {path.name}, which does not exist in {path.parent}")
     return path

@@ -272,48 +272,10 @@ class Written(TypedDict):
 PREDICTIONS = (Answer, Value, Written)
 
 
-class EvaluatedLine(TypedDict):
-    """The line of events.jsonl that says that a split was scored."""
-
-    event: Literal["evaluated"]
-    step: Count
-    scores: dict[str, Number | None]
-    split: NotRequired[str]
-
-
-class StepLine(TypedDict):
-    """The line of events.jsonl on a step of training."""
-
-    event: Literal["step"]
-    step: Count
-    loss: Number
-
-
-class EventLine(TypedDict):
-    """Any line of events.jsonl."""
-
-    event: str
-    step: NotRequired[Count]
-
-
 class JobFolder(TypedDict):
     """What the status of a sweep's job says of its run."""
 
     folder: NotRequired[str | None]
-
-
-class ProgressLine(TypedDict):
-    """What tells how far a run is, of any line of events.jsonl."""
-
-    event: str
-    split: NotRequired[str]
-    step: NotRequired[Count]
-    total_steps: NotRequired[Count]
-    first_step: NotRequired[Count]
-    loss: NotRequired[float | None]
-    seconds: NotRequired[float | None]
-    scores: NotRequired[dict[str, Any]]
-    positive: NotRequired[str | None]
 
 
 class SavedSettings(TypedDict):

@@ -28,13 +28,16 @@ def content_of(path: Path) -> bytes:
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
-            raise RecordError(f"{path} must be a file, got {'a folder' if stat.S_ISDIR(about.st_mode) else 'none'}")
+            raise RecordError(
+                f"{path} must be a file, got {'a folder' if stat.S_ISDIR(about.st_mode) else 'a pipe or a device'}"
+            )
         if about.st_size > LARGEST:
             raise RecordError(f"{path} must be a file of at most {LARGEST:,} bytes, got {about.st_size:,}")
         return path.read_bytes()
     except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise RecordError(f"{path} must be a file that can be read, got {reason}") from None
+        if isinstance(error, FileNotFoundError):
+            raise RecordError(f"{path} does not exist") from None
+        raise RecordError(f"{path} must be a file that can be read, got: {error.strerror}") from None
 
 
 def parsed(raw: bytes, kind: Any) -> Any:

@@ -17,6 +17,7 @@ ADDED: dict[str, Any] = {
     "train.selection": 0.0,
     "train.selection_seed": 0,
     "cache_gb": 0.0,
+    "log.routing": "full",
     "train.frozen_dropout": True,
     "method.which": "blocks",
     "method.voters": "prompt",

@@ -2,8 +2,10 @@
 
 import codecs
 import io
+import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -48,6 +50,17 @@ def safe_streams(*, outlive_readers: bool = False) -> Iterator[None]:
 def say_once(line: str) -> None:
     """Print a note, unless it was printed before."""
     say(f"note: {line}", file=sys.stderr)
+
+
+def without_news_of_libraries() -> None:
+    """Leave out, here and in processes to come, what libraries tell their callers about versions to come.
+
+    Whoever sets PYTHONWARNINGS or -W for them sees them.
+    """
+    if sys.warnoptions or "PYTHONWARNINGS" in os.environ:
+        return
+    warnings.simplefilter("ignore", FutureWarning)
+    os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning"
 
 
 def _safe(stream: Any, drops: bool) -> Any:

@@ -102,7 +102,7 @@ def of_run(file: Path, scale_of: Callable[[str, Mapping[str, Any]], float]) -> l
     except FileNotFoundError:
         other = {"last": "best", "best": "last"}.get(file.stem.removeprefix("adapter-"), "")
         way_out = f"; --which {other} is there" if file.with_name(f"adapter-{other}.safetensors").exists() else ""
-        raise CheckpointError(f"{file} must be an adapter file, got no such file{way_out}") from None
+        raise CheckpointError(f"{file} does not exist{way_out}") from None
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(f"{file} must be an adapter that molex saved, got {error}") from None
     several = sorted((each for each in found if each.num_experts > 1), key=lambda each: (each.layer, each.module))

@@ -12,7 +12,7 @@ from molex_cli.config.parsing import is_hydra, key_of
 from molex_cli.config.run_id import Job
 from molex_cli.config.schema import Experiment, as_data
 from molex_cli.cost.matching import Match as Solution
-from molex_cli.cost.matching import budget
+from molex_cli.cost.matching import budget, scale_of
 from molex_cli.cost.matching import matched as solved
 from molex_cli.cost.planning import labels_of, planned
 from molex_cli.data.reading import read_all
@@ -112,12 +112,14 @@ def matched(study: Study, composer: Composer, arms: Sequence[Arm]) -> list[Arm]:
 
     _require_budget_kept(study, composer, arms, match, plan_of)
     target = plan_of(experiments[match.to])
-    return [
+    scale = scale_of(experiments[match.to], target)
+    found = [
         arm
         if arm.name == match.to
         else _matched(match, experiments[arm.name], arm, target, plan_of, composer.line(*arm.overrides).overrides)
         for arm in arms
     ]
+    return [replace(arm, solution=arm.solution and replace(arm.solution, target_scale=scale)) for arm in found]
 
 
 def _matched(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molex_cli.records import as_json, disk_error, lines_of, write_text
-from molex_cli.records.parts import EventLine
+from molex_cli.records.event_lines import EventLine
 from molex_cli.records.reading import fitting
 from molex_cli.tracking.events import Event, Step
 

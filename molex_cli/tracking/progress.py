@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.metrics.base import scored_class
-from molex_cli.records.parts import SELECTION, ProgressLine
+from molex_cli.records.event_lines import ProgressLine
+from molex_cli.records.parts import SELECTION
 from molex_cli.records.reading import fitting
 
 MOST_BYTES = 1 << 22  # of one look; what a run wrote before is read in several

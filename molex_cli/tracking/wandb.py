@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from molex_cli.compare.plots import heat_map, png
-from molex_cli.config.schema import Log, Wandb
+from molex_cli.compare.heat_map import usage_map
+from molex_cli.compare.plots import png
+from molex_cli.config.schema import Log, LoggedRouting, Wandb
 from molex_cli.errors import ConfigError
 from molex_cli.records import read_rows
 from molex_cli.records.secrets import hidden, shown
 from molex_cli.runtime.streams import say_once
 from molex_cli.tracking.events import Evaluated, Event, Finished, Started, Step
 
+PICTURE = "validation/routing/usage"
+"""A section of W&B is what stands before the first slash, and it sorts them: losses and scores come before this."""
+SUMMARIES = ("utilisation", "entropy", "margin", "most_used")
+"""Of a layer, where it has them; `most_used` is the largest share times the number of experts: 1 is uniform."""
 NOT_SENT = "not-sent"  # a file beside a run's W&B log until the server has all of it
 LEFT_OUT = ("WANDB_MODE", "WANDB_SILENT")  # offline `wandb sync` would send nothing, silent it would not say why
 REACHABLE_SECONDS = 10.0
@@ -49,10 +54,8 @@ class WandbSink:
             case Evaluated() if self._run:
                 self._routing = event.routing
                 values = {"loss": event.loss, **event.scores}
-                stage = event.split.rpartition("/")[0]  # of a run that learns task after task
-                routing = _flat_routing(f"{stage}/routing" if stage else "routing", event.routing)
-                during = _flat_routing("training_routing", event.training_routing)
-                self._run.log(_flat(event.split, values) | routing | during, step=event.step)
+                routing = _routing(event, self._settings.routing)
+                self._run.log(_flat(event.split, values) | routing, step=event.step)
             case Finished() if self._run:
                 self._run.summary.update(_summary(event))
                 self._exit_code = 0 if event.status == "finished" else 1
@@ -113,11 +116,11 @@ class WandbSink:
         from PIL import Image
 
         found: dict[str, Any] = {}
-        if self._routing:
+        if self._routing and self._settings.routing is not LoggedRouting.none:
             layers = [f"layer {layer}" for layer in self._routing]
             usage = [statistics["usage"] for statistics in self._routing.values()]
-            drawn = heat_map("share of the routing", layers, usage)
-            found["routing/usage"] = wandb.Image(Image.open(png(drawn)))
+            drawn = usage_map("use of the experts", layers, usage)
+            found[PICTURE] = wandb.Image(Image.open(png(drawn)))
         path = self._folder / "predictions-last.jsonl"
         if self._settings.predictions and path.exists() and path.stat().st_size:
             rows = read_rows(path)
@@ -178,7 +181,10 @@ def has_key() -> bool:
     except FileNotFoundError:
         return False
     except (OSError, netrc.NetrcParseError, ValueError) as error:
-        say_once(f"{path} must be a file that can be read for W&B's API key, got: {in_one_line(error)}")
+        # Of a file that is no netrc nothing is quoted: what netrc calls a bad word may be the key.
+        line = getattr(error, "lineno", None)
+        reason = in_one_line(error) if line is None else f"a line that is not netrc's, {line}"
+        say_once(f"{path} must be a file that can be read for W&B's API key, got: {reason}")
         return False
 
 
@@ -228,6 +234,23 @@ def _summary(event: Finished) -> dict[str, Any]:
 
 def _marker(run: Any) -> Path:
     return Path(run.settings.sync_dir) / NOT_SENT
+
+
+def _routing(event: Evaluated, wanted: LoggedRouting) -> dict[str, float]:
+    """Return what is sent of an evaluation's routing, by name."""
+    if wanted is LoggedRouting.none:
+        return {}
+    values: dict[str, float] = {}
+    for layer, statistics in event.routing.items():
+        known = [share for share in statistics["usage"] if share is not None]
+        all_of_it = {**statistics, "most_used": max(known, default=math.nan) * len(statistics["usage"])}
+        chosen = {name: all_of_it[name] for name in SUMMARIES if name in all_of_it}
+        values |= _flat(f"{event.split}/routing/layer_{layer}", chosen)
+    if wanted is LoggedRouting.full:
+        stage = event.split.rpartition("/")[0]  # of a run that learns task after task
+        values |= _flat_routing(f"{stage}/routing" if stage else "routing", event.routing)
+        values |= _flat_routing("training_routing", event.training_routing)
+    return values
 
 
 def _flat_routing(prefix: str, routing: dict[str, dict[str, Any]]) -> dict[str, float]:

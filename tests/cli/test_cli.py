@@ -35,18 +35,12 @@ def test_help_imports_neither_hydra_nor_torch(tmp_path):
 @pytest.mark.parametrize("flags", [["--cfg", "job"], ["--help"], ["--info", "searchpath"]], ids=" ".join)
 def test_looking_at_the_settings_imports_no_torch(tmp_path, flags):
     done = fresh(
-        f"import sys; from molex_cli.cli import main; main(['train', *{flags}]); assert 'torch' not in sys.modules",
+        f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
+        f"from molex_cli.cli import main; main(['train', *{flags}])",
         tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
-def test_train_help_lists_the_choices_of_nested_groups(tmp_path):
-    done = fresh("from molex_cli.cli import main; main(['train', '--help'])", tmp_path)
-    assert "glue/rte" in done.stdout
-    assert "mola_inverted" in done.stdout
-    assert "schema/" not in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_a_config_folder_of_the_users_adds_choices(tmp_path):
@@ -64,34 +58,6 @@ def test_flags_may_stand_anywhere():
     arguments = ["experiment=smoke", "method=head", "-m", "seed=0,1", "train.max_steps=1"]
     assert main(["train", *arguments]) == 0
     assert len(list(Path("outputs").glob("*/record.json"))) == 2
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("molex ", " ".join(commands())),
-        ("molex pl", "plan"),
-        ("molex train task=glue/r", "task=glue/rte"),
-        ("molex train method=mola_in", "method=mola_inverted"),
-        ("molex train train.learn", "train.learning_rate="),
-    ],
-)
-def test_tab_completes_commands_groups_and_settings(tmp_path, line, expected):
-    code = f"""
-import os
-from molex_cli.cli import main
-os.environ["COMP_LINE"] = {line!r}
-main(["-sc", "query=bash"])
-"""
-    done = fresh(code, tmp_path)
-    assert done.stdout.strip() == expected, done.stderr
-
-
-def test_completion_can_be_installed(tmp_path):
-    done = fresh(
-        "import sys; sys.argv=['molex']; from molex_cli.cli import main; main(['-sc', 'install=bash'])", tmp_path
-    )
-    assert "hydra_bash_completion" in done.stdout
 
 
 def test_the_module_runs_as_the_command_does(tmp_path):
@@ -112,7 +78,11 @@ def test_bench_gives_ratios_to_the_floor_peft_and_the_loop(capsys):
     assert [table["dropout"] for table in tables] == [0.05, 0]
     for table in tables:
         assert [arm["name"] for arm in table["arms"]] == ["bitfit (floor)", "peft lora", "mola_inverted", "loop"]
+        assert table["load"]["cores"] >= 1
+        assert None not in table["load"].values()
         for arm in table["arms"]:
+            low, high = arm["middle_half_milliseconds"]
+            assert low <= arm["milliseconds"] <= high
             assert set(arm["time_ratio"]) == {"bitfit (floor)", "peft lora", "loop"}
             assert arm["time_ratio"][arm["name"]] == 1.0 if arm["name"] in arm["time_ratio"] else True
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -73,17 +72,6 @@ def test_a_file_without_a_summary_is_no_command(added, capsys):
     for name in ("shared", "parser", "registry", "list-", "train_", "--init"):
         assert main([name]) == 2
         assert f"got {name}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", registry.commands())
-def test_every_command_says_what_it_takes(name, capsys):
-    module = import_module(registry.module_of(name))
-    assert module.main.__doc__
-    if name != "train":  # whose help is Hydra's
-        with pytest.raises(SystemExit) as ended:
-            main([name, "--help"])
-        assert ended.value.code == 0
-        assert capsys.readouterr().out.startswith(f"usage: molex {name} ")
 
 
 def test_a_mistake_in_the_arguments_of_any_command_imports_no_torch(tmp_path):

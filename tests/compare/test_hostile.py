@@ -133,11 +133,12 @@ def test_no_text_of_a_record_is_more_than_text_in_any_format(text):
 @example(text="$x_$ {^")
 def test_no_text_of_a_record_is_more_than_text_in_a_figure(text):
     report = hostile.report(text)
-    figure.write(report, Path("figure.svg"))
-    drawn = ElementTree.parse("figure.svg")
-    made = {each.tag.rpartition("}")[2] for each in drawn.iter()}
-    assert made <= {"svg", "metadata", "RDF", "Work", "type", "format", "defs", "style", "g", "path", "use", *CLIPS}
-    assert not {key for each in drawn.iter() for key in each.attrib if key.startswith("on")}
+    for kind in ("differences", "scores"):
+        figure.write(report, Path("figure.svg"), kind=kind)
+        drawn = ElementTree.parse("figure.svg")
+        made = {each.tag.rpartition("}")[2] for each in drawn.iter()}
+        assert made <= {"svg", "metadata", "RDF", "Work", "type", "format", "defs", "style", "g", "path", "use", *CLIPS}
+        assert not {key for each in drawn.iter() for key in each.attrib if key.startswith("on")}
 
 
 @cache

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from molex_cli.compare import plots, svg
+from molex_cli.compare.heat_map import heat_map
 from molex_cli.compare.plots import Level, Line, Point
 
 
@@ -25,8 +26,9 @@ def titles(element):
 
 
 def test_each_value_is_a_square_with_its_place_and_value_and_nan_is_left_out():
-    element, _ = drawn(plots.heat_map("", ["layer 0", "layer 1"], [[0.25, 0.75], [math.nan, 1234.5]], columns="linear"))
-    assert titles(element) == ["layer 0, linear 0: 0.250", "layer 0, linear 1: 0.750", "layer 1, linear 1: 1234.500"]
+    element, _ = drawn(heat_map("", ["layer 0", "layer 1"], [[0.25, 0.75], [math.nan, 1234.5]], columns="linear"))
+    places = ["layer 0, linear 0: 0.250", "layer 0, linear 1: 0.750", "layer 1, linear 1: 1234.500"]
+    assert titles(element) == [*places, *(f"scale: {value}" for value in ("0.25", "309", "617", "926", "1.23e+03"))]
     texts = [text.text for text in element.iter("text")]
     assert {"layer 0", "layer 1", "linear", "0.25", "0.75"} <= set(texts)
     assert "1234" in texts  # rounded to fit its square
@@ -35,7 +37,7 @@ def test_each_value_is_a_square_with_its_place_and_value_and_nan_is_left_out():
 
 def test_empty_and_constant_maps_are_drawn():
     for values in ([], [[]], [[0.5, 0.5]], [[math.nan]]):
-        figure = plots.heat_map("title", [f"row {i}" for i in range(len(values))], values)
+        figure = heat_map("title", [f"row {i}" for i in range(len(values))], values)
         assert plots.png(figure).read(4) == b"\x89PNG"
 
 
@@ -95,7 +97,7 @@ def test_matplotlib_waits_until_something_is_drawn_and_pyplot_is_never_used():
 
 def test_a_name_with_dollars_is_no_formula():
     """A single brace or underscore behind two dollars would raise."""
-    drawn = plots.heat_map("a $x_$ {", ["$y_$"], [[0.5]])
+    drawn = heat_map("a $x_$ {", ["$y_$"], [[0.5]])
     assert plots.png(drawn).getvalue()
     assert "$x_$" in svg.inline(drawn, "name", "p-", svg.StyleSheet())
 

@@ -114,7 +114,7 @@ def test_the_page_names_its_study_and_sorts_its_tables(report):
     assert "<title>A study</title>" in page
     assert page.index('id="differences"') < page.index('id="arms"')  # the answers' own evidence
     plain = formats.text("html", Report(report.table))
-    assert "<title>molex compare</title>" in plain
+    assert "<title>molex compare: rte</title>" in plain
     assert plain.index('id="arms"') < plain.index('id="differences"')
     assert re.findall(r'<table id="(\w+)"( data-arms)?', page) == [
         ("differences", " data-arms"),
@@ -122,4 +122,4 @@ def test_the_page_names_its_study_and_sorts_its_tables(report):
         ("section1", ""),
         ("runs", " data-arms"),
     ]
-    assert '<td class="text" data-value="MOLA">MOLA</td><td data-value="0.001">0.001</td>' in page
+    assert '<td class="text" data-value="MOLA"><div>MOLA</div></td><td data-value="0.001">0.001</td>' in page

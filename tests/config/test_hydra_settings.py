@@ -14,7 +14,7 @@ from molex_cli.errors import ConfigError
 from molex_cli.launching import optimiser
 from molex_cli.metrics.base import METRICS
 
-WORK = {"launcher", "sweeper", "searchpath", "help", "hydra_help"}
+WORK = {"launcher", "sweeper", "searchpath", "help.header", "help.footer", "hydra_help"}
 
 
 def refused(capsys, *arguments):
@@ -166,7 +166,8 @@ def test_a_flag_that_would_do_nothing_or_end_in_a_traceback_is_refused(given, sa
         ("--info searchpath", "file://"),
         ("--info defaults model=tiny_bert", "model/tiny_bert"),
         ("--hydra-help", "--config-dir"),
-        ("--help -m", "Sweep with -m"),
+        ("--help -m", "--multirun"),
+        ("--help hydra.help.header=mine hydra.help.footer=yours", "mine\n\nusage: molex train"),
     ],
 )
 def test_a_flag_that_shows_something_shows_it(given, shows, capsys):

@@ -132,8 +132,69 @@ def test_a_setting_or_value_by_an_old_or_hugging_face_name_gets_todays_as_the_hi
 
 
 def test_every_hint_at_todays_name_is_a_setting_of_some_method(experiment):
-    known = set()
-    for method in ("lora", "molex"):
+    known = set(schema.GROUPS)
+    for method in ("lora", "molex", "mola", "peft/dora"):
         known |= {f"{key}" for key in flat(schema.as_data(experiment(f"method={method}")))}
-    for typed in (*other_names.SETTINGS, *other_names.LORA):
-        assert other_names.today(typed, known) in known
+    free = "method.config.init_lora_weights"  # of a section that takes any key
+    for typed in (*other_names.SETTINGS, *other_names.LORA, *other_names.METHOD):
+        assert (other_names.today(typed, {*known, free}) or typed).partition("=")[0] in {*known, free}, typed
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("metod=lora", "method"),
+        ("tsk=glue/rte", "task"),
+        ("lr=1", "train.learning_rate"),
+        ("learning_rate=1", "train.learning_rate"),
+        ("train.lr=1", "train.learning_rate"),
+        ("epochs=1", "train.epochs"),
+        ("num_train_epochs=1", "train.epochs"),
+        ("batch_size=8", "train.batch_size"),
+        ("per_device_train_batch_size=8", "train.batch_size"),
+        ("gradient_accumulation_steps=2", "train.gradient_accumulation_steps"),
+        ("gradient_acumulation_steps=2", "train.gradient_accumulation_steps"),
+        ("weight_decay=0", "train.weight_decay"),
+        ("warmup_ratio=0", "train.warmup_ratio"),
+        ("max_seq_length=64", "train.max_length"),
+        ("lr_scheduler_type=cosine", "train.schedule"),
+        ("fp16=true", "hardware.precision=bf16"),
+        ("train.bf16=true", "hardware.precision=bf16"),
+        ("load_in_4bit=true", "hardware.base=nf4"),
+        ("output_dirr=x", "output_dir"),
+        ("save_total_limit=1", "keep"),
+        ("lora_r=2", "method.rank"),
+        ("r=2", "method.rank"),
+        ("method.r=2", "method.rank"),
+        ("lora_alpha=2", "method.alpha"),
+        ("target_modules=q", "method.targets"),
+        ("dropout=0", "method.dropout"),
+        ("top_k=1", "method.top_k"),
+        ("num_experts=4", "method.allocation.mean"),
+        ("shape=top", "method.allocation.shape"),
+        ("model_name_or_path=x", "model"),
+        ("dataset_name=x", "task"),
+        ("wandb=offline", "log.wandb"),
+    ],
+)
+def test_a_key_by_another_programs_name_or_without_its_section_hints_at_ours(typed, meant):
+    with pytest.raises(ConfigError) as refused:
+        overrides.checked(command_line.parse([typed]))
+    (line,) = refused.value.problems
+    assert line == f"{typed.partition('=')[0]} is no setting; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--lr=1", "--lr; did you mean train.learning_rate=...?"),
+        ("--num-train-epochs=1", "--num-train-epochs; did you mean train.epochs=...?"),
+        ("--seed=1", "--seed; did you mean seed=...?"),
+        ("--bf16", "--bf16; did you mean hardware.precision=bf16?"),
+        ("--anything", "--anything; settings are key=value"),
+    ],
+)
+def test_a_setting_that_is_typed_as_a_flag_is_told_by_its_key(flag, says):
+    with pytest.raises(ConfigError) as refused:
+        command_line.parse([flag])
+    assert refused.value.problems == [f"the arguments must be those that --help lists, got: {says}"]

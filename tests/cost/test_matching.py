@@ -71,6 +71,8 @@ def test_another_rank_keeps_alpha_over_rank(capsys, section):
     assert found["overrides"] == [f"method.{section}rank=12", f"method.{section}alpha=24"]
     assert found["scales"] == [2.0, 2.0]  # of rank 8 and alpha 16
     line = last_line(capsys, f"method={method}", "--match", "lora:rank=12")
+    assert line.endswith("; alpha over rank stays 2, 1.33 in lora:rank=12")
+    line = last_line(capsys, f"method={method}", "--match", "lora:rank=12,alpha=24")
     assert line.endswith("; alpha over rank stays 2")
 
 
@@ -87,7 +89,7 @@ def test_an_alpha_that_was_set_stays_and_the_change_is_named(capsys):
     found = planned(capsys, *set_alpha, "--match", "lora:rank=12")["match"]
     assert found["overrides"] == ["method.rank=2"]
     line = last_line(capsys, *set_alpha, "--match", "lora:rank=12")
-    assert line.endswith("; alpha over rank changes from 2 to 8, as alpha was set")
+    assert line.endswith("; alpha over rank changes from 2 to 8, as alpha was set, 1.33 in lora:rank=12")
 
 
 def test_ranks_that_change_by_layer_name_the_change_and_experts_change_nothing(capsys):

@@ -97,4 +97,4 @@ def test_a_plan_counts_the_labels_of_the_rows(capsys):
     assert read_labels(task("rows.csv"), None) == list("abcde")
     Path("rows.csv").unlink()
     assert main(["plan", "experiment=smoke", "method=lora", *files]) == 2
-    assert "task.files.train must hold rows.csv, got no such file" in capsys.readouterr().err
+    assert "task.files.train names rows.csv, which does not exist" in capsys.readouterr().err

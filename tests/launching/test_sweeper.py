@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -236,15 +237,15 @@ def test_the_live_view_counts_and_names_what_runs(tmp_path):
         assert words in text
 
 
-def test_the_table_shows_what_is_written_after_an_end(tmp_path):
+def test_the_table_shows_what_is_written_after_an_end(tmp_path, capsys):
     """The process of a run writes its error first; the time comes with the end of that process."""
     terminal = Terminal(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     shown = view.View([tmp_path / "0000.json"], ["one"], terminal)
     for seconds in (0.0, 7.0):
         write_status(tmp_path / "0000.json", Status(JobState.failed, "a", error="no luck", ran=True, seconds=seconds))
         shown.update()
-    terminal.print(shown.table())
-    text = terminal.export_text()
+    shown.show_end()
+    text = terminal.export_text() + capsys.readouterr().out
     assert text.count("[1/1] failed  one  no luck") == 1
     assert "7 s" in text
 
@@ -258,6 +259,13 @@ def test_an_optimising_sweeper_gets_the_score(capfd):
     (result,) = Path("outputs/sweeps").glob("*/optimization_results.yaml")
     best = max(record["scores"]["last"]["scores"]["accuracy"] for record in found.values())
     assert f"best_value: {best}" in result.read_text()
+    told, _, command = capfd.readouterr().out.splitlines()[-3:]
+    assert told.startswith("best of all trials  method.rank=")
+    assert f"  accuracy {best:.4f} on the rows that are reported" in told
+    again, line = overrides.jobs(command_line.parse(shlex.split(command)[2:]))
+    assert [job.experiment.seed for job in again] == [3, 4, 5]  # 0, 1 and 2 were drawn
+    assert {f"method.rank={job.experiment.method.rank}" for job in again} == {told.split()[4]}
+    assert not any("sweeper" in text for text in line.overrides)
 
 
 def test_rows_that_were_set_apart_lead_an_optimising_sweeper(capfd):

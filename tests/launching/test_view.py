@@ -69,9 +69,11 @@ def test_where_there_is_little_room_the_score_stays_and_the_seed(tmp_path):
     assert "left" not in first
 
 
-def test_a_label_is_cut_in_the_middle():
+def test_of_a_label_the_keys_go_first_and_then_the_middle():
     assert shortened("method=lora seed=0", 18) == "method=lora seed=0"
-    assert shortened("method=lora seed=0", 11) == "metho…eed=0"
+    assert shortened("method=lora seed=0", 11) == "lora seed=0"
+    assert shortened("method=lora model.config.size=32 seed=0", 17) == "lora 32 seed=0"
+    assert shortened("method=lora seed=0", 9) == "lora…ed=0"
     assert cell_len(shortened("任务" * 20, 11)) <= 11
 
 

@@ -135,7 +135,7 @@ def test_a_run_with_layers_without_experts_is_recorded_resumed_scored_and_read(
     assert main(["probe", f"run={folder}", "train.max_rows=16"]) == 0
     assert main(["eval", f"run={folder}", "train.max_rows=8"]) == 0
     assert main(["compare", "outputs", "--html", "report.html"]) == 0
-    assert "share of the routing" in Path("report.html").read_text()
+    assert "share of the routing x number of experts" in Path("report.html").read_text()
     for command in ("merge", "export"):
         assert main([command, str(folder), "--output", "out"]) == 2
 

@@ -194,6 +194,7 @@ seeds: {first: 3, most: 5}
     assert main(["study", "study.yaml", "--plan"]) == 0
     matched, counted = capsys.readouterr().out.splitlines()
     assert matched.startswith("matched one: method.rank=")
-    assert "of two (" in matched
+    assert "nearest possible: " in matched
+    assert "of two)" in matched
     assert counted == "2 arms, 1 claim: 12 runs to tune, then 6 to 10 runs"
     assert not Path("outputs").exists()

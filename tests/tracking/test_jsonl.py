@@ -10,7 +10,7 @@ from molex_cli.records import as_json
 from molex_cli.tracking.events import Evaluated
 from molex_cli.tracking.jsonl import Jsonl
 
-IN_MEMORY = {  # hashes, messages, and what a safetensors file keeps for this program alone
+IN_MEMORY = {  # hashes, messages, what a process tells its parent, what a safetensors file keeps for this program alone
     "checkpoints/adapter.py",
     "checkpoints/peft_import.py",
     "checkpoints/saved_run.py",
@@ -18,6 +18,7 @@ IN_MEMORY = {  # hashes, messages, and what a safetensors file keeps for this pr
     "data/encoding.py",
     "data/reading.py",
     "data/same_run.py",
+    "diagnosis/machine.py",
     "models/frozen_prefix.py",
     "records/files.py",
     "records/record.py",

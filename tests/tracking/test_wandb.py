@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import re
 import subprocess
 import sys
 import time
@@ -14,10 +16,11 @@ from support.wandb_process import no_process_of_wandb_is_left  # noqa: F401
 from wandb_server import ENTITY, Server
 
 from molex_cli.cli import main
-from molex_cli.config.schema import Wandb
+from molex_cli.config.schema import LoggedRouting, Wandb
 from molex_cli.records import flat
 from molex_cli.run import run
-from molex_cli.tracking.wandb import NOT_SENT, _flat_routing, chosen_mode
+from molex_cli.tracking.events import Evaluated
+from molex_cli.tracking.wandb import NOT_SENT, _flat_routing, _routing, chosen_mode
 
 SMOKE = ["experiment=smoke", "hardware.threads=1", "log.wandb=online"]
 LATER = ["train.max_steps=6", "checkpoint_every=2"]
@@ -73,8 +76,12 @@ def require_whole(logged, record, events):
     scored = [event for event in events if event["event"] == "evaluated"]
     assert logged.series("validation/accuracy") == {event["step"]: event["scores"]["accuracy"] for event in scored}
     for layer, figures in record["routing"].items():
-        for expert, share in enumerate(figures["usage"]):
-            assert list(logged.series(f"routing/layer_{layer}/expert_{expert}").values())[-1] == pytest.approx(share)
+        most = max(figures["usage"]) * len(figures["usage"])
+        sent = logged.series(f"validation/routing/layer_{layer}/most_used")
+        assert list(sent.values())[-1] == pytest.approx(most)
+    charts = {name for line in logged.history for name in line if not name.startswith("_")}
+    assert sum("routing" in name for name in charts) <= 4 * len(record["routing"]) + 1
+    assert sorted({name.partition("/")[0] for name in charts} - {"predictions"}) == ["train", "validation"]
     for which in ("last", "best"):
         for name, value in record["scores"][which]["scores"].items():
             assert logged.summary[f"{which}/{name}"] == value
@@ -91,7 +98,9 @@ def test_a_single_run_arrives_whole(server, tmp_path, capsys):
     require_whole(logged, record, events)
     assert logged.about["tags"] == ["first", "rte"]
     assert f"{server.url}/{ENTITY}/molex/runs/{name}" in capsys.readouterr().out
-    (picture,) = [content for path, content in logged.files.items() if path.startswith("media/images/routing/usage")]
+    (picture,) = [
+        content for path, content in logged.files.items() if path.startswith("media/images/validation/routing/usage")
+    ]
     assert picture.startswith(b"\x89PNG")
     (table,) = [content for path, content in logged.files.items() if path.endswith(".table.json")]
     path = tmp_path / "outputs" / log.parent.parent.name / "predictions-last.jsonl"
@@ -239,11 +248,26 @@ def test_the_saved_workspace_groups_seeds_and_has_the_panels(server, tmp_path, c
         "validation/accuracy",
         "last/accuracy",
         "train/balance_loss",
-        "routing/layer_3/",
+        "routing/layer_[0-9]+/utilisation$",
         "variant",
         "finished",
     ):
         assert text in told
+
+
+def test_the_documented_links_bring_the_logs_of_two_runs_together_for_the_viewer(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "wandb.md").read_text(encoding="utf-8")
+    (links,) = re.findall(r"^mkdir .*$", page, re.M)
+    for seed in (0, 1):
+        assert main(["train", "experiment=smoke", "method=head", "train.max_steps=1", f"seed={seed}",
+                     "hardware.threads=1", "log.wandb=offline"]) == 0  # fmt: skip
+    subprocess.run(["bash", "-c", links], check=True)
+    logs = sorted(Path("leet").glob("*run-*"))
+    assert len(logs) == 2
+    for log in logs:
+        inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", str(log)]
+        done = subprocess.run(inspect, capture_output=True, text=True, env=os.environ | {"HOME": str(tmp_path)})
+        assert "finished" in done.stdout, done.stderr
 
 
 def test_a_workspace_of_no_runs_is_refused(tmp_path, capsys):
@@ -259,6 +283,36 @@ def test_wandb_gets_usage_entropy_and_margin_of_each_layer():
         "routing/layer_1/entropy": 0.5,
         "routing/layer_1/margin": 0.1,
     }
+
+
+LAYER = {
+    "usage": [0.25, 0.75],
+    "entropy": 0.5,
+    "utilisation": 0.3,
+    "gate": [0.5, 0.5],
+    "modules": {"query": {"usage": [0.25, 0.75], "entropy": 0.6}},
+}
+
+
+def test_of_the_routing_wandb_gets_a_summary_all_of_it_or_nothing():
+    event = Evaluated(
+        step=1,
+        epoch=1.0,
+        split="validation",
+        loss=0.1,
+        scores={},
+        seconds=1.0,
+        best=True,
+        routing={"0": LAYER},
+        training_routing={"0": LAYER},
+    )
+    summary = {"utilisation": 0.3, "entropy": 0.5, "most_used": 1.5}
+    short = {f"validation/routing/layer_0/{name}": value for name, value in summary.items()}
+    assert _routing(event, LoggedRouting.summary) == short
+    full = _routing(event, LoggedRouting.full)
+    assert full.items() > short.items()
+    assert {"routing/layer_0/expert_1", "routing/layer_0/query/entropy", "training_routing/layer_0/gate_0"} <= set(full)
+    assert _routing(event, LoggedRouting.none) == {}
 
 
 @pytest.mark.parametrize("variable", ["WANDB_DISABLED=1", "WANDB_DISABLED=Yes", "WANDB_MODE=disabled"])

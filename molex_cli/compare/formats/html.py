@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import quote
 
 from molex_cli.compare import svg
+from molex_cli.compare.collapse import CONSTANT
 from molex_cli.compare.effects import Effect, as_rows
 from molex_cli.compare.layout import Report, Section, matrix
+from molex_cli.compare.loading import Run
 from molex_cli.compare.pictures import MOST_MAPS, Picture, costs, curves, differences, experts, look
-from molex_cli.compare.table import Comparison
+from molex_cli.compare.table import Cell, Comparison
 from molex_cli.runtime.streams import visible
 
 HERE = Path(__file__).parent
@@ -25,6 +27,7 @@ KEY_STYLES = ("solid", "dashed", "dotted")  # of CSS, as plots.STYLES
 TEXT, WRAPPED, LONG = "text", "text wrapped", "text long"  # styles of cells that are no numbers
 MOST_RUNS = 200  # more are shown when the reader asks for them: a browser takes a second for some thousand rows
 RUN_HEAD = ("arm", "column", "seed", "score", "degenerate", "record")
+RUN_STYLES = ("", TEXT, "", "", TEXT, TEXT)
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,34 @@ def text(report: Report) -> str:
         style=f"{_own('page.css')}{styles}",
         script=_own("page.js"),
         hidden=HIDDEN,
-        title=report.title or "molex compare",
+        wrapped=(WRAPPED, LONG),
+        title=report.title or f"molex compare: {', '.join(table.cols)}",
+        about=_about(table),
         answers=report.answers,
+        is_study=bool(report.title),
         head=head,
         arms=arms,
-        notes=[f"{heading}: {note.text}" for heading, notes in report.remarks().items() for note in notes],
+        notes={str(heading): [note.text for note in notes] for heading, notes in report.remarks().items()},
         compared=_differences(report.differences()),
         sections=[_section(each) for each in report.sections if each.is_on_page],
         most_maps=MOST_MAPS,
         most_runs=MOST_RUNS,
-        run_head=_head(RUN_HEAD),
+        run_head=[Entry(*each) for each in zip(RUN_HEAD, [None] * len(RUN_HEAD), RUN_STYLES, strict=True)],
         runs=list(_runs(table, report.folder or Path())),
         **drawn,
     )
+
+
+def _about(table: Comparison) -> str:
+    """Return how many runs of how many arms the page shows, and from which days."""
+    runs = [run for row in table.rows for run in table.runs_of(row)]
+    days = sorted(moment[:10] for run in runs if (moment := run.record.finished or run.record.started))
+    when = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "of an unknown date"
+    return f"{_counted(len(runs), 'run')} of {_counted(len(table.rows), 'arm')}, {when}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _shown(value: Any) -> Any:
@@ -132,7 +150,7 @@ def _head(names: Sequence[str]) -> list[Entry]:
 def _differences(effects: Sequence[Effect]) -> PageTable:
     """Return the table of differences."""
     head, rows = as_rows(effects)
-    styles = [WRAPPED, WRAPPED, WRAPPED, "", "", "", "", TEXT, LONG]
+    styles = [WRAPPED, WRAPPED, WRAPPED, "", "", "", "", WRAPPED, LONG]
     body = []
     for effect, row in zip(effects, rows, strict=True):
         values = (None, None, None, effect.estimate, effect.low, effect.p, effect.seeds, None, None)
@@ -170,15 +188,21 @@ def _runs(table: Comparison, beside: Path) -> Iterator[list[Entry]]:
     for (row, col), cell in table.cells.items():
         for run in cell.runs:
             score = run.score(table.which, cell.metric.name)
-            shown = "undefined" if score is None else f"{score * cell.metric.scale:.2f}"
+            shown = _undefined(run, cell) if score is None else f"{score * cell.metric.scale:.2f}"
             yield [
                 Entry(table.name(row)),
-                Entry(col),
+                Entry(col, style=WRAPPED),
                 Entry(run.record.seed, run.record.seed),
                 Entry(shown, score),
-                Entry("; ".join(run.record.degenerate)),
-                Entry(run.folder.name, link=f"{_relative(run.folder, beside)}/record.json"),
+                Entry("; ".join(run.record.degenerate), style=LONG),
+                Entry(run.folder.name, style=TEXT, link=f"{_relative(run.folder, beside)}/record.json"),
             ]
+
+
+def _undefined(run: Run, cell: Cell) -> str:
+    """Return why a run has no score, and what it counts as."""
+    why = ": all predictions are the same" if CONSTANT in run.record.degenerate else ""
+    return f"undefined{why}; counts as {cell.metric.when_undefined * cell.metric.scale:.2f}"
 
 
 def _relative(folder: Path, beside: Path) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
 from molex_cli.compare.effects import HEAD, in_words
-from molex_cli.compare.layout import SCORES, CellText, Report, Section, matrix
+from molex_cli.compare.layout import COSTS, CellText, Report, Section, columns, matrix
 from molex_cli.compare.remarks import Note
 from molex_cli.runtime.streams import visible
 
@@ -18,7 +18,8 @@ LATEX = {
     "†": r"$^\dagger$", "‡": r"$^\ddagger$", "ᵖ": r"$^{\mathrm{p}}$", "▽": r"$\triangledown$", "Δ": r"$\Delta$",
     "□": r"$\square$", "⋈": r"$\bowtie$", "◇": r"$\lozenge$", "α": r"$\alpha$",
 }  # fmt: skip
-DEFAULT = (SCORES, "trainable")  # columns: three arms on two tasks fit the text of a page
+# Columns that stand in a table when they are named: without them three arms on two tasks fit the text of a page.
+ON_REQUEST = ("collapsed", *(name for name in COSTS if name != "trainable"))
 HEADING = 14  # letters of a heading's line
 # What pdflatex prints as it is: ASCII, and the European letters and signs that its default fonts have.
 LACKS = frozenset("«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ")
@@ -27,7 +28,8 @@ PRINTS = frozenset(map(chr, [*range(0x20, 0x7F), *range(0xA0, 0x180)])) - LACKS 
 
 def text(report: Report) -> str:
     """Return the report in LaTeX; what is no comment is the table of arms alone."""
-    head, lines = matrix(report.table, report.columns or DEFAULT)
+    shown = report.columns or [column.name for column in columns(report.table) if column.name not in ON_REQUEST]
+    head, lines = matrix(report.table, shown)
     rows = [[escaped(name), *map(_cell, cells)] for name, cells in lines]
     arms = _tabular(map(_heading, head), rows, [False, *[True] * len(head[1:])])
     found = report.differences()
@@ -37,6 +39,7 @@ def text(report: Report) -> str:
         *_comments([report.title] if report.title else []),
         *_comments(report.answers),
         r"% needs \usepackage{booktabs,amssymb}",
+        *([] if report.columns else [f"% without {', '.join(ON_REQUEST)}: --columns all has them"]),
         *(_floating(arms, report.caption, report.label) if report.caption else arms),
         *(line for heading, notes in report.remarks().items() for line in _group(heading, notes)),
         *(_section(differences) if found else []),

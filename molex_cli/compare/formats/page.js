@@ -5,8 +5,11 @@ for (const table of document.querySelectorAll("table")) {
     heads.forEach(each => each.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
     const key = row => { const cell = row.cells[i], n = parseFloat(cell.dataset.value); return isNaN(n) ? cell.textContent : n; };
-    const order = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
-    [...body.rows].sort((a, b) => (up ? 1 : -1) * order(key(a), key(b))).forEach(row => body.append(row));
+    const isNumber = key => typeof key === "number";
+    const order = (a, b) => isNumber(a) && isNumber(b) ? (up ? a - b : b - a)
+      : isNumber(a) !== isNumber(b) ? isNumber(b) - isNumber(a)  // what has no number comes last either way
+      : (up ? 1 : -1) * a.localeCompare(b);
+    [...body.rows].sort((a, b) => order(key(a), key(b))).forEach(row => body.append(row));
   }));
 }
 const filter = document.getElementById("filter");
@@ -19,3 +22,9 @@ filter.addEventListener("input", () => {
   }
   document.getElementById("count").textContent = wanted ? shown + " arms shown" : "";
 });
+const tell = new ResizeObserver(seen => seen.forEach(({target}) => {
+  const isWider = target.scrollWidth > target.clientWidth;
+  target.nextElementSibling.hidden = !isWider;
+  isWider ? target.setAttribute("tabindex", "0") : target.removeAttribute("tabindex");  // arrow keys scroll it
+}));
+document.querySelectorAll(".scroll").forEach(each => tell.observe(each));

@@ -33,7 +33,7 @@ def _without(found: Found, asked: Mapping[str, Targets], table: Comparison, *, i
     """Return which published tables, or arms of ours, have no number beside them, and why."""
     beside = {(each.row, each.col) for each in found.targets}
     told = [
-        (_short(targets), f"no arm of it is like {table.display.get(row, row)} in {col}")
+        (_short(targets), f"no arm of it is like {table.name(row)} in {col}")
         for targets, row, col in found.without_arm
         if is_named or (row, col) not in beside
     ]
@@ -58,7 +58,7 @@ def _row(target: Target, table: Comparison) -> list[str]:
     published = "–" if target.published is None else f"{target.published:.2f}"
     difference = target.to_number.estimate
     return [
-        table.display.get(target.row, target.row),
+        table.name(target.row),
         target.col,
         f"{target.arm}, {target.column}",
         published,

@@ -1,0 +1,1 @@
+complete -r molex; unset -f _molex

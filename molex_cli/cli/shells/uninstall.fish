@@ -1,0 +1,1 @@
+complete --command molex --erase

@@ -1,0 +1,1 @@
+compdef -d molex; unfunction _molex
