@@ -1,6 +1,5 @@
 """`molex allocate`: how several rules would spread experts over the layers of a model, without training."""
 
-import argparse
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -20,17 +19,6 @@ if TYPE_CHECKING:
     from molex_cli.analysis.allocations import Outcome
 
 SUMMARY = "what rules give each layer of a model: counts, scores, how alike they rank; trains nothing"
-KEYS = """\
-settings of molex allocate alone
-  rule=NAME,NAME,...   rules and shapes (all rules, if none is named)
-  total=N or mean=X    experts over all layers, or for a layer on average (mean=5)
-  min=N max=N          fewest and most experts of a layer (min=1)
-  rows=N seed=N        training rows that are read (256), and which
-  from_run=PATH        folder of the finished run that rule=knockout measures
-and model=..., task=..., method.targets=..., data_dir=..., train.max_rows=..., hardware=... as for molex train
-
-example: molex allocate model=minilm task=glue/sst2 rule=spectral,gradient,similarity total=30
-"""
 ROWS = ("train.max_rows", "train.max_length", "train.selection", "train.selection_seed", "train.label_smoothing")
 READ = ("model", "task", "method", "data_dir", "cache_dir", "hardware", *ROWS)
 
@@ -39,27 +27,42 @@ READ = ("model", "task", "method", "data_dir", "cache_dir", "hardware", *ROWS)
 class Settings:
     """What is spread, and what rules read."""
 
+    rule: str = ""
+    """Rules and shapes, with commas between; all rules, if none is named."""
     total: int | None = None
+    """Experts over all layers."""
     mean: float | None = None
+    """Experts of a layer on average, instead of `total`; 5 unless set."""
     min: int = 1
+    """Fewest experts of a layer."""
     max: int | None = None
+    """Most experts of a layer."""
     rows: int = 256
+    """Training rows that are read; all where there are fewer."""
     seed: int = 0
+    """Which rows, which random shape, and which head a model without one gets."""
     from_run: str | None = None
+    """Folder of the finished run that rule=knockout measures."""
+
+
+def _parser() -> Parser:
+    example = "molex allocate model=minilm task=glue/sst2 rule=spectral,gradient,similarity total=30"
+    parser = Parser("allocate", "Show how rules would spread experts over a model's layers.", examples=(example,))
+    parser.add_overrides(own=Settings, reads=READ)
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    parser.add_argument("--figure", type=expanded, metavar="FILE", help="draw the counts as pdf, svg or png")
+    return parser
 
 
 def main(argv: list[str]) -> int:
     """Print counts and scores side by side."""
-    parser = Parser("allocate", __doc__, epilog=KEYS, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_overrides(help=None)
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
-    parser.add_argument("--figure", type=expanded, metavar="FILE", help="draw the counts as pdf, svg or png")
-    options = parser.parse(argv)
+    options = _parser().parse(argv)
     rules, rest = _rules(options.overrides)
     own, left = split_settings(Settings, rest)
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     require_read(left, READ)
-    allocation = Allocation(**vars(own))
+    spread = {name: value for name, value in vars(own).items() if name != "rule"}
+    allocation = Allocation(**spread)
     _require_possible(allocation, experiment.model.num_layers())
 
     from molex_cli.analysis import allocations
@@ -75,7 +78,7 @@ def main(argv: list[str]) -> int:
     if options.figure is not None:
         allocations.draw(found, title, options.figure)
     if options.json:
-        _say_json({"model": experiment.model.name, "task": experiment.task.name, **vars(own)}, found, alike)
+        _say_json({"model": experiment.model.name, "task": experiment.task.name, **spread}, found, alike)
     else:
         _print(title, found, alike)
     return 0
