@@ -118,7 +118,7 @@ def _verdicts(table: Comparison) -> Iterator[str]:
         column = table.column(col)
         best = next((row for row, cell in column.items() if cell.is_best), None)
         if best is None:
-            yield f"{col}: no arm is the best, for no score is defined."
+            yield f"{col}: no arm is called the best, for that takes two seeds."
             continue
         cell, name = column[best], table.display.get(best, best)
         among = f"{_counted(len(column), 'arm')} by {metric_name(table, col)}"
