@@ -1,6 +1,7 @@
 """The axes of charts: ticks that can be told apart, limits within what a score can be, points that hide no other."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,10 +39,11 @@ def plain(digits: int) -> Callable[[float], str]:
 
 
 def engineering(digits: int) -> Callable[[float], str]:
-    """Return what writes a number with so many decimals and k, M, G for thousands."""
+    """Return what writes a number with at most so many decimals and k, M, G for thousands."""
     from matplotlib.ticker import EngFormatter
 
-    return EngFormatter(places=digits, sep="")
+    written = EngFormatter(places=digits, sep="")
+    return lambda value: re.sub(r"\.?0*(\D*)$", r"\1", text) if "." in (text := written(value)) else text
 
 
 def limit(axes: Any, limits: tuple[float, float]) -> None:

@@ -41,6 +41,12 @@ def test_no_two_ticks_of_an_axis_have_the_same_label(places, logarithmic):
         assert len(found) == len(set(found))
 
 
+def test_a_short_axis_of_costs_has_thousands_without_needless_zeros():
+    points = [Point("a", 950, 1, 1, 1), Point("b", 1050, 2, 2, 2)]
+    (axes,) = plots.scatter("", points, x="x", y="y", logarithmic=True).axes
+    assert {"960", "1k", "1.04k"} <= set(labels(axes.xaxis))
+
+
 @pytest.mark.parametrize("y", [0.9, 0.91, 0.9001])
 def test_scores_that_are_close_have_ticks_of_as_many_digits_as_it_takes(y):
     (axes,) = plots.line_chart("", [Line("a", [1, 2], [0.9, y])], x="x", y="y").axes

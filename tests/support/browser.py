@@ -67,6 +67,7 @@ class Tab:
         self.call("Page.navigate", url=Path(page).resolve().as_uri())
         while self._next().get("method") != "Page.loadEventFired":
             pass
+        self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")  # it has been drawn once
 
     def media(self, scheme="light", kind=""):
         """Show the page in a colour scheme, on a screen or on paper (`print`)."""
