@@ -36,7 +36,7 @@ class Chosen(NamedTuple):
     x: Tensor
     """The input of the network: [..., I]."""
     inner: dict[LowRankExperts, Tensor]
-    """Of each first linear that was not called yet A_ge dropout(x) of the chosen experts, else zero: [S, T, E R]."""
+    """Of first linears that were not called yet A_ge dropout(x), zero but for the chosen expert: [S, T, E R]."""
     gates: Tensor
     """Of the choices, in float32: [S, T, 1]."""
     weights: Tensor
