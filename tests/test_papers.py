@@ -146,6 +146,14 @@ def test_no_number_is_guessed_where_a_table_was_not_found() -> None:
         assert not found.missing or set(numbers) == {None}
 
 
+def test_rows_are_told_of_every_column_that_a_preset_repeats_and_e2e_is_scored_on_its_test_set() -> None:
+    for found in ALL_TARGETS.values():
+        assert all(bool(column.rows) == bool(column.preset) for column in found.columns.values())
+    e2e = made("papers/molex_e2e").task
+    assert (e2e.official.validation, e2e.hub.validation) == ("e2e_nlg/test.csv", "test")
+    assert {column.rows["validation"] for column in ALL_TARGETS["papers/molex_e2e"].columns.values()} == {630}
+
+
 def test_every_preset_has_targets_and_every_target_a_preset_of_its_task() -> None:
     named = {column.preset for found in ALL_TARGETS.values() for column in found.columns.values() if column.preset}
     assert named == set(PRESETS)

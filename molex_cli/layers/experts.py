@@ -134,6 +134,10 @@ class FusedLinears:
         for member in self.members:
             member.fused = self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what a forward pass began out of copies: it hangs on the graph of the original."""
+        return {**self.__dict__, "_input": None, "_waiting": {}}
+
     def output(self, member: LowRankExperts, x: Tensor) -> Tensor:
         """Return the member's output for x, computing all members' if x is new."""
         if x is not self._input or member not in self._waiting:

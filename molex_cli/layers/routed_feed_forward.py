@@ -35,8 +35,8 @@ class Chosen(NamedTuple):
 
     x: Tensor
     """The input of the network: [..., I]."""
-    inner: tuple[Tensor, ...]
-    """Of each first linear A_ge dropout(x) of the chosen experts, zero for the others: [S, T, E R]."""
+    inner: dict[LowRankExperts, Tensor]
+    """Of first linears that were not called yet A_ge dropout(x), zero but for the chosen expert: [S, T, E R]."""
     gates: Tensor
     """Of the choices, in float32: [S, T, 1]."""
     weights: Tensor
@@ -82,9 +82,10 @@ class RoutedFeedForward:
         """Return a first linear's outputs, [..., I] to [S, ..., F], or the network's, [S, ..., F] to [..., O]."""
         if member is self.last:
             return self._gated(x)
-        if self._chosen is None or self._chosen.x is not x:
+        # One that is called again begins anew, even with the same tensor: a pass may have stopped half-way.
+        if self._chosen is None or self._chosen.x is not x or member not in self._chosen.inner:
             self._chosen = self._choose(x)
-        return self._opened(self.inputs.index(member), self._chosen)
+        return self._opened(member, x, self._chosen.inner.pop(member))
 
     def flops_per_token(self, active: bool) -> float:
         """Return the forward FLOPs that the experts add: of the chosen ones, or of all as they are computed."""
@@ -107,7 +108,7 @@ class RoutedFeedForward:
         by_expert = inner.view(1, none.shape[1], len(downs), none.shape[2], -1)
         choices = none.scatter_(-1, index, 1.0).to(inner.dtype)
         chosen = (by_expert * choices[:, :, None, :, None]).flatten(3)
-        return Chosen(x, chosen.unbind(2), gates, weights)
+        return Chosen(x, dict(zip(self.inputs, chosen.unbind(2), strict=True)), gates, weights)
 
     def _routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return each token's choices and their gates, which sum to 1: [S, T, 1] both."""
@@ -126,12 +127,10 @@ class RoutedFeedForward:
             self.routing.observe(self.index, seen, of_all.unsqueeze(1), shape)
         return chosen.t().unsqueeze(-1), gates.t().unsqueeze(-1)
 
-    def _opened(self, index: int, chosen: Chosen) -> Tensor:
+    def _opened(self, member: LowRankExperts, x: Tensor, inner: Tensor) -> Tensor:
         """Return W_g x + b_g with the update of each choice: [S, ..., F]."""
-        member, x = self.inputs[index], chosen.x
         assert member.base is not None
         frozen = member.base(x)
-        inner = chosen.inner[index]
         update = inner @ member.up.flatten(0, 1).to(inner.dtype)
         return torch.add(frozen, update.view(-1, *frozen.shape), alpha=self._scale(x))
 

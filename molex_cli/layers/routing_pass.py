@@ -240,6 +240,7 @@ class RoutingPass:
             self._plans[key] = self._made_plan(seen)
         return self._plans[key]
 
+    @torch.inference_mode(False)  # training uses it, too
     def _made_plan(self, seen: Sequence[Seen]) -> Plan:
         device = seen[0].gates.device
         linears = [(each.layer, each.linear + i) for each in seen for i in range(each.gates.shape[1])]
@@ -261,6 +262,7 @@ class RoutingPass:
         start = sum(len(each.modules) for each in self._layers[:layer])
         return slice(start, start + len(self._layers[layer].modules))
 
+    @torch.inference_mode(False)  # passes outside it add to them
     def _totals_on(self, device: torch.device | None) -> Tensor:
         """Return the totals, on this device or where they are."""
         if self._totals is None:

@@ -39,16 +39,10 @@ def inject_experts(
     A layer of no experts is left as it is. `ranks` gives each layer a rank of its own instead of the settings'.
     `fixed_gates` makes gates instead of routers, from the number of experts and the linears' names.
     """
-    targets = [linear for linear in backbone.targets(settings.targets, key) if experts[linear.layer]]
-    if not targets:
-        raise MethodError(
-            f"{key} must match linears of a layer that the allocation gives experts, got "
-            f"{', '.join(settings.targets)} and {' '.join(map(str, ranks or experts))}"
-        )
     modules = put_experts(
         [replace(settings, rank=rank) for rank in ranks] if ranks else [settings] * backbone.num_layers,
         backbone,
-        targets,
+        targets_with_experts(settings, backbone, ranks or experts, key),
         experts=experts,
         top_k=top_k,
         routings=routings or {},
@@ -62,6 +56,18 @@ def inject_experts(
         return sum(m.flops_per_token(top_k if active else None) for m in modules.values())
 
     return adapted_by(backbone, modules, added_flops)
+
+
+def targets_with_experts(
+    settings: "Update", backbone: "Backbone", counts: Sequence[int], key: str = "method.targets"
+) -> "list[Linear]":
+    """Return the targeted linears of layers whose count, of experts or ranks, is not 0; raise MethodError for none."""
+    if targets := [linear for linear in backbone.targets(settings.targets, key) if counts[linear.layer]]:
+        return targets
+    raise MethodError(
+        f"{key} must match linears of a layer that the allocation gives experts, got "
+        f"{', '.join(settings.targets)} and {' '.join(map(str, counts))}"
+    )
 
 
 def put_experts(

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.methods.base import Adapted, Inject, LayerExperts, Method, method
-from molex_cli.methods.low_rank import adapted_by, low_rank_modules, put_experts, start_alike
+from molex_cli.methods.low_rank import (
+    adapted_by,
+    low_rank_modules,
+    put_experts,
+    start_alike,
+    targets_with_experts,
+)
 from molex_cli.methods.mola import MoLA, Router
 from molex_cli.statistics.expert_similarity import layer_and_module
 
@@ -64,7 +70,7 @@ class MixLoRA(MoLA):
         if problems := list(self.layer_problems(backbone.num_layers)):
             raise ConfigError(problems)
         experts = self.experts_per_layer(backbone.num_layers)
-        targets = [linear for linear in backbone.targets(self.targets) if experts[linear.layer]]
+        targets = targets_with_experts(self, backbone, experts)
         networks = self._networks(backbone, targets)
         weights = TokenWeights(self.count_padding)
         routings = self.routings(experts, weights, {linear.layer for linear in targets})

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -80,6 +81,7 @@ SHORTENED = [
     (["train.batch_size=4"], {}, "train.batch_size=4 instead of 8"),
     (["method.top_k=1"], {}, "method.top_k=1 instead of 2"),
     (["hardware.base=nf4", "hardware.precision=bf16"], {}, "hardware.base=nf4 instead of fp32"),
+    (["model.hub=null", "model.gguf=q4.gguf", "model.folder=weights"], {}, "model.gguf=q4.gguf instead of null"),
     (["train.selection=0.1"], {}, "train.selection=0.1 instead of 0.0"),
 ]
 
@@ -150,6 +152,16 @@ def test_few_seeds_collapses_and_another_metric_decide_nothing(scores, more, sai
     leave("a", scores, **more)
     (row,) = rows_of(capsys)
     assert row["verdict"] == f"not decided: {said}"
+
+
+def test_among_many_seeds_of_which_one_collapsed_a_degenerate_run_still_decides_nothing(capsys):
+    leave("a", [*MEANT, 86.3, 5.0])  # the best constant has 10
+    (row,) = rows_of(capsys)
+    assert row["verdict"].startswith("not decided: the interval reaches beyond")
+    shutil.rmtree("outputs")
+    leave("a", [*MEANT, 86.3, 5.0], degenerate=["a failed self-check"])
+    (row,) = rows_of(capsys)
+    assert row["verdict"] == "not decided: a run is degenerate"
 
 
 def test_a_number_that_was_not_found_is_left_open(capsys):

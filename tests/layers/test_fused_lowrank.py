@@ -1,5 +1,7 @@
 """The stacked product equals a plain loop over experts, outputs and all gradients."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -154,6 +156,22 @@ def test_linears_that_share_an_input_are_computed_once_and_others_still_right():
     torch.testing.assert_close(alone[0], shared[0])
     torch.testing.assert_close(alone[2], shared[2])
     torch.testing.assert_close(alone[1], LoopExperts(modules[1], top_k=2, scale=1.0, dropout=0.0)(other))
+
+
+def test_a_pass_that_stopped_half_way_leaves_nothing_to_the_next_or_to_a_copy():
+    modules = members(3, 3)
+    FusedLinears(modules, top_k=2, scale=1.0, dropout=0.0)
+    x = torch.randn(2, 5, 12)
+    before = [module(x).detach() for module in modules]
+    modules[0](x)
+    copied = copy.deepcopy(nn.ModuleList(modules))
+    with torch.no_grad():
+        for module in modules:
+            module.up.neg_()
+    after = [module(x) for module in modules]
+    assert all(torch.equal(module(x), one) for module, one in zip(copied, before, strict=True))
+    for module, one, other in zip(modules, before, after, strict=True):
+        torch.testing.assert_close(one + other, 2 * module.base(x), atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_an_untrained_module_leaves_the_output_unchanged():

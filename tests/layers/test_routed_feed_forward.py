@@ -182,6 +182,19 @@ def test_a_copy_computes_with_experts_of_its_own():
     assert not torch.equal(called(others, last, x), called(inputs, output, x))
 
 
+def test_a_pass_that_stopped_half_way_leaves_nothing_to_the_next_with_the_same_input():
+    inputs, output = network(2, 3)
+    RoutedFeedForward(inputs, output, top_k=2, scale=1.0, dropout=0.0)
+    x = torch.randn(2, 5, WIDE)
+    with torch.no_grad():
+        inputs[0](x)
+        inputs[0].router.neg_()
+    found = called(inputs, output, x)
+    assert torch.equal(found, called(inputs, output, x))
+    found.square().sum().backward()
+    assert inputs[0].router.grad.abs().max() > 0
+
+
 def test_what_mixes_tokens_between_the_linears_is_refused():
     inputs, output = network(1, 3)
     RoutedFeedForward(inputs, output, top_k=2, scale=1.0, dropout=0.0)

@@ -174,6 +174,16 @@ def test_mola_trains_on_the_other_families_too(adapted, model):
     assert all(sum(shares) == pytest.approx(1.0) for shares in usage.values())
 
 
+@pytest.mark.parametrize("method", ["mola", "mixlora", "molex"])
+def test_it_trains_and_is_counted_after_a_forward_pass_in_inference_mode(adapted, method):
+    made = adapted(f"method={method}")
+    with torch.inference_mode():
+        made.model(**batch())
+    made.take_routing()
+    (made.model(**batch()).loss + made.auxiliary_loss()).backward()
+    assert made.take_routing()
+
+
 def test_mola_counts_padding_only_where_it_reproduces_the_published_code(adapted):
     data = batch(num_rows=4, length=20)
     wider = {name: torch.nn.functional.pad(t, (0, 30)) if name != "labels" else t for name, t in data.items()}

@@ -205,6 +205,10 @@ def test_a_model_without_feed_forward_networks_of_known_names_is_refused():
     ("settings", "said"),
     [
         (["method.targets=[query,value]"], "must match all linears of the feed-forward networks, got query, value"),
+        (
+            ["method.targets=['.*layer.0.*']", "method.allocation.layers=[0,2,2,2]"],
+            "method.targets must match linears of a layer that the allocation gives experts, got .*layer.0.* and 0 2 2",
+        ),
         (["method.targets=[gate_proj,down_proj]", "model=tiny_llama"], "down_proj without up_proj in layer 0"),
         (["method.dropout_per_expert=true"], "method.dropout_per_expert must be false for mixlora"),
         (["method.allocation.layers=[1,2,2,2]"], "method.top_k must not exceed any layer's experts, got 2 with 1"),

@@ -161,8 +161,8 @@ def _against(target: Target, runs: Sequence[Run], which: str, changed: Sequence[
     if changed:
         yield f"changed: {', '.join(changed)}"
     known = METRICS.get(metric) if target.seeds == all_seeds else None
-    collapsed = sum(bool(has_collapsed(run, which, known)) for run in runs) if known else 0
-    if collapsed and len(runs) < ENOUGH_SEEDS:
-        yield f"{collapsed} of {len(runs)} seeds collapsed"
-    elif not collapsed and any(run.record.degenerate for run in runs):
+    trained = [run for run in runs if not (known and has_collapsed(run, which, known))]
+    if len(trained) < len(runs) < ENOUGH_SEEDS:
+        yield f"{len(runs) - len(trained)} of {len(runs)} seeds collapsed"
+    elif any(run.record.degenerate for run in trained):
         yield "a run is degenerate"

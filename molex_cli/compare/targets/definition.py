@@ -24,7 +24,7 @@ class Column(Struct, forbid_unknown_fields=True, frozen=True):
     preset: str | None = None
     """The experiment that repeats it; null where none does."""
     rows: dict[str, int] = field(default_factory=dict)
-    """Rows of each split, as the paper has them."""
+    """Rows of each split of the data that the paper names."""
 
 
 class Spread(Struct, forbid_unknown_fields=True, frozen=True):
