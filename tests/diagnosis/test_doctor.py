@@ -103,6 +103,8 @@ def test_all_checks_are_lines_or_json(offline, capsys):
 def test_a_setting_that_is_none_is_refused_as_everywhere(capsys):
     assert main(["doctor", "data_dri=x"]) == 2
     assert "data_dir" in capsys.readouterr().err
+    assert main(["doctor", "method=lora"]) == 2
+    assert "a setting that is not read" in capsys.readouterr().err
 
 
 def test_no_key_is_shown(offline, monkeypatch, capsys):
