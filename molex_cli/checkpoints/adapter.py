@@ -40,6 +40,7 @@ class Saved:
     step: int
     sha256: str
     """Over names and bytes of the tensors."""
+    file: Path
 
 
 def adapt(experiment: schema.Experiment, labels: Sequence[str]) -> Adapted:
@@ -104,7 +105,7 @@ def read_about(path: Path) -> Saved:
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
         experiment = schema.from_data(about["method_class"], about["settings"])
-        found = Saved(_written_here(experiment), about["labels"], about["step"], about["sha256"])
+        found = Saved(_written_here(experiment), about["labels"], about["step"], about["sha256"], path)
         if problems := [*unusable(experiment), *_mistyped(found)]:
             raise ConfigError(problems)
     except CheckpointError:

@@ -22,6 +22,7 @@ from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.perturb import KINDS, perturbed
 from molex_cli.data.prompts import letter
 from molex_cli.data.reading import Split, read_split
+from molex_cli.data.same_division import require_same_division
 from molex_cli.data.unlabelled import NewRow
 from molex_cli.errors import ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
@@ -133,6 +134,7 @@ def scored(
 def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, Objective]:
     """Return the rows of a request and the objective that scores them; the model need not be loaded."""
     task = request.task
+    require_same_division(run.experiment, task, run.file)
     labels = _labels(run, task)
     split = read_split(task, request.split, request.data_dir, labels, request.max_rows)
     return split, _objective(run, task, labels, request.mapping)

@@ -4,17 +4,19 @@ from functools import partial
 from pathlib import Path
 
 from molex_cli.cli.parser import Parser
+from molex_cli.cli.saved import require_read
 from molex_cli.runtime.paths import default_cache_dir
 from molex_cli.runtime.streams import say
 
 SUMMARY = "what works here: devices, data, models, hub, W&B, launchers, extras, disk"
+READ = ("data_dir", "output_dir", "cache_dir")
 
 
 def main(argv: list[str]) -> int:
     """Print a line for each check, or all as JSON."""
-    parser = Parser("doctor", __doc__, epilog="example: molex doctor data_dir=DIR")
+    parser = Parser("doctor", __doc__, examples=("molex doctor", "molex doctor data_dir=DIR --json"))
     parser.add_argument("--json", action="store_true", help="print JSON: works and text of each check")
-    parser.add_overrides("data_dir, output_dir and cache_dir, as for molex train")
+    parser.add_overrides("data_dir, output_dir and cache_dir, as for molex train", reads=READ)
     options = parser.parse(argv)
     from molex_cli.config import command_line, overrides
     from molex_cli.diagnosis import machine, sources
@@ -22,6 +24,7 @@ def main(argv: list[str]) -> int:
     from molex_cli.records import as_json
 
     experiment = overrides.checked(command_line.CommandLine(overrides=options.overrides))
+    require_read(options.overrides, READ)
     cache = Path(experiment.cache_dir) if experiment.cache_dir else default_cache_dir()
     found = findings(
         {

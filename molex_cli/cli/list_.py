@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
         examples=("molex list tasks data_dir=DIR", "molex list methods", "molex list models"),
     )
     parser.add_argument("what", nargs="?", default="tasks", metavar="tasks|methods|models", help="what is listed")
-    parser.add_overrides()
+    parser.add_overrides(reads=("data_dir", *GROUPS.values()))
     options = parser.parse(argv)
     if options.what not in GROUPS:
         raise ConfigError(

@@ -11,6 +11,7 @@ from molex_cli.config import command_line, overrides, schema
 from molex_cli.config.hydra_internals import BASIC_SWEEPER
 from molex_cli.config.run_id import Job
 from molex_cli.errors import ConfigError, MolexError
+from molex_cli.records import HOW_ONLY
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 from molex_cli.tracking.wandb import require_usable
@@ -56,7 +57,8 @@ def _parser() -> Parser:
         "study", __doc__, examples=("molex study study.yaml --plan", "molex study study.yaml hardware=pool")
     )
     parser.add_argument("file", type=expanded, help="YAML file of the study")
-    parser.add_overrides("where and how it runs: hardware, log, output_dir, ...; what is compared stands in the file")
+    where_and_how = "where and how it runs: hardware, log, output_dir, ...; what is compared stands in the file"
+    parser.add_overrides(where_and_how, reads=("hardware", *HOW_ONLY))
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="adds YAML files to conf/")
     parser.add_argument("--plan", action="store_true", help="check the file, match budgets, count runs; run nothing")
     parser.add_argument("--figure", type=expanded, metavar="FILE", help="write the differences as pdf, svg or png too")

@@ -46,6 +46,8 @@ def main(argv: list[str]) -> int:
     schema.register()
     register_resolvers(line)
     if line.shows:
+        if budget:
+            raise ConfigError(f"--match must go without {line.shows}, got both; molex plan --match says what it sets")
         if line.shows in ("--cfg", "--info"):
             _, line = overrides.jobs(line)
             _require_package(line)

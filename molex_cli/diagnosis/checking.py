@@ -45,10 +45,10 @@ def address(url: str) -> str:
     """Return a URL without what may be secret in it: user, password, query."""
     try:
         parts = urlsplit(url)
-        host = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+        host, _ = parts.hostname, parts.port  # one that is no number raises
     except ValueError:
         return "an address that cannot be read"
-    return f"{parts.scheme}://{host}{parts.path}" if host else "an address without a host"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if host else "an address without a host"
 
 
 def _into(found: dict[str, Finding], name: str, check: Check) -> None:

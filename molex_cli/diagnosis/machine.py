@@ -12,6 +12,7 @@ from pathlib import Path
 from molex_cli import __version__
 from molex_cli.diagnosis.checking import Finding
 from molex_cli.runtime import extras, sizes
+from molex_cli.runtime import load as load_of_machine
 from molex_cli.runtime.extras import is_installed
 from molex_cli.runtime.hardware import machine_memory
 
@@ -75,8 +76,7 @@ def _has_bf16() -> bool:
 
 def threads() -> Finding:
     """Return the cores of this process, what else uses them, and the memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    load = os.getloadavg()[0]
+    cores, load = load_of_machine.cores(), load_of_machine.load_average() or 0.0
     given = os.environ.get("OMP_NUM_THREADS")
     limit = f", OMP_NUM_THREADS={given}" if given else ""
     busy = "; busy: others take the cores, timings will not repeat" if load > cores else ""

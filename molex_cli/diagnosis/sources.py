@@ -124,9 +124,12 @@ def _quoted(text: str | None) -> str:
 
 
 def _problem(url: str) -> str | None:
-    """Return why a server gives no answer; None where it gives one, whichever."""
+    """Return why a server gives no answer; None where it gives one, whichever.
+
+    It is asked without user and password: an error of what reads addresses quotes them.
+    """
     try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_SECONDS).close()
+        urllib.request.urlopen(urllib.request.Request(address(url), method="HEAD"), timeout=ANSWER_SECONDS).close()
     except urllib.error.HTTPError:
         return None
     except ValueError:

@@ -1,6 +1,7 @@
 """Start a run as its hardware settings ask: in this process, or in several that torchrun starts."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +24,6 @@ from molex_cli.records.reading import read_json
 from molex_cli.run import run
 from molex_cli.runtime import hardware
 from molex_cli.runtime.signals import SHUTDOWN_GRACE_SECONDS, terminated_as_interrupt
-from molex_cli.runtime.streams import safe_streams
 
 JOB = ".processes.json"  # settings for the processes of a run, while it runs
 ERROR = ".error-"  # the error of a process of a run, by rank
@@ -54,19 +54,19 @@ def _shared(experiment: Experiment, lock: RunLock, count: int) -> records.Record
     """Let several processes do a run together; the first one writes."""
     folder = lock.folder
     run_id.save_settings(folder / JOB, experiment)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    module = "molex_cli.launching.processes"
+    torchrun = [sys.executable, "-m", module, "--standalone", f"--nproc-per-node={count}", "-m", module]
     environment = {**os.environ, LAUNCHER: str(os.getpid())}
-    process = subprocess.Popen([*torchrun, "-m", "molex_cli.launching.torchrun", str(folder / JOB)], env=environment)
+    # In a session of its own, or a terminal's Ctrl-C would reach it beside what we pass on.
+    process = subprocess.Popen([*torchrun, str(folder / JOB)], env=environment, start_new_session=True)
     try:
         with terminated_as_interrupt():
             code = process.wait()
-    except BaseException:
-        process.terminate()
-        try:
-            process.wait(SHUTDOWN_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    except BaseException as error:
+        _end(process, signal.SIGTERM if str(error) == "SIGTERM" else signal.SIGINT)
         locks.settle(folder, process.returncode, unless_record_is=lock.record, status="interrupted")
+        if _says_its_end(record := locks.record_of(folder)) and record != lock.record:
+            error.add_note(f"recorded in {folder}/record.json")
         raise
     finally:
         (folder / JOB).unlink(missing_ok=True)
@@ -82,6 +82,20 @@ def _shared(experiment: Experiment, lock: RunLock, count: int) -> records.Record
         message = first["message"] if first else f"the processes of a run must end well, got exit code {code}"
         raise TrainingError(message)
     return record
+
+
+def _end(process: subprocess.Popen, number: signal.Signals) -> None:
+    """Pass a signal on to torchrun and so to all processes, and wait until they have written what they must."""
+    process.send_signal(number)
+    try:
+        process.wait(SHUTDOWN_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _says_its_end(record: records.Record | None) -> bool:
+    """Return whether the first process of a run ended it itself, and so with a line."""
+    return record is not None and record.error is not None and record.error["type"] == "KeyboardInterrupt"
 
 
 class ProcessFailure(TypedDict):
@@ -104,7 +118,7 @@ def _first_error(folder: Path) -> Failure | None:
     return {"type": first["type"], "message": first["message"], "traceback": first["traceback"]} if first else None
 
 
-def main(job: Path) -> int:
+def part(job: Path) -> int:
     """Do the part of one process of a run."""
     threading.Thread(target=_end_with_launcher, args=(int(os.environ[LAUNCHER]), os.getppid()), daemon=True).start()
     try:
@@ -135,8 +149,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-if __name__ == "__main__":
-    with safe_streams(outlive_readers=True):
-        sys.exit(main(Path(sys.argv[1])))

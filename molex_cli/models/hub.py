@@ -5,6 +5,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 
 PROBE_SECONDS = 5.0
 
@@ -40,7 +41,7 @@ def _is_reachable() -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):  # the last one: a user and password in the address
         return False
 
 

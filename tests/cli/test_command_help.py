@@ -94,7 +94,11 @@ def test_every_example_is_a_line_that_the_command_takes(line):
         return
     options = parser.parse(arguments)
     given = getattr(options, "overrides", [])
-    if parser.own is not None:
+    if command == "allocate":  # it opens no run, and compares several rules
+        _, left = saved.split_settings(parser.own, [each for each in given if not each.startswith("rule=")])
+        saved.require_known(left, parser.reads)
+        overrides.checked(command_line.CommandLine(overrides=left))
+    elif parser.own is not None:
         paths = [f"run={each}" for each in given if "=" not in each]  # molex eval takes them without a key
         assert saved.read(parser.own, [*paths, *(each for each in given if "=" in each)], parser.reads)[0].run
     elif parser.reads != ():

@@ -148,6 +148,7 @@ def test_a_sweep_brings_its_arms_to_one_budget(capfd):
     ("arguments", "words"),
     [
         (["--solve", "total"], "--solve and --by must go with --match"),
+        (["--cfg", "job", "--match", "lora:rank=2"], "--match must go without --cfg"),
         (["--match", "lra"], "--match must begin with a method, got lra; did you mean lora?"),
         (["method=lora,bitfit", "-m", "--match", "lora"], "--solve must be a setting of method=bitfit, got rank"),
         (["-m", "seed=0,1", "hydra/sweeper=optuna", "--match", "lora"], "--match must go without an optimiser"),

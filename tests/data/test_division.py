@@ -187,3 +187,35 @@ def test_a_run_on_a_divided_file_has_a_name_and_says_the_split(capsys):
     shown = capsys.readouterr().out
     assert "LoRA (ours)" in shown
     assert "mail" in shown
+
+
+def add_row(text):
+    with open("all.csv", "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def test_a_saved_run_is_scored_on_the_division_that_it_was_trained_on_or_on_none(capsys):
+    write(["yes", "no"] * 40)
+    own = ["task=files", "task.files.train=all.csv", "task.columns=[text]", "task.label=kind"]
+    divided = ["task.files.split=[0.8,0.1,0.1]", "train.selection=0.2", "train.max_rows=50"]
+    assert main(["train", "experiment=smoke", *own, *divided, "method=lora", "log.wandb=disabled"]) == 0
+    (folder,) = Path("outputs").glob("files-lora-*")
+    assert main(["eval", f"run={folder}", "split=test"]) == 0
+    again = ["task.files.split=[0.8,0.1,0.1]"]
+    assert main(["eval", f"run={folder}", "split=test", *own, *again, "train.eval_batch_size=4"]) == 0
+    before = {path: path.read_bytes() for path in (folder / "evaluations").iterdir()}
+    capsys.readouterr()
+    for other in ("task.files.split_seed=1", "+task.where.kind=yes", "task.files.split=[0.7,0.2,0.1]"):
+        given = [*own, *again, other] if "split=" not in other else [*own, other]
+        assert main(["eval", f"run={folder}", "split=test", *given]) == 2
+        assert "divide all.csv as the run did" in capsys.readouterr().err
+    add_row("one more,yes\n")
+    for split in ("test", "validation"):
+        assert main(["eval", f"run={folder}", f"split={split}"]) == 2
+        told = capsys.readouterr().err
+        assert "all.csv must have the rows that were divided" in told
+        assert "Traceback" not in told
+    assert {path: path.read_bytes() for path in (folder / "evaluations").iterdir()} == before
+    (folder / "record.json").unlink()
+    assert main(["eval", f"run={folder}/adapter-last.safetensors", "split=test"]) == 0
+    assert "whether all.csv is the same is not known" in capsys.readouterr().err

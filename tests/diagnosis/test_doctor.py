@@ -1,6 +1,7 @@
 """`molex doctor`: each check says what there is and what is missing, and none can hurt another or tell a secret."""
 
 import importlib.metadata
+import io
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 import tomllib
 import types
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,7 @@ def test_a_check_that_raises_or_hangs_costs_its_own_line():
     [
         ("https://huggingface.co", "https://huggingface.co"),
         ("https://user:pass@hub.example:8443/api?token=x", "https://hub.example:8443/api"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
         ("nothing", "an address without a host"),
         ("http://[::1", "an address that cannot be read"),
         ("http://host:port", "an address that cannot be read"),
@@ -68,6 +71,20 @@ def test_a_check_that_raises_or_hangs_costs_its_own_line():
 )
 def test_an_address_is_shown_without_what_may_be_secret(url, shown):
     assert address(url) == shown
+
+
+@pytest.mark.parametrize("password", ["hunter2", "p:w", ""])
+def test_a_server_is_asked_without_what_may_be_secret_and_no_reason_tells_it(password, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        urllib.request, "urlopen", lambda request, timeout: asked.append(request.full_url) or io.BytesIO()
+    )
+    assert sources._problem(f"https://user:{password}@hub.example/api?token=x") is None
+    assert asked == ["https://hub.example/api"]
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://user:{password}@127.0.0.1")
+    monkeypatch.setattr(sources.hub, "is_set_offline", lambda: False)
+    assert "nonnumeric" not in sources.reached_hub().text
 
 
 def test_all_checks_are_lines_or_json(offline, capsys):
@@ -86,6 +103,8 @@ def test_all_checks_are_lines_or_json(offline, capsys):
 def test_a_setting_that_is_none_is_refused_as_everywhere(capsys):
     assert main(["doctor", "data_dri=x"]) == 2
     assert "data_dir" in capsys.readouterr().err
+    assert main(["doctor", "method=lora"]) == 2
+    assert "a setting that is not read" in capsys.readouterr().err
 
 
 def test_no_key_is_shown(offline, monkeypatch, capsys):

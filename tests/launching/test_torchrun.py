@@ -1,6 +1,8 @@
 """One run on several processes is the run that one process does."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -150,6 +152,37 @@ def test_processes_end_with_the_one_that_started_them():
     steps = (path.parent / "events.jsonl").read_text()
     time.sleep(1)
     assert (path.parent / "events.jsonl").read_text() == steps
+
+
+def ctrl_c(command, has_come):
+    """Press Ctrl-C when something has come, and return the lines that were shown."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    launcher = subprocess.Popen(command, start_new_session=True, **pipes)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not has_come():
+        time.sleep(0.05)
+    os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does
+    shown, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    return shown.splitlines()
+
+
+def test_ctrl_c_ends_all_processes_of_a_run_with_one_line():
+    settings = ["experiment=smoke", "train.max_steps=100000", "train.epochs=100000", "log.every=100000"]
+    command = [sys.executable, "-m", "molex_cli", "train", *settings, "checkpoint_every=1", "hardware=ddp", *TWO]
+    outputs, said = Path("outputs"), []
+    said.append(ctrl_c(command, lambda: list(outputs.glob("*/progress.safetensors"))))
+    said.append(
+        ctrl_c(command, lambda: list(outputs.glob("*/.processes.json")))
+    )  # they load; its record is the first's
+    for lines in said:
+        told = [line for line in lines if "interrupted" in line or "Ctrl-C" in line]
+        assert len(told) == 1, lines
+        assert "the same command" in told[0]
+        assert not [line for line in lines if "Traceback" in line or "torch" in line or "SIG" in line], lines
+    assert told[0].startswith("molex: Ctrl-C ended train")
+    (path,) = outputs.glob("*/record.json")
+    assert json.loads(path.read_text())["status"] == "interrupted"
 
 
 def test_torchrun_says_how_many_share_the_weights():

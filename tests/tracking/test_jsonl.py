@@ -10,10 +10,13 @@ from molex_cli.records import as_json
 from molex_cli.tracking.events import Evaluated
 from molex_cli.tracking.jsonl import Jsonl
 
-IN_MEMORY = {  # hashes, messages, what a process tells its parent, what a safetensors file keeps for this program alone
+IN_MEMORY = {  # hashes, messages, what a process tells its parent, what a file keeps for this program alone
+    "analysis/allocating.py",
     "checkpoints/adapter.py",
     "checkpoints/peft_import.py",
     "checkpoints/saved_run.py",
+    "cli/completion.py",
+    "config/reference.py",
     "config/schema.py",
     "data/encoding.py",
     "data/reading.py",
