@@ -87,6 +87,8 @@ def _report(table: "Comparison", claims: Sequence[str], found: "LoadedRuns", tun
 
     notes = [Note(Heading.claims, line) for line in claims] + confounds(table)
     notes += [Note(Heading.left_out, line) for line in _diverged(found.diverged, tuning)]
+    # A terminal has had them on standard error; who is given the file has not.
+    notes += [Note(Heading.left_out, line, is_detail=True) for line in _shortened(found.left_out)]
     return Report(table, notes, answers=verdicts(table), runs=found.runs, diverged=found.diverged)
 
 
@@ -173,6 +175,11 @@ def _require_possible(options: Namespace) -> None:
         raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
     _require_figures(options.figure, options.figure_width)
     _require_latex(options)
+    if options.html and (options.output or options.format != "table"):
+        other = f"--output {options.output}" if options.output else f"--format {options.format}"
+        raise ConfigError(
+            f"--html must be the only file of a comparison, got {other} too; run the command once for each"
+        )
 
 
 def _require_latex(options: Namespace) -> None:
@@ -225,6 +232,12 @@ def _diverged(runs: "Sequence[Run]", tuning: "Tuning") -> Iterator[str]:
     if names := [run.folder.name for run in runs if run not in tuning.failures]:
         shown = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
         yield f"training diverged in {shown}; without these runs their arms look better than they are"
+
+
+def _shortened(left_out: Sequence[str]) -> list[str]:
+    """Return the first lines of many, and how many there are besides."""
+    more = len(left_out) - MOST_NAMES
+    return [*left_out[:MOST_NAMES], *([f"{more} more run{'' if more == 1 else 's'} or records"] if more > 0 else [])]
 
 
 def _verdicts(path: Path | None, table: "Comparison") -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 MOST_DIGITS = 12
 MOST_TICKS = 7
+SUBDIVIDED = 100  # times the least: a longer axis would have too many ticks between its powers of ten, or none at all
 MARKER = 0.035  # width of a marker, as a share of an axis
 
 
@@ -44,6 +45,13 @@ def engineering(digits: int) -> Callable[[float], str]:
 
     written = EngFormatter(places=digits, sep="")
     return lambda value: re.sub(r"\.?0*(\D*)$", r"\1", text) if "." in (text := written(value)) else text
+
+
+def decades(least: float, most: float) -> Any:
+    """Return what places the ticks of a logarithmic axis: at powers of ten, of few also at their double and half."""
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(subs=(1, 2, 5)) if most <= SUBDIVIDED * least else LogLocator(numticks=MOST_TICKS)
 
 
 def limit(axes: Any, limits: tuple[float, float]) -> None:

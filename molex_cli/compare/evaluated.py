@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path
 from typing import cast
 
+from molex_cli.compare.collapse import CONSTANT
 from molex_cli.compare.loading import LoadedRuns, Run
 from molex_cli.errors import ConfigError, RecordError, shortened
 from molex_cli.records import read_rows
@@ -31,11 +33,7 @@ def _on_split(run: Run, which: str, split: str) -> Run:
     """Return a run with its scores on a split; raise RecordError where it has none."""
     if "stages" in run.record.scores:
         raise RecordError(f"{run.folder} has stages, whose evaluations are not compared")
-    candidates = [each for each in _evaluations(run.folder) if _is_of(each[1], run, which, split)]
-    if not candidates:
-        way_out = f"molex eval run={run.folder} split={split} which={which}"
-        raise RecordError(f"{run.folder} has no evaluation of its {which} adapter on {split}; {way_out} makes one")
-    file, chosen = max(candidates, key=lambda each: _rank(each[1], run))
+    file, chosen = _chosen(run, which, split)
     predictions = file.with_name(f"{file.stem}-predictions.jsonl")
     score: Score = {"scores": chosen["scores"], "step": chosen["step"]}
     own = run.record.evaluated(which)
@@ -45,12 +43,22 @@ def _on_split(run: Run, which: str, split: str) -> Run:
     scores["constant"] = _constant(predictions, run.record.scores["metric"])
     data = {key: about for key, about in run.record.data.items() if not key.endswith("validation")}
     data[split] = {"fingerprint": chosen["fingerprint"], "rows": chosen["rows"], "rows_used": chosen["rows_used"]}
-    record = replace(
-        run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=list(chosen["degenerate"])
-    )
+    degenerate = [*chosen["degenerate"], *filterfalse(_is_of_predictions, run.record.degenerate)]
+    record = replace(run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=degenerate)
     scored = replace(run, record=record, split=split, predictions=predictions)
     scored.values(which, scores["metric"])  # damaged predictions are told of now
     return scored
+
+
+def _chosen(run: Run, which: str, split: str) -> tuple[Path, SplitEvaluation]:
+    """Return the evaluation of a run that is compared; raise RecordError where there is none."""
+    found = [each for each in _evaluations(run.folder) if _is_of(each[1], run, which, split)]
+    unlike = [_unlike(evaluation, run, which) for _, evaluation in found]
+    if candidates := [each for each, otherwise in zip(found, unlike, strict=True) if not otherwise]:
+        return max(candidates, key=lambda each: (*_rank(each[1], run), each[0].stat().st_mtime))
+    why = f" as it was scored itself ({unlike[0]})" if unlike else ""
+    way_out = f"molex eval run={run.folder} split={split} which={which} makes one"
+    raise RecordError(f"{run.folder} has no evaluation of its {which} adapter on {split}{why}; {way_out}")
 
 
 def _evaluations(folder: Path) -> Iterator[tuple[Path, SplitEvaluation]]:
@@ -67,11 +75,31 @@ def _is_of(found: SplitEvaluation, run: Run, which: str, split: str) -> bool:
     return is_own and is_plain and found["split"] == split and found["adapter"] == f"adapter-{which}.safetensors"
 
 
-def _rank(found: SplitEvaluation, run: Run) -> tuple[int, bool, bool]:
-    """Return what the evaluation has most of that is compared: rows, then the run's own settings."""
-    train, pinned = run.record.settings.get("train", {}), run.record.evaluation.get("batch_size")
-    has_length = found["max_length"] == train.get("max_length")
-    return found["rows_used"], has_length, found["evaluation"].get("batch_size") == pinned
+def _unlike(found: SplitEvaluation, run: Run, which: str) -> str:
+    """Return what an evaluation did otherwise than the run itself, which no seed of its arm may; nothing if nothing."""
+    metric, here, own = run.record.scores["metric"], found["evaluation"], run.record.evaluation
+    score = run.record.evaluated(which)
+    if metric not in found["scores"]:
+        return f"no {metric}"
+    pairs = {
+        "step": (found["step"], score.get("step") if score else None),  # it was trained further
+        "max_length": (found["max_length"], run.record.settings.get("train", {}).get("max_length")),
+        **{name: (here.get(name), own.get(name)) for name in ("labels", "positive", "answer_mode")},
+    }
+    if here.get("depends_on_batch"):
+        pairs["batch_size"] = here.get("batch_size"), own.get("batch_size")
+    known = {name: pair for name, pair in pairs.items() if None not in pair}
+    return ", ".join(f"{name}: {one} instead of {other}" for name, (one, other) in known.items() if one != other)
+
+
+def _rank(found: SplitEvaluation, run: Run) -> tuple[int, bool]:
+    """Return what the evaluation has most of that is compared: rows, then the run's own size of a batch."""
+    return found["rows_used"], found["evaluation"].get("batch_size") == run.record.evaluation.get("batch_size")
+
+
+def _is_of_predictions(reason: str) -> bool:
+    """Return whether a run is degenerate by its predictions, and not by what it is."""
+    return reason == CONSTANT or reason.endswith(" is undefined")
 
 
 def _constant(predictions: Path, metric: str) -> dict[str, float]:

@@ -53,6 +53,12 @@ class Run:
         first = self.record.attempts[0]["started"] if self.record.attempts else self.record.started
         return datetime.fromisoformat(first) if first else datetime.min.replace(tzinfo=UTC)
 
+    @property
+    def scored_rows(self) -> tuple[str, ...]:
+        """Return what identifies the rows of each split that is scored, as far as the record tells."""
+        on = self.split or "validation"
+        return tuple(str(about.get("fingerprint")) for split, about in self.record.data.items() if split.endswith(on))
+
     def correctness(self, which: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples of an evaluation and whether each was answered right, 1 or 0."""
         return _correctness(self, which)
@@ -106,9 +112,7 @@ def _rows(run: Run, which: str) -> list[dict[str, Any]]:
 
 def _examples(run: Run, ids: str) -> str:
     """Return what identifies scored examples: rows that were edited are others, whatever their ids."""
-    on = run.split or "validation"
-    scored = (str(about.get("fingerprint")) for split, about in run.record.data.items() if split.endswith(on))
-    return " ".join((ids, *scored))
+    return " ".join((ids, *run.scored_rows))
 
 
 @dataclass

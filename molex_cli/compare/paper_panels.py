@@ -1,27 +1,20 @@
 """What the line charts of a paper show: scores or losses during training, and scores over a tuned setting."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from molex_cli.compare import courses
 from molex_cli.compare.arms import GROUPS, by_label, distinguishing_settings, label, rank_of, shown
 from molex_cli.compare.layout import Report
 from molex_cli.compare.loading import Run
 from molex_cli.compare.paper import MOST_ARMS, Panel, Series
-from molex_cli.compare.pictures import evaluations
 from molex_cli.compare.table import Cell, Comparison, display_name, metric_name
-from molex_cli.errors import ConfigError, RecordError
+from molex_cli.errors import ConfigError
 from molex_cli.metrics.base import Metric
-from molex_cli.records import lines_of
-from molex_cli.records.event_lines import StepLine
-from molex_cli.records.reading import Misfit, parsed
 
 LEARNING_RATE = "train.learning_rate"
-BINS = 40  # of a run's losses: single ones are too noisy to be told apart
 LOGARITHMIC = 4  # times the lowest value: from here on values are a multiplication apart
-
-Points = list[tuple[int, float]]
-"""A step, and a score or a loss."""
 
 
 def curves(report: Report) -> list[Panel]:
@@ -36,20 +29,30 @@ def curves(report: Report) -> list[Panel]:
 
 
 def _curves(table: Comparison, col: str) -> Panel | None:
-    column = table.column(col)
-    rows = best_rows(column)[:MOST_ARMS]
-    scores = [_over_steps(table.name(row), column[row].runs, column[row].metric) for row in column if row in rows]
-    note = f"the {len(rows)} best of {len(column)} arms" if len(column) > len(rows) else ""
-    if any(len(each.x) > 1 for each in scores):
-        on = " on the selection rows" if any(_selects(run) for row in rows for run in column[row].runs) else ""
-        return Panel(col, "step", f"{metric_name(table, col)}{on}", [each for each in scores if each.x], note)
-    losses = [_over_steps(table.name(row), column[row].runs) for row in column if row in rows]
-    drawn = [each for each in losses if len(each.x) > 1]
-    return Panel(col, "step", "training loss", drawn, note) if drawn else None
+    column, gaps = table.column(col), list[str]()
+    best = best_rows(column)[:MOST_ARMS]
+    rows = [row for row in column if row in best]
+    drawn = [_series(table.name(row), courses.scores(table.name(row), column[row], gaps)) for row in rows]
+    y = f"{metric_name(table, col)}{_scored_on([run for row in rows for run in column[row].runs])}"
+    if not any(len(each.x) > 1 for each in drawn):
+        gaps.clear()
+        drawn = [_series(table.name(row), courses.losses(table.name(row), column[row], gaps)) for row in rows]
+        y = "training loss"
+    if not any(len(each.x) > 1 for each in drawn):
+        return None
+    notes = [f"the {len(rows)} best of {len(column)} arms"] if len(column) > len(rows) else []
+    return Panel(col, "step", y, [each for each in drawn if each.x], "; ".join([*notes, *gaps]))
 
 
-def _selects(run: Run) -> bool:
-    return bool(run.setting("train.selection"))
+def _series(name: str, course: courses.Course) -> Series:
+    return Series(name, list(course), list(course.values()))
+
+
+def _scored_on(runs: Sequence[Run]) -> str:
+    """Return on which rows curves are, where these are not what is compared."""
+    if any(map(courses.has_selection, runs)):
+        return " on the selection rows"
+    return " on validation" if any(run.split for run in runs) else ""
 
 
 def best_rows(column: Mapping[str, Cell]) -> list[str]:
@@ -57,41 +60,6 @@ def best_rows(column: Mapping[str, Cell]) -> list[str]:
     return sorted(
         column, key=lambda row: -column[row].mean if column[row].metric.higher_is_better else column[row].mean
     )
-
-
-def _over_steps(name: str, runs: Sequence[Run], metric: Metric | None = None) -> Series:
-    """Return what the seeds of an arm have at each step: scores of a metric, or losses."""
-    by_step: dict[float, list[float]] = {}
-    for run in runs:
-        try:
-            points = evaluations(run, metric.name) if metric else _losses(run)
-        except RecordError:  # the run counts all the same; the page names its damaged events
-            continue
-        for step, value in points:
-            by_step.setdefault(step, []).append(value * (metric.scale if metric else 1))
-    steps = sorted(by_step)
-    return Series(name, steps, [by_step[step] for step in steps])
-
-
-def _losses(run: Run) -> Points:
-    """Return the mean loss of a number of parts of the training, each by its last step."""
-    path = run.folder / "events.jsonl"
-    found = list(_steps(lines_of(path))) if path.exists() else []
-    size = max(1, math.ceil(len(found) / BINS))
-    parts = [found[i : i + size] for i in range(0, len(found), size)]
-    return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in parts]
-
-
-def _steps(lines: Iterable[bytes]) -> Iterator[tuple[int, float]]:
-    """Yield step and loss of each step; lines of another kind, and one that was cut off, are none."""
-    for line in lines:
-        if b'"step"' not in line:
-            continue
-        try:
-            event = parsed(line, StepLine)
-        except Misfit:
-            continue
-        yield event["step"], event["loss"]
 
 
 def rates(report: Report) -> list[Panel]:
@@ -125,7 +93,7 @@ def _rates(report: Report, col: str, runs: Sequence[Run], key: str) -> Panel:
         key,
         f"{metric_name(table, col)}{' on the selection rows' if has_selection else ''}",
         series[:MOST_ARMS],
-        _diverged(report, col, key),
+        "; ".join([*_more(len(series)), *_diverged(report, col, key)]),
         {place: shown(value) for value, place in places.items()},
     )
 
@@ -159,8 +127,13 @@ def _places(values: Sequence[Any]) -> list[float]:
     return [float(each) for each in values]
 
 
-def _diverged(report: Report, col: str, key: str) -> str:
+def _more(arms: int) -> list[str]:
+    return [f"{MOST_ARMS} of {arms} arms"] if arms > MOST_ARMS else []
+
+
+def _diverged(report: Report, col: str, key: str) -> list[str]:
     """Return at which values training failed."""
     own = [run for run in report.diverged if label(run, report.table.col_keys) == col]
     values = sorted({_value(run, key) for run in own}, key=rank_of)
-    return f"diverged: {len(own)} runs, at {', '.join(map(shown, values))}" if own else ""
+    runs = f"{len(own)} run{'' if len(own) == 1 else 's'}"
+    return [f"diverged: {runs}, at {', '.join(map(shown, values))}"] if own else []

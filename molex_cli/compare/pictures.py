@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from molex_cli.compare import forest, plots
+from molex_cli.compare import courses, forest, plots
 from molex_cli.compare.effects import Effect
 from molex_cli.compare.heat_map import heat_map, usage_map
 from molex_cli.compare.loading import Run
@@ -14,10 +14,7 @@ from molex_cli.compare.table import Cell, Comparison, metric_name
 from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric
-from molex_cli.records import lines_of, read_record
-from molex_cli.records.event_lines import EvaluatedLine
-from molex_cli.records.parts import SELECTION
-from molex_cli.records.reading import Misfit, parsed
+from molex_cli.records import read_record
 from molex_cli.statistics import expert_similarity
 
 if TYPE_CHECKING:
@@ -46,13 +43,13 @@ def look(number: int) -> tuple[int, int]:
 def curves(table: Comparison) -> Iterator[Picture]:
     """Yield for each column the scores of its arms during training, of many arms those of the best.
 
-    A run whose events are damaged is named.
+    A run that is not drawn, or not at every step, is named.
     """
     for col in table.cols:
-        column, damaged = table.column(col), list[str]()
+        column, gaps = table.column(col), list[str]()
         best = set(_ranked(column)[: plots.LOOKS])
         shown = [row for row in column if row in best]
-        lines = [line for row in shown if (line := _curve(table.name(row), column[row], damaged))]
+        lines = [line for row in shown if (line := _curve(table.name(row), column[row], gaps))]
         if lines:
             only = f"; the {len(best)} best of {len(column)} arms" if len(column) > len(best) else ""
             styled = [_styled(line, number) for number, line in enumerate(lines)]
@@ -65,11 +62,9 @@ def curves(table: Comparison) -> Iterator[Picture]:
                 limits=limits_of(_metric(table, col)),
                 from_zero=True,
             )
-            rows = {_has_selection(run) for row in shown for run in column[row].runs}
-            on = "" if True not in rows else "; on the selection rows" if len(rows) == 1 else MIXED
+            on = _scored_on([run for row in shown for run in column[row].runs])
             caption = f"{col}: mean, and from the worst to the best seed{only}{on}"
-            gaps = [gap for row in shown for gap in _undefined(table.name(row), column[row])]
-            yield Picture("; ".join([caption, *gaps, *damaged]), figure, [line.name for line in lines])
+            yield Picture("; ".join([caption, *gaps]), figure, [line.name for line in lines])
 
 
 def _ranked(column: Mapping[str, Cell]) -> list[str]:
@@ -82,34 +77,22 @@ def _ranked(column: Mapping[str, Cell]) -> list[str]:
     return sorted(column, key=rank)
 
 
-def _curve(name: str, cell: Cell, damaged: list[str]) -> plots.Line | None:
+def _curve(name: str, cell: Cell, gaps: list[str]) -> plots.Line | None:
     """Return the mean over seeds at each step, between the worst and the best; None without evaluations."""
-    by_step: dict[int, list[float]] = {}
-    for run in cell.runs:
-        try:
-            found = evaluations(run, cell.metric.name)
-        except RecordError as error:
-            damaged.append(f"left out: {error}")
-            continue
-        for step, value in found:
-            by_step.setdefault(step, []).append(value * cell.metric.scale)
+    by_step = courses.scores(name, cell, gaps)
     if not by_step:
         return None
-    steps = sorted(by_step)
-    values = [by_step[step] for step in steps]
+    values = list(by_step.values())
     means = [sum(each) / len(each) for each in values]
-    return plots.Line(name, steps, means, list(map(min, values)), list(map(max, values)))
+    return plots.Line(name, list(by_step), means, list(map(min, values)), list(map(max, values)))
 
 
-def _undefined(name: str, cell: Cell) -> Iterator[str]:
-    """Yield for each run of an arm the steps whose score is undefined, which a curve cannot show."""
-    for run in cell.runs:
-        try:
-            steps = [str(step) for step, values in _by_step(run, cell.metric.name).items() if None in values]
-        except RecordError:
-            continue  # it is named as damaged
-        if steps:
-            yield f"undefined, so not drawn: {name}, seed {run.record.seed}, step {', '.join(steps)}"
+def _scored_on(runs: Sequence[Run]) -> str:
+    """Return on which rows curves are, where that is not what the table shows."""
+    selects = {courses.has_selection(run) for run in runs}
+    if True not in selects:
+        return "; on validation" if any(run.split for run in runs) else ""
+    return "; on the selection rows" if len(selects) == 1 else MIXED
 
 
 def limits_of(metric: Metric) -> tuple[float, float]:
@@ -120,42 +103,6 @@ def limits_of(metric: Metric) -> tuple[float, float]:
 def _styled(line: plots.Line, number: int) -> plots.Line:
     colour, style = look(number)
     return replace(line, colour=colour, style=style)
-
-
-def evaluations(run: Run, metric: str) -> list[tuple[int, float]]:
-    """Return step and score of every evaluation in a run's events; of several tasks at a step, the mean.
-
-    Of a run that set rows apart to choose the best, the scores on these: validation is scored for a few alone.
-    Raises RecordError for events that are damaged; a last line that was cut off is none.
-    """
-    found = {step: [each for each in values if each is not None] for step, values in _by_step(run, metric).items()}
-    return [(step, sum(values) / len(values)) for step, values in found.items() if values]
-
-
-def _by_step(run: Run, metric: str) -> dict[int, list[float | None]]:
-    """Return the scores of each step, None where one is undefined."""
-    has_selection = _has_selection(run)
-    path = run.folder / "events.jsonl"
-    lines = lines_of(path) if path.exists() else []
-    found: dict[int, list[float | None]] = {}
-    for number, line in enumerate(lines, start=1):
-        if b'"evaluated"' not in line:
-            continue
-        try:
-            event = parsed(line, EvaluatedLine)
-        except Misfit as error:
-            if number == len(lines):
-                continue
-            raise RecordError(f"{path} must hold events, got a broken line {number}: {error}") from None
-        if metric in event["scores"] and (event.get("split") == SELECTION) is has_selection:
-            value = event["scores"][metric]
-            found.setdefault(event["step"], []).append(None if value is None else float(value))
-    return found
-
-
-def _has_selection(run: Run) -> bool:
-    """Return whether a run set rows apart to choose the best."""
-    return bool(run.setting("train.selection"))
 
 
 def differences(effects: Sequence[Effect]) -> Iterator[Picture]:

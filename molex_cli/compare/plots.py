@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.compare.axes import beside, engineering, label_apart, limit, moved, place, plain
+from molex_cli.compare.axes import beside, decades, engineering, label_apart, limit, moved, place, plain
 from molex_cli.runtime.streams import visible
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def scatter(
 
     `limits` are those of what is drawn upwards. Points that would be hidden by others are moved sideways.
     """
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import NullLocator
 
     figure, axes = titled(*CHART_INCHES, title)
     known = [p.x for p in (*points, *others)]
@@ -164,7 +164,7 @@ def scatter(
         at = moved(axes, p.x, by)
         axes.plot([at, at], [p.low, p.high], color=style["color"])
         axes.plot([at], [p.y], **style, linestyle="", markersize=8, gid=visible(p.name))
-    label_apart(axes.xaxis, engineering, LogLocator(subs=(1, 2, 5)) if is_wide else None)
+    label_apart(axes.xaxis, engineering, decades(min(known), max(known)) if is_wide else None)
     _rule(axes)
     return figure
 

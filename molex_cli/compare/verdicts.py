@@ -23,7 +23,9 @@ def _verdict(table: Comparison, col: str, found: Sequence[Effect]) -> str:
     better = [each for each in found if each.verdict.startswith(DIFFERENT)]
     alike = [each for each in found if each.verdict == NOT_DIFFERENT]
     opened = [each for each in found if each not in better and each not in alike]
-    return "; ".join([*_better(better, table.adjust), *_alike(alike), *_open(opened)])
+    rows = {run.scored_rows for cell in table.column(col).values() for run in cell.runs} - {()}
+    doubt = ["but not all arms were scored on the same rows"] if len(rows) > 1 else []
+    return "; ".join([*_better(better, table.adjust), *_alike(alike), *_open(opened), *doubt])
 
 
 def _better(found: Sequence[Effect], adjust: str) -> Iterator[str]:
@@ -33,7 +35,7 @@ def _better(found: Sequence[Effect], adjust: str) -> Iterator[str]:
         by_winner.setdefault(_winner(each), []).append(each)
     for winner, own in by_winner.items():
         named = [_by(each, adjust) for each in own[:MOST_NAMED]]
-        more = [f"than {len(own) - MOST_NAMED} others by more"] if len(own) > MOST_NAMED else []
+        more = [f"than {_others(len(own) - MOST_NAMED)} by more"] if len(own) > MOST_NAMED else []
         when = " (when it trains)" if any(each.verdict != DIFFERENT for each in own) else ""
         yield f"{winner} is better{when} {', '.join([*named, *more])}"
 
@@ -55,7 +57,8 @@ def _alike(found: Sequence[Effect]) -> Iterator[str]:
     if found:
         worst = max(each.detectable for each in found)
         runs = min(each.seeds for each in found)
-        could = f"; {runs} runs of each could have found {worst:.2f} {_unit(found[0])}" if math.isfinite(worst) else ""
+        power = f"; {runs} runs of each find one of {worst:.2f} {_unit(found[0])} with 80 % power"
+        could = power if math.isfinite(worst) else ""
         yield f"no difference of {_named(found)} from {found[0].other} could be shown{could}"
 
 
@@ -68,9 +71,13 @@ def _open(found: Sequence[Effect]) -> Iterator[str]:
 
 def _named(found: Sequence[Effect]) -> str:
     names = [each.one for each in found]
-    more = [f"{len(names) - MOST_NAMED} others"] if len(names) > MOST_NAMED else []
+    more = [_others(len(names) - MOST_NAMED)] if len(names) > MOST_NAMED else []
     *first, last = [*names[:MOST_NAMED], *more]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _others(number: int) -> str:
+    return f"{number} other{'' if number == 1 else 's'}"
 
 
 def _unit(effect: Effect) -> str:

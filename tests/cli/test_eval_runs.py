@@ -53,6 +53,17 @@ def test_patterns_and_several_paths_are_runs_too_and_each_is_scored_once(runs, c
     assert "run must be a path or a pattern of paths, got outputs/nothing*" in capsys.readouterr().err
 
 
+def test_what_else_a_pattern_finds_beside_the_runs_fails_nothing_and_a_sweep_is_its_runs(runs, capsys):
+    assert {"index.jsonl", "sweeps"} <= {path.name for path in Path("outputs").iterdir()}
+    for given in ("outputs/*", "outputs/sweeps/*", str(next(Path("outputs/sweeps").iterdir()))):
+        assert main(["eval", given, "split=test"]) == 0
+        shown = capsys.readouterr()
+        assert sorted(line.split()[0] for line in shown.out.splitlines()) == runs
+        assert not shown.err
+    assert main(["eval", "outputs/*.jsonl"]) == 2
+    assert "got outputs/*.jsonl, which no run matches" in capsys.readouterr().err
+
+
 def test_one_that_fails_or_has_not_finished_is_named_and_costs_the_others_nothing(runs, capsys):
     broken, going, *others = runs
     Path(f"outputs/{broken}/adapter-last.safetensors").write_text("broken")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.made_records import leave, table_of
 
@@ -32,13 +32,13 @@ def labels(axis):
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=4), st.booleans())
+@example([(0.125, 1.0), (4203997.0, 1.0)], True)
 def test_no_two_ticks_of_an_axis_have_the_same_label(places, logarithmic):
     points = [Point(str(i), x, y, y, y) for i, (x, y) in enumerate(places)]
     (axes,) = plots.scatter("", points, x="x", y="y", logarithmic=logarithmic).axes
     for axis in (axes.xaxis, axes.yaxis):
         found = labels(axis)
-        assert found
-        assert len(found) == len(set(found))
+        assert 1 <= len(found) == len(set(found)) <= 10
 
 
 def test_a_short_axis_of_costs_has_thousands_without_needless_zeros():

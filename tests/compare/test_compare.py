@@ -109,7 +109,7 @@ def test_paths_are_folders_of_runs_runs_or_records(capsys):
     Path("empty").mkdir()
     assert load([Path("empty"), *paths]).left_out == ["empty holds no runs"]
     assert main(["compare", "nowhere"]) == 2
-    assert "molex: a path must be a folder of runs" in capsys.readouterr().err
+    assert "molex: nowhere does not exist; name a folder of runs" in capsys.readouterr().err
 
 
 def test_what_is_not_matched_is_listed():
@@ -241,4 +241,26 @@ def test_a_record_that_lacks_a_part_is_left_out(capsys, part):
     setattr(made, part, {})
     records.write_record(Path("outputs/part"), made)
     assert main(["compare", "outputs"]) == 0
-    assert "outputs/part is incomplete: its record has no" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "outputs/part is incomplete: its record has no" in shown.err
+    assert "outputs/part is" not in shown.out
+
+
+@pytest.mark.parametrize("name", ["md", "json", "latex", "html"])
+def test_a_file_names_the_runs_that_are_left_out(name):
+    outputs(lora=0.6)
+    for number in range(8):
+        leave(Path(f"outputs/part{number}"), "mola", number, status="interrupted")
+    where = ["--html", "report"] if name == "html" else ["--format", name, "--output", "report"]
+    assert main(["compare", "outputs", *where]) == 0
+    text = Path("report").read_text()
+    assert text.count("is interrupted") == 6
+    assert "2 more runs or records" in text
+
+
+@pytest.mark.parametrize("other", [["--output", "table.md"], ["--format", "md"]])
+def test_a_page_beside_another_file_is_refused_instead_of_written_alone(other, capsys):
+    outputs(lora=0.6)
+    assert main(["compare", "outputs", "--html", "page.html", *other]) == 2
+    assert f"--html must be the only file of a comparison, got {' '.join(other)} too" in capsys.readouterr().err
+    assert not Path("page.html").exists()

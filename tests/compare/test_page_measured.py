@@ -93,6 +93,18 @@ def test_all_text_can_be_read(scheme, browser):
 
 
 @pytest.mark.browser
+def test_a_heading_is_larger_than_those_under_it(browser):
+    browser.open(page(**KINDS["three"]))
+    sizes = [
+        float(browser.value(f"getComputedStyle(document.querySelector('{each}')).fontSize").removesuffix("px"))
+        for each in ("h1", "h2", "h3", "li")
+    ]
+    assert sizes[0] > sizes[1] > sizes[2] >= sizes[3]
+    levels = browser.value("[...document.querySelectorAll('h1, h2, h3')].map(each => each.tagName[1]).join('')")
+    assert "13" not in levels
+
+
+@pytest.mark.browser
 def test_headings_look_sortable_and_sort_by_keyboard(browser):
     browser.open(page(**KINDS["three"]))
     after = "getComputedStyle(document.querySelector('#arms th button'), '::after').content"

@@ -9,7 +9,7 @@ import pytest
 from support.made_records import leave
 
 from molex_cli.cli import main
-from molex_cli.compare import figure, plots
+from molex_cli.compare import figure, paper_panels, pictures, plots
 from molex_cli.compare.layout import Report
 from molex_cli.compare.loading import load
 from molex_cli.compare.paper import Style, _apart
@@ -128,6 +128,47 @@ def test_curves_are_means_between_the_lowest_and_the_highest_seed():
     (band,) = made.axes[0].collections
     heights = [y for x, y in band.get_paths()[0].vertices if x == 100]
     assert (min(heights), max(heights)) == (pytest.approx(50), pytest.approx(52))
+
+
+def test_curves_name_the_runs_that_they_do_not_show_and_the_steps_without_a_score():
+    runs(3)
+    hurt, bare, gap = (Path(f"outputs/rte-{arm}-0.001-{arm}/events.jsonl") for arm in range(3))
+    hurt.write_text('{"event": "evaluated\n' + hurt.read_text())
+    bare.unlink()
+    scored, undefined = ('"step": 50, "scores": {"accuracy": ' + each for each in ("0.", 'null, "other": 0.'))
+    gap.write_text(gap.read_text().replace(scored, undefined))
+    found = load([Path("outputs")])
+    report = Report(compare(found.runs, ["method"], ["task"], "last"), runs=found.runs)
+    told = " ".join(drawn(report, "curves").axes[0].get_xlabel().split())
+    assert "damaged events, so not drawn: Arm 0, seed 0" in told
+    assert "no evaluation in its events, so not drawn: Arm 1, seed 1" in told
+    assert "undefined, so not drawn: Arm 2, seed 2, step 50" in told
+    (caption,) = [picture.caption for picture in pictures.curves(report.table)]
+    assert all(name in caption for name in ("Arm 0, seed 0", "Arm 1, seed 1", "Arm 2, seed 2, step 50"))
+
+
+def test_a_broken_line_of_a_loss_is_told_and_one_that_was_cut_off_at_the_end_is_none():
+    report = runs(1, steps=(100,))
+    path = Path("outputs/rte-0-0.001-1/events.jsonl")
+    whole = path.read_text()
+    path.write_text(whole + '{"event": "step", "st')
+    assert not paper_panels.curves(report)[0].note
+    path.write_text(whole.replace('"step", "step": 7,', '"step", "step":', 1))
+    assert paper_panels.curves(report)[0].note == "damaged events, so not drawn: Arm 0, seed 1"
+
+
+def test_curves_beside_scores_of_another_split_say_what_they_are_on():
+    report = runs(1)
+    for run in (runs_of := report.table.runs_of("m0")):
+        object.__setattr__(run, "split", "test")
+    assert paper_panels.curves(report)[0].y == "accuracy % on validation"
+    (caption,) = [picture.caption for picture in pictures.curves(report.table)]
+    assert caption.endswith("; on validation")
+    assert len(runs_of) == 3
+
+
+def test_rates_of_more_arms_than_can_be_told_apart_say_so():
+    assert paper_panels.rates(runs(13, seeds=(0,), rates=(1e-3, 1e-2)))[0].note == "12 of 13 arms"
 
 
 def test_rates_are_drawn_by_arm_at_the_values_that_were_run():

@@ -20,7 +20,7 @@ from molex_cli.config.schema import LoggedRouting, Wandb
 from molex_cli.records import flat
 from molex_cli.run import run
 from molex_cli.tracking.events import Evaluated
-from molex_cli.tracking.wandb import NOT_SENT, _flat_routing, _routing, chosen_mode
+from molex_cli.tracking.wandb import NOT_SENT, PICTURE, _flat_routing, _routing, chosen_mode
 
 SMOKE = ["experiment=smoke", "hardware.threads=1", "log.wandb=online"]
 LATER = ["train.max_steps=6", "checkpoint_every=2"]
@@ -107,6 +107,16 @@ def test_a_single_run_arrives_whole(server, tmp_path, capsys):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert json.loads(table)["data"] == [list(row.values()) for row in rows]
     assert not (log / NOT_SENT).exists()
+
+
+def test_the_documented_numbers_of_charts_are_what_a_run_sends(server, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "wandb.md").read_text(encoding="utf-8")
+    told = re.search(r"makes (\d+) charts and a picture; with `log.routing=full`\s(\d+) charts", page)
+    assert main(["train", *SMOKE, "method=mola", "log.routing=full"]) == 0
+    (logged,) = server.runs.values()
+    charts = {name for line in logged.history for name in line if not name.startswith(("_", PICTURE))}
+    by_default = {name for name in charts if name.startswith(("train/", "validation/"))}
+    assert (len(by_default), len(charts)) == tuple(map(int, told.groups()))
 
 
 def test_the_seeds_of_a_sweep_are_one_group(server, tmp_path):
