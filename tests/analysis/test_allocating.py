@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from support.runs import only_record, working_in
 from torch.nn import functional
 
-from molex_cli.analysis import allocating
+from molex_cli.analysis import allocating, probe
 from molex_cli.analysis.allocating import frozen
 from molex_cli.analysis.evidence import BaseEvidence
 from molex_cli.checkpoints import adapter
@@ -126,6 +127,20 @@ def test_similarity_is_one_less_the_mean_cosine_over_all_real_tokens(evidence):
     assert all(score > 0 for score in found)
 
 
+def test_similarity_has_the_digits_of_its_scores_though_cosines_are_near_one(evidence):
+    sums, tokens, states = torch.zeros(evidence.num_layers, dtype=torch.float64), 0, []
+    with probe.recorded(evidence._backbone.blocks) as recorded, torch.no_grad():
+        for row in read_rows(evidence):
+            row.pop("labels")
+            evidence._backbone.model.base_model(**row)
+            states = [state.double() for state in recorded]
+            recorded.clear()
+            for layer, (before, after) in enumerate(pairwise(states)):
+                sums[layer] += functional.cosine_similarity(before, after, dim=-1).sum()
+            tokens += states[0].shape[1]
+    close(RULES["similarity"].scores(evidence), (1 - sums / tokens).tolist(), 1e-6)
+
+
 def test_spectral_is_the_mean_exponent_of_the_eigenvalues_to_the_power_of_two_and_a_half(evidence):
     exponents = [[] for _ in range(evidence.num_layers)]
     for linear in evidence._backbone.linears():
@@ -161,13 +176,15 @@ def test_probe_is_what_a_layer_gains_on_rows_that_its_probe_was_not_fitted_to(ev
 
 
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if name not in ("knockout", "probe")])
-def test_batches_padding_and_the_seed_of_the_run_change_nothing(rule, experiment, monkeypatch):
-    first = RULES[rule].scores(evidence_of(experiment()))
+@pytest.mark.parametrize("model", MODELS)
+def test_batches_padding_and_the_seed_of_the_run_change_nothing(rule, model, experiment, monkeypatch):
+    base = f"model={model}"
+    first = RULES[rule].scores(evidence_of(experiment(base)))
     monkeypatch.setattr("molex_cli.analysis.evidence.BATCH", 5)
     monkeypatch.setattr("molex_cli.analysis.evidence.scoring_order", lambda lengths, size: in_any_order(lengths, size))
-    other = evidence_of(experiment("seed=7", "train.batch_size=3"))
+    other = evidence_of(experiment(base, "seed=7", "train.batch_size=3"))
     close(RULES[rule].scores(other), first, 1e-3)
-    assert RULES[rule].scores(evidence_of(experiment())) == RULES[rule].scores(evidence_of(experiment()))
+    assert RULES[rule].scores(evidence_of(experiment(base))) == RULES[rule].scores(evidence_of(experiment(base)))
 
 
 def in_any_order(lengths, size):
@@ -360,6 +377,36 @@ def test_knockout_is_what_the_loss_rises_by_without_a_layers_experts(finished, e
             expected.append(max(0.0, loss() - whole))
     assert scores == pytest.approx(expected, abs=1e-5)
     assert any(scores)
+
+
+def test_the_run_of_a_knockout_may_lie_in_the_home_folder(finished, experiment, monkeypatch):
+    monkeypatch.setenv("HOME", str(finished.parent))
+    found = evidence_of(experiment(), rule="knockout", from_run=f"~/{finished.name}", rows=8)
+    assert len(RULES["knockout"].scores(found)) == 4
+
+
+def test_a_knockout_of_a_run_without_anything_to_leave_out_is_one_line(experiment):
+    assert main(["train", "experiment=smoke", "method=bitfit", "output_dir=runs"]) == 0
+    _, folder = only_record("runs")
+    with pytest.raises(ConfigError) as error:
+        frozen(experiment("method=lora", "method.allocation.rule=knockout", f"method.allocation.from_run={folder}"))
+    (line,) = str(error.value).splitlines()
+    assert line.startswith("method.allocation.from_run must be a run of a method with experts, low-rank updates")
+    assert line.endswith("of method=bitfit")
+
+
+@pytest.mark.parametrize("method", ["mola", "lora", "mixlora"])
+def test_a_run_after_a_rule_is_to_the_bit_that_of_the_same_counts_typed(experiment, monkeypatch, method):
+    monkeypatch.setattr(allocating, "_FOUND", {})
+    own = [f"method={method}", *([] if method == "lora" else ["method.clip_top_k=true"])]
+    ruled = run(experiment(*own, *RULE, "output_dir=ruled"))
+    layers = ",".join(map(str, ruled.settings["method"]["allocation"]["layers"]))
+    typed = run(experiment(*own, f"method.allocation.layers=[{layers}]", "output_dir=typed"))
+    assert ruled.scores["last"] == typed.scores["last"]
+    (one,), (other,) = (list(Path(name).glob("*/adapter-last.safetensors")) for name in ("ruled", "typed"))
+    one, other = load_file(one), load_file(other)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_the_run_of_a_knockout_is_known_by_its_name_wherever_it_lies(finished, experiment, tmp_path):
