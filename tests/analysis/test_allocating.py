@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from support.runs import only_record, working_in
 from torch.nn import functional
 
-from molex_cli.analysis import allocating, probe
+from molex_cli.analysis import allocating
 from molex_cli.analysis.allocating import frozen
 from molex_cli.analysis.evidence import BaseEvidence
 from molex_cli.checkpoints import adapter
@@ -119,26 +119,12 @@ def test_similarity_is_one_less_the_mean_cosine_over_all_real_tokens(evidence):
         row.pop("labels")
         states = evidence._backbone.model(**row, output_hidden_states=True).hidden_states
         for layer, (before, after) in enumerate(pairwise(states)):
-            cosines[layer] += functional.cosine_similarity(before[0], after[0], dim=-1).tolist()
+            cosines[layer] += functional.cosine_similarity(before[0].double(), after[0].double(), dim=-1).tolist()
     found = RULES["similarity"].scores(evidence)
     # The last of transformers' hidden states has the model's final normalisation in it, where there is one.
     last = evidence.num_layers - (evidence.experiment.model.name != "tiny_bert")
-    close(found[:last], [1 - float(np.mean(each)) for each in cosines][:last], 1e-4)
+    close(found[:last], [1 - float(np.mean(each)) for each in cosines][:last], 1e-6)  # cosines near 1
     assert all(score > 0 for score in found)
-
-
-def test_similarity_has_the_digits_of_its_scores_though_cosines_are_near_one(evidence):
-    sums, tokens, states = torch.zeros(evidence.num_layers, dtype=torch.float64), 0, []
-    with probe.recorded(evidence._backbone.blocks) as recorded, torch.no_grad():
-        for row in read_rows(evidence):
-            row.pop("labels")
-            evidence._backbone.model.base_model(**row)
-            states = [state.double() for state in recorded]
-            recorded.clear()
-            for layer, (before, after) in enumerate(pairwise(states)):
-                sums[layer] += functional.cosine_similarity(before, after, dim=-1).sum()
-            tokens += states[0].shape[1]
-    close(RULES["similarity"].scores(evidence), (1 - sums / tokens).tolist(), 1e-6)
 
 
 def test_spectral_is_the_mean_exponent_of_the_eigenvalues_to_the_power_of_two_and_a_half(evidence):
