@@ -26,7 +26,7 @@ from molex_cli.data.batches import scoring_order
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
 from molex_cli.data.selection import Selection
-from molex_cli.errors import CheckpointError, ConfigError, MolexError
+from molex_cli.errors import CheckpointError, ConfigError, ModelError, MolexError
 from molex_cli.methods.allocation import Allocation
 from molex_cli.methods.allocations.base import Needs
 from molex_cli.methods.base import Adapted
@@ -38,6 +38,7 @@ from molex_cli.objectives.splits import encoded_splits
 from molex_cli.records import read_record
 from molex_cli.runtime import hardware
 from molex_cli.runtime.hardware import stream_seed
+from molex_cli.runtime.paths import expanded
 
 BATCH = 8  # examples; any other number gives the same but for rounding
 READ = ("input_ids", "attention_mask", "token_type_ids")
@@ -88,8 +89,10 @@ class BaseEvidence:
                 self._backbone.model.base_model(**{name: batch[name] for name in READ if name in batch})
                 is_real_BT = batch["attention_mask"].bool()
                 for layer in range(self.num_layers):
-                    cosines_BT = functional.cosine_similarity(states[layer].float(), states[layer + 1].float(), dim=-1)
-                    sums[layer] += cosines_BT[is_real_BT].double().sum()
+                    # Of cosines near 1 float32 would leave the score few digits.
+                    before, after = states[layer].double(), states[layer + 1].double()
+                    cosines_BT = functional.cosine_similarity(before, after, dim=-1)
+                    sums[layer] += cosines_BT[is_real_BT].sum()
                 tokens += int(is_real_BT.sum())
                 states.clear()
         return (sums / tokens).tolist()
@@ -105,6 +108,8 @@ class BaseEvidence:
 
     @cached_property
     def _device(self) -> torch.device:
+        if self.experiment.hardware.threads:
+            torch.set_num_threads(self.experiment.hardware.threads)
         if hardware.shared_by_others():  # the processes must know each other to agree
             return hardware.accelerator(self.experiment.hardware).device
         hardware.require_device(self.experiment.hardware)
@@ -145,8 +150,10 @@ class BaseEvidence:
         outputs = head_outputs(experiment.task, experiment.model, labels)
         found = load(experiment.model, outputs, self.allocation.seed, Path(cache_dir) if cache_dir else None)
         found.model.to(self._device).eval()
-        for parameter in found.model.parameters():
+        for name, parameter in found.model.named_parameters():
             parameter.requires_grad_(False)
+            if not parameter.isfinite().all():
+                raise ModelError(f"model={experiment.model.name} must have finite weights, got others in {name}")
         return found
 
     @property
@@ -210,10 +217,13 @@ class BaseEvidence:
 
     @cached_property
     def _losses_without(self) -> tuple[float, list[float]]:
-        path = Path(self.allocation.from_run or "")
+        path = expanded(self.allocation.from_run or "")
         self._require_measurable(path)
         run = saved_run.opened(path, "last", self.experiment.hardware, self.experiment.cache_dir)
         own, train = run.experiment, run.experiment.train
+        if not own.method.experts(run.adapted):
+            rule = "a run of a method with experts, low-rank updates or guests"
+            raise ConfigError(f"method.allocation.from_run must be {rule}, got {path} of method={own.method.name}")
         selection = Selection(train.selection, train.selection_seed)
         splits, _ = reading.read(own.task, own.data_dir or self.experiment.data_dir, train.max_rows, selection)
         whole, without = losses_without(run, self._drawn(splits["train"], Needs.run))
@@ -222,7 +232,7 @@ class BaseEvidence:
     def _require_measurable(self, path: Path) -> None:
         """Raise ConfigError unless a run has ended well and has experts in every layer of a model as deep as this."""
         key, name = "method.allocation.from_run", path
-        if not path.is_dir():
+        if not (path / "record.json").is_file():
             raise ConfigError(f"{key} must be the folder of a finished run, got {name}, where there is none")
         record = read_record(path)
         if record.status != "finished":

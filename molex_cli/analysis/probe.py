@@ -87,8 +87,9 @@ def cross_validated(
     found = []
     for features_ND in features_NLD.swapaxes(0, 1):
         predicted = np.empty_like(targets)
-        for part in range(FOLDS):
-            model = _fitted(features_ND[part_N != part], targets[part_N != part].tolist(), task.kind)
+        for part in range(min(FOLDS, len(targets))):
+            known = features_ND[part_N != part], targets[part_N != part].tolist()
+            model = _fitted(*known, task.kind, "method.allocation.rows")
             predicted[part_N == part] = model.predict(features_ND[part_N == part])
         score = compute_scores([metric.name], predicted.tolist(), encoded.labels, task.positive_class(labels))
         found.append(score[metric.name] if metric.higher_is_better else -score[metric.name])
@@ -155,7 +156,8 @@ def recorded(blocks: Any) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
+def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind, more: str = "train.max_rows") -> Any:
+    """Return a probe fitted to rows, of which the setting `more` gives more."""
     try:
         from sklearn.linear_model import LogisticRegression, Ridge
         from sklearn.pipeline import make_pipeline
@@ -164,7 +166,9 @@ def _fitted(features_ND: np.ndarray, targets: list[Any], kind: Kind) -> Any:
         raise ConfigError(f"molex probe must have scikit-learn, got none; {install('analysis')}") from None
     model = Ridge() if kind is Kind.regression else LogisticRegression(max_iter=FITS)
     if kind is Kind.classification and len(set(targets)) < 2:
-        raise DataError("a probe must have training rows of two or more labels, got one; raise train.max_rows")
+        raise DataError(f"a probe must have training rows of two or more labels, got {len(set(targets))}; raise {more}")
+    if not np.isfinite(features_ND).all():
+        raise DataError("a probe must have finite hidden states, got some that are not; the model cannot be read")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a constant feature, a fit that stops early: the scores show it
         return make_pipeline(StandardScaler(), model).fit(features_ND, targets)

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     require_read(left, READ)
     spread = {name: value for name, value in vars(own).items() if name != "rule"}
     allocation = Allocation(**spread)
-    _require_possible(allocation, experiment.model.num_layers())
+    _require_possible(allocation, rules, experiment.model.num_layers())
 
     from molex_cli.analysis import allocations
     from molex_cli.compare import figure
@@ -95,12 +95,13 @@ def _rules(given: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(rules)) or sorted(RULES), [text for text in given if not text.startswith("rule=")]
 
 
-def _require_possible(allocation: Allocation, num_layers: int | None) -> None:
-    """Raise ConfigError for numbers that no rule could keep; the depth is not always known before the model is."""
+def _require_possible(allocation: Allocation, rules: Sequence[str], num_layers: int | None) -> None:
+    """Raise ConfigError for numbers that some rule could not keep; the depth may not be known before the model is."""
     any_rule = dataclasses.replace(allocation, rule=next(iter(RULES)), seed=0, from_run=None)
     problems = [f"the allocation{problem}".removeprefix("the allocation.") for problem in any_rule.problems()]
-    if not problems and num_layers is not None:
-        problems = list(rule_problems(any_rule, num_layers, "the allocation"))
+    for name in rules:
+        if name in RULES and num_layers is not None and not problems:
+            problems = list(rule_problems(dataclasses.replace(allocation, rule=name), num_layers, "the allocation"))
     if problems:
         raise ConfigError(problems)
 

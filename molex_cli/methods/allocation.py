@@ -15,7 +15,7 @@ from fractions import Fraction
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.methods.allocations.bands import Bands
 from molex_cli.methods.allocations.base import RULES, SHAPES, Budget, Needs, Shape
-from molex_cli.methods.allocations.scores import checked_scores
+from molex_cli.methods.allocations.scores import checked_scores, counts_of_scores
 
 MEAN = 5
 
@@ -144,7 +144,12 @@ def experts_per_layer(allocation: Allocation, num_layers: int, key: str = "metho
 
 
 def rule_problems(allocation: Allocation, num_layers: int, key: str = "method.allocation") -> Iterator[str]:
-    """Yield why no scores at all can be spent on so many layers, before a rule computes any."""
+    """Yield why no scores at all can be spent on so many layers, before a rule computes any.
+
+    What a rule with a rounding of its own makes of scores is known when it has them.
+    """
+    if RULES[allocation.rule or ""].counts is not counts_of_scores:
+        return
     try:
         counts_by_rule(allocation, [1.0] * num_layers, key)
     except ConfigError as error:

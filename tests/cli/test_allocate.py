@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from molex_cli.cli import main
 from molex_cli.methods.allocations.base import RULES
+from molex_cli.models import loading
 
 TINY = ["allocate", "model=tiny_bert", "rows=12", "total=14"]
 
@@ -104,6 +105,57 @@ def test_a_device_that_is_not_there_is_one_line(capsys):
     assert main(["allocate", "model=tiny_bert", "rule=spectral", "hardware.device=cuda"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "hardware.device must be a device of this machine, got cuda" in line
+
+
+def test_a_shape_may_spend_what_a_rule_may_not(capsys):
+    assert told(capsys, "allocate", "model=tiny_bert", "rule=top", "total=3")["rules"]["top"]["counts"] == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("hidden", [float("nan"), float("inf")])
+def test_a_model_with_weights_that_are_not_finite_is_one_line_a_rule(capsys, monkeypatch, hidden):
+    def load(settings, outputs, seed, cache_dir):
+        backbone = loading.load(settings, outputs, seed, cache_dir)
+        with torch.no_grad():
+            backbone.linears()[0].module.weight[0, 0] = hidden
+        return backbone
+
+    monkeypatch.setattr("molex_cli.analysis.evidence.load", load)
+    assert main([*TINY]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(RULES)
+    told_of = "model=tiny_bert must have finite weights, got others in bert.encoder"
+    assert sum(told_of in line for line in lines) == len(RULES) - 1  # knockout reads another model
+
+
+def test_weights_of_zero_are_one_line_of_the_published_rule_alone(capsys, monkeypatch):
+    def load(settings, outputs, seed, cache_dir):
+        backbone = loading.load(settings, outputs, seed, cache_dir)
+        with torch.no_grad():
+            backbone.linears()[0].module.weight.zero_()
+        return backbone
+
+    monkeypatch.setattr("molex_cli.analysis.evidence.load", load)
+    found = told(capsys, *TINY, "rule=spectral,spectral_paper")["rules"]
+    assert found["spectral_paper"]["problem"].startswith("rule=spectral_paper must have eigenvalues above 0 alone")
+    assert sum(found["spectral"]["counts"]) == 14
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_few_rows_for_a_probe_are_one_line_that_names_the_setting(capsys, rows):
+    for seed in range(4):
+        assert main(["allocate", "model=tiny_llama", "rule=probe", f"rows={rows}", f"seed={seed}"]) in (0, 2)
+        error = capsys.readouterr().err
+        assert error.count("\n") <= 1
+        assert "train.max_rows" not in error
+
+
+def test_the_threads_of_the_hardware_are_those_that_compute(capsys):
+    before = torch.get_num_threads()
+    try:
+        told(capsys, *TINY, "rule=spectral", f"hardware.threads={before + 1}")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_without_a_total_there_are_five_a_layer(capsys):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from molex_cli.cli import main
 from molex_cli.errors import ConfigError
 from molex_cli.methods import allocations
-from molex_cli.methods.allocation import Allocation, counts_by_rule, experts_per_layer
+from molex_cli.methods.allocation import Allocation, counts_by_rule, experts_per_layer, rule_problems
 from molex_cli.methods.allocations.base import RULES, SHAPES, Budget
 from molex_cli.methods.allocations.scores import counts_of_scores
 from molex_cli.methods.allocations.spectral_paper import counts as published_counts
@@ -72,6 +72,12 @@ def test_the_published_rounding_is_exact_and_can_leave_a_layer_without():
     assert published_counts([1.0, 32.0], Budget(total=4, num_layers=2, low=1, high=4)) == (0, 4)
     # Shares 1.5, 1.5, 1.5, 1.5 round to 2 each, two too many: both are taken from the first layer.
     assert published_counts([9.0] * 4, Budget(total=6, num_layers=4, low=1, high=6)) == (0, 2, 2, 2)
+
+
+def test_a_rule_with_a_rounding_of_its_own_is_not_refused_before_it_has_scores():
+    allocation = Allocation(rule="spectral_paper", total=18)
+    assert not list(rule_problems(allocation, 12))  # equal scores would be rounded to counts below 0
+    assert sum(counts_by_rule(allocation, [2.0 + layer / 3 for layer in range(12)])) == 18
 
 
 def test_each_rule_is_a_file_that_registers_itself():

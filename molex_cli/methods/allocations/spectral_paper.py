@@ -34,6 +34,8 @@ def published_exponent(weight: "Tensor") -> float:
     import torch
 
     values = torch.linalg.svdvals(weight.float()).square().sort().values.cpu()
+    if not values[0]:
+        raise ConfigError("rule=spectral_paper must have eigenvalues above 0 alone, got 0; take rule=spectral")
     logs, tens = values.log(), values.log10()
     peak = 10 ** torch.linspace(tens.min(), tens.max(), BINS + 1)[torch.histc(tens, BINS).argmax()]
     best = (1.0, 0.0)  # distance and exponent
