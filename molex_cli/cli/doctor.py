@@ -12,7 +12,7 @@ SUMMARY = "what works here: devices, data, models, hub, W&B, launchers, extras, 
 
 def main(argv: list[str]) -> int:
     """Print a line for each check, or all as JSON."""
-    parser = Parser("doctor", __doc__, epilog="example: molex doctor data_dir=DIR")
+    parser = Parser("doctor", __doc__, examples=("molex doctor", "molex doctor data_dir=DIR --json"))
     parser.add_argument("--json", action="store_true", help="print JSON: works and text of each check")
     parser.add_overrides("data_dir, output_dir and cache_dir, as for molex train")
     options = parser.parse(argv)
