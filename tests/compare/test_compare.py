@@ -109,7 +109,7 @@ def test_paths_are_folders_of_runs_runs_or_records(capsys):
     Path("empty").mkdir()
     assert load([Path("empty"), *paths]).left_out == ["empty holds no runs"]
     assert main(["compare", "nowhere"]) == 2
-    assert "molex: a path must be a folder of runs" in capsys.readouterr().err
+    assert "molex: nowhere does not exist; name a folder of runs" in capsys.readouterr().err
 
 
 def test_what_is_not_matched_is_listed():
