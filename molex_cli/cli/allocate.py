@@ -91,7 +91,7 @@ def _rules(given: Sequence[str]) -> tuple[list[str], list[str]]:
     known = sorted({*RULES, *SHAPES})
     for name in rules:
         if name not in known:
-            raise ConfigError(f"rule must be of {', '.join(known)}, got {name}; {nearest(name, known)}")
+            raise ConfigError(f"rule must be one of {', '.join(known)}, got {name}; {nearest(name, known)}")
     return list(dict.fromkeys(rules)) or sorted(RULES), [text for text in given if not text.startswith("rule=")]
 
 

@@ -164,6 +164,9 @@ def _require_figures(figures: Sequence[tuple[str, Path]], width: float | None) -
     from molex_cli.compare import figure
 
     for _, path in figures:
+        if not path.suffix:
+            kinds = f"one of {', '.join(FIGURES)} may stand before it"
+            raise ConfigError(f"--figure must name a file such as scores.pdf, got {path}; {kinds}")
         figure.require(path, figure.COLUMN if width is None else width)
     if not figures and width is not None:
         raise ConfigError(f"--figure-width must come with --figure, got {width:g} alone; add --figure FILE.pdf")

@@ -77,7 +77,7 @@ class Parser(argparse.ArgumentParser):
         """Raise the complaint as a ConfigError."""
         if (missing := message.partition("arguments are required: ")[2]) and self.examples:
             raise ConfigError(f"{self.prog} needs {missing}; for example: {self.examples[0]}")
-        refuse(message)
+        refuse(message, self._option_string_actions)
 
 
 def _finite(text: str) -> float:

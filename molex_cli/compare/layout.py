@@ -154,10 +154,9 @@ def chosen(table: Comparison, names: Sequence[str]) -> list[Column]:
     wanted = dict.fromkeys(name for each in names or (ALL,) for name in several.get(each, [each]))
     if unknown := [name for name in wanted if name not in found]:
         known = [*several, *found]
-        raise ConfigError(
-            f"--columns must name columns of the table, got {unknown[0]}; {nearest(unknown[0], known)}, "
-            f"there are {', '.join(known)}"
-        )
+        hint, there = nearest(unknown[0], known), f"choose from {', '.join(known)}"
+        way_out = f"{hint} or {there}" if hint.startswith("did you mean") else there
+        raise ConfigError(f"--columns must name columns of the table, got {unknown[0]}; {way_out}")
     return [found[name] for name in wanted]
 
 

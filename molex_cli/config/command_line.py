@@ -1,8 +1,9 @@
 """Arguments of a command that composes settings: Hydra's flags, overrides, and where the YAML files are."""
 
 import argparse
+import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +17,8 @@ TAKES_VALUE = (
     "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package",
     "-i", "--info", "--experimental-rerun",
 )  # fmt: skip
+OWN_FLAGS = ("--help", "--cfg", "--info", "--multirun", "--match", "--config-dir")
+NUMBERS = {"int": "a whole number", "float": "a number"}
 FOLDER_FLAGS = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
 
 
@@ -101,9 +104,34 @@ def options(group: str, folders: Sequence[Path] | None = None) -> list[str]:
     return sorted(found)
 
 
-def refuse(message: str) -> NoReturn:
-    """Raise argparse's complaint as a ConfigError."""
-    raise ConfigError(f"the arguments must be those that --help lists, got: {message}")
+def refuse(message: str, flags: Iterable[str] = ()) -> NoReturn:
+    """Raise argparse's complaint as a ConfigError, in a sentence; `flags` are those that it may have been."""
+    about = re.fullmatch(r"argument (?P<flag>[^:]+): (?P<complaint>.+)", message, re.DOTALL)
+    if about:
+        raise ConfigError(f"{about['flag']} must {_rule(about['complaint'])}")
+    unknown = message.removeprefix("unrecognized arguments: ")
+    close = difflib.get_close_matches(unknown.split()[0], list(flags), n=1, cutoff=0.7) if unknown != message else []
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ConfigError(f"the arguments must be those that --help lists, got: {unknown}{hint}")
+
+
+def _rule(complaint: str) -> str:
+    """Return what a value must be, of argparse's complaint about it."""
+    if found := re.fullmatch(r"invalid choice: (.+) \(choose from (.+)\)", complaint, re.DOTALL):
+        got, choices = found[1].strip("'\""), [each.strip("'\"") for each in found[2].split(", ")]
+        return f"be one of {', '.join(choices)}, got {got}{_near(got, choices)}"
+    if found := re.fullmatch(r"invalid (\w+) value: (.+)", complaint, re.DOTALL):
+        return f"be {NUMBERS.get(found[1], 'a value that fits')}, got {found[2]}"
+    if complaint.startswith("expected"):
+        return f"be followed by {complaint.removeprefix('expected ').replace('argument', 'value')}"
+    if complaint.startswith("not allowed with argument "):
+        return f"go without {complaint.removeprefix('not allowed with argument ')}"
+    return complaint.removeprefix("must ") if complaint.startswith("must ") else f"be as --help says: {complaint}"
+
+
+def _near(name: str, choices: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _refuse_flag(message: str) -> NoReturn:
@@ -119,8 +147,8 @@ def _refuse_flag(message: str) -> NoReturn:
     key = flag[1].replace("-", "_")
     meant = key if key in keys else other_names.today(key, keys)
     whole = meant if not meant or "=" in meant else f"{meant}=..."
-    way_out = f"did you mean {whole}?" if whole else "settings are key=value"
-    refuse(f"--{flag[1]}; {way_out}")
+    way_out = f"; did you mean {whole}?" if whole else _near(f"--{flag[1]}", OWN_FLAGS) or "; settings are key=value"
+    refuse(f"--{flag[1]}{way_out}")
 
 
 def _shown(known: argparse.Namespace) -> list[str]:

@@ -156,7 +156,9 @@ SETTINGS = {
     **EVERYDAY,
 }
 ORDER = ("train", "method", "task", "model", "hardware", "log", "collapse", "stages")
-VALUES = {"task.kind": KINDS}
+NO = dict.fromkeys(("off", "no", "none", "false", "False"), "disabled")
+YES = dict.fromkeys(("on", "yes", "true", "True", "wandb"), "auto")
+VALUES = {"task.kind": KINDS, "log.wandb": {**NO, **YES}}
 
 
 def today(key: str, settings: Collection[str]) -> str | None:

@@ -144,7 +144,7 @@ def _override_problems(override: Override, line: CommandLine) -> Iterator[str]:
         yield from hydras.override_problems(override)
     elif override.is_sweep_override() and not line.multirun:
         _, _, value = (override.input_line or "").partition("=")
-        yield f"{override.key_or_group} must be one value, got {value}; add -m to sweep over several"
+        yield f"{override.key_or_group} must be one value, got {value}; molex train -m takes several, as a sweep"
     else:
         yield from sweep_problems(override, line.folders)
 

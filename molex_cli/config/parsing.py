@@ -21,13 +21,19 @@ def parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
                 problems.append(f"an argument must be key=value, got {text}")
             else:
                 found += parser.parse_overrides([home_quoted(text)])
-        except (HydraException, ValueError, RecursionError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+        except (HydraException, ValueError, RecursionError):
             shown = text if text.isprintable() else ascii(text)
             problems.append(
-                f"an argument must be key=value with quotes around special characters, got {shown} ({reason})"
+                f"an argument must be key=value with quotes around special characters, got {shown}{_quoted(text)}"
             )
     return found, problems
+
+
+def _quoted(text: str) -> str:
+    """Return a hint at how a shell passes a plain value with quotes around it."""
+    key, _, value = text.partition("=")
+    is_plain = value.isprintable() and not set(value) & set("\"'\\$[]{}()")
+    return f"; write '{key}=\"{value}\"'" if value and is_plain else ""
 
 
 def home_quoted(text: str) -> str:

@@ -39,10 +39,18 @@ def group_problems(override: Override, line: CommandLine) -> list[str]:
 def _file_problems(group: str, value: str, line: CommandLine) -> Iterator[str]:
     choices = options(group, line.folders)
     if value not in choices and not (group == "experiment" and value == "null"):
-        yield f"{group} must be one of the files in conf/{group}, got {value}; {nearest(value, choices)}"
+        way_out = nearest(value, choices) + _of_the_hub(group)
+        yield f"{group} must be one of the files in conf/{group}, got {value}; {way_out}"
     found = [path for folder in line.folders if (path := folder / group / f"{value}.yaml").is_file()]
     if len(found) > 1:
         yield f"{group}={value} must be one file, got {found[1]} behind {found[0]}, which is taken; rename yours"
+
+
+def _of_the_hub(group: str) -> str:
+    """Return the way to what has no file here."""
+    if group != "model":
+        return ""
+    return "; or model=folder model.folder=DIR for a downloaded one, docs/adding.md says how to add one of the hub"
 
 
 def value_problems(override: Override, config: DictConfig) -> Iterator[str]:

@@ -132,6 +132,8 @@ def _alike(path: Path) -> str:
 
 
 def _split_file(task: Task, files: Files, path: Path, key: str) -> Table:
+    if path.is_dir():
+        raise DataError(f"{key} names {path}, which is a folder; name a file in it")
     if not path.is_file():
         raise DataError(f"{key} names {path}, which does not exist{_alike(path)}")
     if path.suffix.lower() not in ENDINGS:

@@ -10,8 +10,11 @@ MOST_CHARACTERS = 240  # of a folder's name; file systems take 255, and .2, .3, 
 
 
 def slug_of(name: str) -> str:
-    """Return the name of a run's folder; of a long one the start goes, not the variant and the seed at its end."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    """Return the name of a run's folder; of a long one the start goes, not the variant and the seed at its end.
+
+    It begins with no `-`, which a command would take for a flag, and no `.`, which hides a folder.
+    """
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-.")
     start, *end = slug.rsplit("-", 2)
     return "-".join([start[: MOST_CHARACTERS - sum(len(part) + 1 for part in end)], *end])
 

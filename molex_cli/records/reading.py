@@ -76,7 +76,7 @@ def read_json(path: Path, what: str, kind: Any) -> Any:
     try:
         return parsed(content_of(path), kind)
     except Misfit as error:
-        raise RecordError(f"{path} must be {what}, got a broken file: {error}") from None
+        raise RecordError(f"{path} is not {what}, or is damaged: {error}") from None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -122,7 +122,7 @@ def read_record(folder: Path) -> Record:
     try:
         return record_from(content)
     except Misfit as error:
-        raise RecordError(f"{path} must be the record of a run, got a broken file: {error}") from None
+        raise RecordError(f"{path} is not the record of a run, or is damaged: {error}") from None
 
 
 def record_from(content: Mapping[str, Any]) -> Record:

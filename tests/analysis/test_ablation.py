@@ -136,7 +136,7 @@ def test_all_experts_left_out_is_the_base_alone(experiment):
     [
         ("molex", ["--ablate", "experts"], "--ablate must be layers for MoLEx"),
         ("lora", [], "must have layers of several experts, got none in"),
-        ("lora", ["--which", "first"], "the arguments must be those that --help lists"),
+        ("lora", ["--which", "first"], "--which must be one of last, best, got first"),
     ],
 )
 def test_what_cannot_be_analysed_is_refused_in_one_line(folders, capsys, method, arguments, words):

@@ -79,7 +79,7 @@ def test_the_counts_are_drawn(capsys, name):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["rule=spektral"], "rule must be of diamond, fisher"),
+        (["rule=spektral"], "rule must be one of diamond, fisher"),
         (["rule=spektral"], "got spektral; did you mean spectral?"),
         (["rule=spectral", "total=3"], "the allocation must spend between 4 and 12 experts"),
         (["rule=spectral", "total=x"], "total must fit its type, got total=x"),

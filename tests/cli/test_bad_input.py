@@ -75,7 +75,7 @@ def refused_for_its_rows_or_model(capsys: pytest.CaptureFixture, *arguments: str
     lines = [line.removeprefix("molex: ") for line in err.splitlines() if line.startswith("molex: ")]
     assert lines
     for line in lines:
-        assert re.match(r"\S+.* (must .+, got|is no setting|does not exist)", line), line
+        assert re.match(r"\S+.* (must .+, got|is not .+, or is damaged|is no setting|does not exist)", line), line
     return "\n".join(lines)
 
 
@@ -90,7 +90,7 @@ def failed(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     assert record["error"]["type"].endswith("Error")
     assert record["error"]["traceback"].startswith("Traceback")
     assert [line for line in shown.splitlines() if message in line], "the message is not one line"
-    assert re.match(r"\S+.* (must .+, got|is no setting|does not exist)", message), message
+    assert re.match(r"\S+.* (must .+, got|is not .+, or is damaged|is no setting|does not exist)", message), message
     return message
 
 

@@ -100,7 +100,10 @@ def test_every_example_is_a_line_that_the_command_takes(line):
         overrides.checked(command_line.CommandLine(overrides=left))
     elif parser.own is not None:
         paths = [f"run={each}" for each in given if "=" not in each]  # molex eval takes them without a key
-        assert saved.read(parser.own, [*paths, *(each for each in given if "=" in each)], parser.reads)[0].run
+        own, left = saved.split_settings(parser.own, [*paths, *(each for each in given if "=" in each)])
+        assert getattr(own, "run", "none is asked for")
+        overrides.checked(command_line.CommandLine(overrides=left))
+        saved.require_read(left, parser.reads)
     elif parser.reads != ():
         overrides.checked(command_line.CommandLine(overrides=given))
 

@@ -73,11 +73,11 @@ def test_a_width_is_in_inches(runs):
     ("options", "told"),
     [
         (["--figure", "a.jpg"], "--figure must be a file of .pdf, .svg, .png, got a.jpg"),
-        (["--figure", "a"], "--figure must be a file of .pdf, .svg, .png, got a"),
+        (["--figure", "a"], "--figure must name a file such as scores.pdf, got a; one of scores"),
         (["--figure", "no/where.pdf"], "--figure must be a file in a folder that is there, got no/where.pdf"),
         (["--figure", "folder.pdf"], "--figure must be a file in a folder that is there, got folder.pdf"),
         (["--figure", "a.pdf", "--figure-width", "0"], "--figure-width must be 2 to 20 inches, got 0"),
-        (["--figure", "a.pdf", "--figure-width", "nan"], "--figure-width: must be a finite number, got nan"),
+        (["--figure", "a.pdf", "--figure-width", "nan"], "--figure-width must be a finite number, got nan"),
         (["--figure-width", "3"], "--figure-width must come with --figure, got 3 alone; add --figure FILE.pdf"),
     ],
 )

@@ -54,7 +54,7 @@ def test_what_is_left_out_is_told_once(tmp_path):
     Path("outputs/lora-s0/record.json").write_text("{")
     left_out = load([Path("outputs"), *map(Path, names(tmp_path))]).left_out
     assert len(left_out) == 1
-    assert left_out[0].startswith("outputs/lora-s0/record.json must be the record of a run, got a broken file")
+    assert left_out[0].startswith("outputs/lora-s0/record.json is not the record of a run, or is damaged")
 
 
 def test_experts_analyses_a_run_once(capsys):

@@ -168,7 +168,7 @@ def test_a_sweep_that_cannot_be_matched_is_refused_before_it_begins(capsys, argu
         (["method=lora", "--match", "lora:rnk=2"], "method.rnk is no setting"),
         (["method=bitfit", "--match", "lora"], "--solve must be a setting of method=bitfit, got rank"),
         (["method=molex", "--match", "full", "--solve", "mean"], "--solve must be a setting of method=molex, got mean"),
-        (["method=lora", "--match", "lora", "--by", "cost"], "the arguments must be those that --help lists"),
+        (["method=lora", "--match", "lora", "--by", "cost"], "--by must be one of "),
         (["method=mola_inverted", "--match", "lora:rank=1", "--solve", "total"], "must"),
     ],
 )

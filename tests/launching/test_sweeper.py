@@ -344,7 +344,7 @@ def test_what_comes_before_a_run_is_told_too(capfd):
     found = statuses()
     assert [status.state for status in found] == ["failed", "failed", "finished"]
     assert "output_dir must be a folder that can be written to" in found[0].error
-    assert "must be the record of a run, got a broken file" in found[1].error
+    assert "is not the record of a run, or is damaged" in found[1].error
     assert "resume=never starts over beside it" in found[1].error
 
 

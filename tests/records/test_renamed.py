@@ -41,7 +41,7 @@ def test_renames_keep_the_variant_of_a_record(run: Path) -> None:
 @pytest.mark.parametrize("junk", [[], 1, {"version": 1}, {"version": 1, "settings": 3}, {"version": 1, "settings": {}}])
 def test_a_broken_record_is_refused_in_one_line(junk: object, tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(json.dumps(junk), encoding="utf-8")
-    with pytest.raises(RecordError, match="must be the record of a run, got a broken file") as refused:
+    with pytest.raises(RecordError, match="is not the record of a run, or is damaged") as refused:
         read_record(tmp_path)
     assert "\n" not in str(refused.value)
 

@@ -10,6 +10,7 @@ from support.made_records import leave
 from molex_cli.cli import main
 from molex_cli.errors import CheckpointError, ConfigError, MethodError, RecordError
 from molex_cli.records import run_folder
+from molex_cli.records.folders import slug_of
 
 COMMANDS = {
     "merge": ["merge", "PATH", "--output", "new"],
@@ -103,3 +104,16 @@ def test_a_command_without_its_run_shows_how_it_is_called(command, capsys):
     assert main([command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"molex {command} needs " in line or "a run must be named: add run=outputs/NAME" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("δοκιμή-lora-tiny-0a1b-s0", "lora-tiny-0a1b-s0"),
+        ("--help-lora-tiny-0a1b-s0", "help-lora-tiny-0a1b-s0"),
+        ("../up-lora-tiny-0a1b-s0", "up-lora-tiny-0a1b-s0"),
+        ("my rows-lora-tiny-0a1b-s0", "my-rows-lora-tiny-0a1b-s0"),
+    ],
+)
+def test_a_folder_is_no_flag_and_not_hidden(name, folder):
+    assert slug_of(name) == folder
