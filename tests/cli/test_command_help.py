@@ -95,7 +95,7 @@ def test_every_example_is_a_line_that_the_command_takes(line):
     options = parser.parse(arguments)
     given = getattr(options, "overrides", [])
     if parser.own is not None:
-        assert saved.read(parser.own, given, parser.reads)[0].run
+        assert getattr(saved.read(parser.own, given, parser.reads)[0], "run", True)
     elif parser.reads != ():
         overrides.checked(command_line.CommandLine(overrides=given))
 
