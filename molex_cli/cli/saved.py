@@ -29,14 +29,13 @@ class SavedRunSettings:
     """Which of its adapters."""
 
 
-S = TypeVar("S", bound=SavedRunSettings)
 Own = TypeVar("Own")
 
 
-def read(kind: type[S], arguments: Sequence[str], allowed: Sequence[str]) -> "tuple[S, Experiment, set[str]]":
+def read(kind: type[Own], arguments: Sequence[str], allowed: Sequence[str]) -> "tuple[Own, Experiment, set[str]]":
     """Return the command's own settings, the other settings over their defaults, and the keys of those others."""
     own, left = split_settings(kind, arguments)
-    if not own.run:
+    if isinstance(own, SavedRunSettings) and not own.run:
         raise ConfigError("a run must be named: add run=outputs/NAME, its folder or an adapter file in it")
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     return own, experiment, require_known(left, allowed)

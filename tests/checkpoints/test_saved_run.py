@@ -343,7 +343,7 @@ def test_a_probe_reads_what_the_blocks_put_out(trained):
     run = saved.opened(folder, "last", Hardware(device=Device.cpu))
     split = read(run.experiment.task, None)[0]["validation"]
     encoded = encode(split, run.adapted.backbone.tokenizer, 64, Path("cache"))
-    found = {token: probe.features(run, encoded, token) for token in ("first", "last", "mean")}
+    found = {token: probe.features(run.adapted, encoded, token, 16, run.device) for token in ("first", "last", "mean")}
     ids, types = (torch.from_numpy(part).long()[None] for part in encoded.row(3))
     with torch.no_grad():
         output = run.adapted.model.base_model(ids, token_type_ids=types, output_hidden_states=True)
