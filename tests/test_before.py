@@ -17,7 +17,7 @@ from molex_cli.cli import main
 from molex_cli.config import run_id
 from molex_cli.config.schema import Experiment
 from molex_cli.records import Record, flat, index, read_record
-from molex_cli.records.renamed import ADDED
+from molex_cli.records.renamed import ADDED, NOT_DEFINING
 from molex_cli.run import run
 from molex_cli.training import state
 
@@ -123,7 +123,11 @@ def assert_same_keys(one: Record, other: Record) -> None:
 
     The majority baseline was that of the training rows; the best constant is another thing and has another name.
     """
-    later = {f"settings.{key}" for key in ADDED} | {"evaluation.labels", "evaluation.positive", "scores.evaluations"}
+    later = {f"settings.{key}" for key in (*ADDED, *NOT_DEFINING)} | {
+        "evaluation.labels",
+        "evaluation.positive",
+        "scores.evaluations",
+    }
     sections = ("environment.", "scores.majority.", "scores.constant.", "data.train.labels.", "data.validation.labels.")
     both = (flat(asdict(each)).keys() - later for each in (one, other))
     found, expected = ({key for key in keys if not key.startswith(sections)} for keys in both)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from molex_cli.cli import parser, registry
+from molex_cli.cli import parser, registry, train
 from molex_cli.config import command_line, overrides, schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,9 +76,9 @@ def understand(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, name, *arguments = shlex.split(line, comments=True)
     module = registry.module_of(name)
     assert module is not None, f"no command {name}"
-    if name == "train":
+    if name == "train" and "--help" not in arguments:
         schema.register()
-        overrides.jobs(command_line.parse(arguments))
+        overrides.jobs(command_line.parse(train._budget(arguments)[1]))
         return
     with pytest.raises((UnderstoodError, SystemExit)):  # --help ends in a SystemExit
         import_module(module).main(arguments)
@@ -91,7 +91,7 @@ def understood(parse):
         options = parse(self, arguments)
         settings = getattr(options, "overrides", [])
         if settings and self.prog.split()[-1] in ("plan", "bench"):
-            overrides.checked(command_line.CommandLine(overrides=settings))
+            overrides.jobs(command_line.CommandLine(overrides=settings, multirun=bool(getattr(options, "match", None))))
         raise UnderstoodError
 
     return instead

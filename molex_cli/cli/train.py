@@ -56,13 +56,13 @@ def main(argv: list[str]) -> int:
     jobs, line = overrides.jobs(line)
     settings = overrides.hydra_settings(line)
     _require_sweep(line, settings)
+    require_usable({job.experiment.log.wandb for job in jobs})
     require_writable(jobs[0].experiment.output_dir)
     if budget:
         jobs, typed = _matched(jobs, typed, budget, settings)
     jobs = _with_counts(jobs, is_searched=settings.hydra.sweeper._target_ != BASIC_SWEEPER)
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
-    require_usable({job.experiment.log.wandb for job in jobs})
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
         from molex_cli.launching.optimiser import with_search
 
@@ -219,7 +219,6 @@ def _run_one(experiment: schema.Experiment) -> int:
         experiment.resume = Resume.failed
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts the first one speaks
         say(f"reading {experiment.task.name}, then loading transformers / {experiment.model.name} ...", flush=True)
-    require_usable({experiment.log.wandb})
     rows = reading.read_all(experiment)  # what is wrong with them is said before seconds of loading
     from molex_cli.launching.torchrun import run_here
 

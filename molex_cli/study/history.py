@@ -79,7 +79,7 @@ def seen(folder: Path, file: Path) -> History:
     path, kind = folder / FILE, list[StudyVersion]
     versions: list[StudyVersion] = read_json(path, "the versions of a study", kind) if path.exists() else []
     if not all(is_moment(version["since"]) for version in versions):
-        raise RecordError(f"{path} must be the versions of a study, got a broken file; move it away to begin anew")
+        raise RecordError(f"{path} is not the versions of a study, or is damaged: since is no moment; move it away")
     for other in {Path(version["file"]) for version in versions}:
         if other.exists() and place_of(other) != place_of(file):
             raise ConfigError(f"{file} must have a name of its own, got {folder}, which is that of {other}; rename it")

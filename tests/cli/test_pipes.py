@@ -65,4 +65,4 @@ def test_a_journal_that_is_a_device_is_one_line(capsys, experiment):
     capsys.readouterr()
     assert main(["train", "experiment=smoke", "checkpoint_every=1", "train.max_steps=4"]) == 2
     shown = capsys.readouterr()
-    assert "events.jsonl must be a file, got none" in shown.out + shown.err
+    assert "events.jsonl must be a file, got a pipe or a device" in shown.out + shown.err

@@ -71,7 +71,7 @@ def test_how_many_seeds_a_named_difference_takes_is_told(capsys):
     assert main(["compare", "outputs", "--detect", "0"]) == 2
     assert "--detect must be a difference above 0, got 0.0" in capsys.readouterr().err
     assert main(["compare", "outputs", "--detect", "nan"]) == 2
-    assert "--detect: must be a finite number, got nan" in capsys.readouterr().err
+    assert "--detect must be a finite number, got nan" in capsys.readouterr().err
 
 
 def test_the_table_says_among_how_many_evaluations_the_best_was_chosen(capsys):

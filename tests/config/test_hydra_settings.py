@@ -146,7 +146,7 @@ def test_what_hydra_itself_would_refuse_is_one_line(capsys):
         ("--config-path=empty --cfg job", "--config-path must lead to a file config.yaml, got none in"),
         ("-cd empty -cn nothing", "--config-name must lead to a file nothing.yaml, got none in"),
         ("-cp nowhere", "--config-path must be a folder, got nowhere"),
-        ("--cfg all_of_it", "the arguments must be those that --help lists"),
+        ("--cfg all_of_it", "--cfg/-c must be one of job, hydra, all, got all_of_it"),
         ("model@other=tiny_bert", "model must stay where it is, got model@other"),
     ],
 )

@@ -13,7 +13,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from rich.console import Console as Terminal
 from support.runs import outcome
 from support.sweeps import all_records, expect_one_of_each_kind, folder_of, one_of_each_kind, presets, statuses
 
@@ -22,6 +21,7 @@ from molex_cli.cli import main
 from molex_cli.config import command_line, overrides, run_id
 from molex_cli.launching import devices, view
 from molex_cli.launching.status import JobState, Status, read_status, write_status
+from molex_cli.runtime.terminal import Terminal
 
 
 def test_a_job_that_ends_badly_in_any_way_leaves_the_others_alone(capfd):

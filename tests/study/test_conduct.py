@@ -260,7 +260,7 @@ def test_damaged_versions_are_one_line(launched, capsys, since):
     Path("outputs/studies/study/versions.json").write_text(f'[{{"digest": "a", "since": {since}, "file": "b"}}]')
     assert main(["study", "study.yaml"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "versions.json must be the versions of a study, got a broken file" in line
+    assert "versions.json is not the versions of a study, or is damaged" in line
     assert not launched
 
 
