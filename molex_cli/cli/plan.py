@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
     from molex_cli.methods.ledger import Plan
 
-SUMMARY = "experts or rank per layer, exact parameters and FLOPs of a method on a model; loads no weights"
+SUMMARY = "count experts or ranks per layer, exact parameters and FLOPs of a method; loads no weights"
 
 
 def main(argv: list[str]) -> int:
