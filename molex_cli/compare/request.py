@@ -13,7 +13,7 @@ from molex_cli.compare.remarks import Heading, Note
 from molex_cli.compare.table import Comparison, compare
 from molex_cli.compare.tuning import Tuning
 from molex_cli.compare.verdicts import verdicts
-from molex_cli.errors import ConfigError, nearest
+from molex_cli.errors import ConfigError
 
 MOST_NAMES = 6
 
@@ -40,11 +40,12 @@ class Request:
             raise ConfigError(problems)
 
     def _problems(self) -> Iterator[str]:
-        choices = {"which": WHICH, "evaluation": (None, *SPLITS), "adjust": FAMILIES}
-        given = [(name, getattr(self, name), known) for name, known in choices.items()]
-        for name, value, known in [*given, *(("show", value, SHOWN) for value in self.show)]:
+        given = [("which", self.which, WHICH), ("adjust", self.adjust, FAMILIES)]
+        given += [("show", value, SHOWN) for value in self.show]
+        given += [("evaluation", self.evaluation, SPLITS)] if self.evaluation is not None else []
+        for name, value, known in given:
             if value not in known:
-                yield f"--{name} must be one of its choices, got {value}; {nearest(str(value), filter(None, known))}"
+                yield f"--{name} must be one of {', '.join(known)}, got {value}"
         if bool(self.tune) != bool(self.tuning_seeds):
             yield f"--tune must go with --tuning-seeds, got {'--tune' if self.tune else '--tuning-seeds'} alone"
         if self.detect is not None and not self.detect > 0:
