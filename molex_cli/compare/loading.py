@@ -133,7 +133,7 @@ def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
     """
     loaded = LoadedRuns()
     latest: dict[tuple[str, int], list[Run]] = {}
-    for run in _runs(paths):
+    for run in runs_in(paths):
         if isinstance(run, Run) and has_diverged(run) and not _group_missing(run.record):
             loaded.diverged.append(run)
         if why := run if isinstance(run, str) else _unusable(run) or _unreadable(run, which):
@@ -209,7 +209,7 @@ def _differ(one: Run, other: Run) -> bool:
     return bool(differences(of_record(one.record), of_record(other.record)))
 
 
-def _runs(paths: Iterable[Path]) -> Iterator[Run | str]:
+def runs_in(paths: Iterable[Path]) -> Iterator[Run | str]:
     """Yield the run of each record under the paths once, or a line on a record or folder that cannot be used."""
     seen: set[tuple[int, int]] = set()
     for folder, run in _found(paths):
