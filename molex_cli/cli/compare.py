@@ -27,7 +27,6 @@ EVERYTHING = ("csv", "json", "html")  # formats for reading by machines, and a p
 LABEL = re.compile(r"[A-Za-z0-9:._-]*")
 FIGURES = ("scores", "differences", "curves", "rates")
 JOINT = "\0"  # between the kind of a figure and its file, which no path has
-SPLITS = ("validation", "test", "train")
 FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
@@ -70,7 +69,8 @@ def _loaded(options: Namespace) -> "LoadedRuns":
     from molex_cli.compare.loading import load
 
     found = load(options.paths, "" if options.evaluation else options.which)
-    found = evaluated.on_split(found, options.which, options.evaluation) if options.evaluation else found
+    if options.evaluation:
+        found = evaluated.on_split(found, options.which, options.evaluation, options.metric)
     for line in found.left_out:
         say(f"left out: {line}", file=sys.stderr)
     if not found.runs:
@@ -104,7 +104,14 @@ def _parser() -> Parser:
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,method.rank")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
-    parser.add_argument("--evaluation", choices=SPLITS, help="compare what molex eval scored on this split")
+    parser.add_argument(
+        "--evaluation",
+        metavar="NAME",
+        help="compare what molex eval scored: validation, test, train, a task of lm_eval or the name of a text's file",
+    )
+    parser.add_argument(
+        "--metric", default="", metavar="NAME", help="of a task of lm_eval or a text; default: its first"
+    )
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
     parser.add_argument(
@@ -178,10 +185,24 @@ def _require_possible(options: Namespace) -> None:
         raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
     _require_figures(options.figure, options.figure_width)
     _require_latex(options)
+    _require_metric(options)
     if options.html and (options.output or options.format != "table"):
         other = f"--output {options.output}" if options.output else f"--format {options.format}"
         raise ConfigError(
             f"--html must be the only file of a comparison, got {other} too; run the command once for each"
+        )
+
+
+def _require_metric(options: Namespace) -> None:
+    """Raise ConfigError for a metric where the run's own first one is compared, and for tuning where it is not."""
+    from molex_cli.compare.evaluated import SPLITS
+
+    if options.tune and options.evaluation not in (None, *SPLITS):
+        raise ConfigError(f"--tune must go with a split of the runs' own task, got --evaluation {options.evaluation}")
+    if options.metric and options.evaluation in (None, *SPLITS):
+        at = f"--evaluation {options.evaluation}" if options.evaluation else "no --evaluation"
+        raise ConfigError(
+            f"--metric must go with --evaluation and a task of lm_eval or a text, got {at}; a split's is task.metrics"
         )
 
 
