@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.errors import DivergedError, RecordError, TrainingError, shortened
-from molex_cli.metrics.base import METRICS, ByExample, metric_named
+from molex_cli.metrics.base import METRICS, ByExample, Metric, metric_named
 from molex_cli.records import Record, correctness, identity_of, index, read_record, read_rows
 from molex_cli.records.made_from import differences, of_record
 from molex_cli.records.parts import Correctness
@@ -35,6 +35,13 @@ class Run:
     """What its scores are on, if not on validation."""
     predictions: Path | None = None
     """Where those of another split are."""
+    scored_by: Metric | None = None
+    """The metric of its scores, where it is not molex's own."""
+
+    @property
+    def metric(self) -> Metric:
+        """Return the metric that comes first; raise ConfigError for one that molex does not know."""
+        return self.scored_by or metric_named(self.record.scores["metric"])
 
     def setting(self, key: str) -> Any:
         """Return a setting by its full key; of a group, such as `method`, the name of what was chosen."""
@@ -65,6 +72,8 @@ class Run:
 
     def values(self, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples and a value of each, whose mean is the score; None if there are none."""
+        if self.scored_by:
+            return _values_of_outcomes(self)
         if metric_named(metric).by_example is ByExample.right_or_wrong:
             return self.correctness(which)
         return _values_of_rows(self, which, metric)
@@ -80,6 +89,8 @@ class Run:
 def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None:
     if "stages" in run.record.scores:  # predictions are those of all stages, the score a mean over stages
         return None
+    if run.scored_by:
+        return _values_of_outcomes(run) if run.scored_by.by_example is ByExample.right_or_wrong else None
     kept = _kept(run, which) or correctness(_rows(run, which))
     if kept is None:
         return None
@@ -96,6 +107,20 @@ def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.
     labels = scored.get("labels") or run.record.settings["task"].get("labels")
     values = of_rows(rows, metric, labels, scored.get("positive"))
     return None if values is None else (_examples(run, identity_of(rows)), values)
+
+
+@cache
+def _values_of_outcomes(run: Run) -> tuple[str, NDArray[np.float64]] | None:
+    """Return what identifies the examples of another program's scores, and the value that it gave each."""
+    assert run.scored_by is not None
+    if run.scored_by.by_example is ByExample.no:
+        return None
+    rows, name = _rows(run, ""), run.scored_by.name
+    try:
+        values = [float(row["values"][name]) for row in rows]
+    except (KeyError, TypeError):
+        raise RecordError(f"{run.predictions} must have a value of {name} for each example, got one without") from None
+    return _examples(run, identity_of(rows)), np.array(values, dtype=np.float64)
 
 
 def _kept(run: Run, which: str) -> Correctness | None:

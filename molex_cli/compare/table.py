@@ -15,7 +15,7 @@ from molex_cli.compare.judging import judge
 from molex_cli.compare.loading import Run
 from molex_cli.compare.tuning import NOTHING, Tuned, Tuning
 from molex_cli.errors import ConfigError, nearest
-from molex_cli.metrics.base import Metric, metric_named, scored_class
+from molex_cli.metrics.base import Metric, scored_class
 from molex_cli.statistics.collapse import most_collapses
 from molex_cli.statistics.intervals import LEAST_SEEDS
 
@@ -221,7 +221,7 @@ def _metric(col: str, runs: Sequence[Run]) -> Metric:
         raise ConfigError(
             f"a column must have one metric, got {', '.join(sorted(names))} in {col}; add --cols task,task.metrics"
         )
-    return metric_named(names.pop())
+    return runs[0].metric
 
 
 def display_name(run: Run, row: str, keys: Sequence[str]) -> str:

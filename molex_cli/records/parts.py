@@ -95,6 +95,18 @@ class Evaluation(TypedDict, total=False):
     batch_size: Count
     order: str
     depends_on_batch: str | None
+    protocol: dict[str, str | Number | None]
+    """Of scores that are of no split: versions, few-shot examples, windows and all else that decides them."""
+
+
+class ScoredBy(TypedDict, total=False):
+    """What a comparison must know of a metric that is not molex's own."""
+
+    higher_is_better: bool
+    mean_of_examples: bool
+    """The score is the mean of the values of single examples."""
+    right_or_wrong: bool
+    """These are 0 and 1."""
 
 
 class SplitEvaluation(TypedDict):
@@ -114,6 +126,10 @@ class SplitEvaluation(TypedDict):
     rows_used: Count
     fingerprint: str
     evaluation: Evaluation
+    stderr: NotRequired[Mapping[str, Number | None]]
+    """Standard errors of the scores, over examples."""
+    metrics: NotRequired[dict[str, ScoredBy]]
+    """Those that can be compared, where they are not molex's own; the first is compared unless another is named."""
 
 
 class Training(TypedDict, total=False):
@@ -269,7 +285,14 @@ class Written(TypedDict):
     prediction: str
 
 
-PREDICTIONS = (Answer, Value, Written)
+class Outcome(TypedDict):
+    """An example of lm-evaluation-harness or of a text, with its value of each metric."""
+
+    id: str | int
+    values: dict[str, Number]
+
+
+PREDICTIONS = (Answer, Value, Written, Outcome)
 
 
 class JobFolder(TypedDict):
