@@ -64,9 +64,11 @@ def main(argv: list[str]) -> int:
     if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
         return _run_one(jobs[0].experiment)
     if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
+        from molex_cli.config.task_metrics import metric_of
         from molex_cli.launching.optimiser import with_search
 
-        search = with_search(line, jobs[0].experiment.task.metrics[0], settings.hydra.sweeper)
+        task = jobs[0].experiment.task
+        search = with_search(line, metric_of(task, task.metrics[0]), settings.hydra.sweeper)
         return 0 if search is None else _search(search, typed, jobs[0].experiment)
     _require_own_rows([job.experiment for job in jobs])
     from molex_cli.launching.sweeper import sweep

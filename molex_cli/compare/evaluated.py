@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import cast
 
 from molex_cli.compare.collapse import CONSTANT
-from molex_cli.compare.loading import LoadedRuns, Run
+from molex_cli.compare.loading import LoadedRuns, Run, unscored
 from molex_cli.errors import ConfigError, RecordError, shortened
 from molex_cli.records import read_rows
-from molex_cli.records.parts import Score, Scores, SplitEvaluation
+from molex_cli.records.parts import FAILED, Score, Scores, SplitEvaluation
 from molex_cli.records.reading import read_json
 
 
@@ -46,6 +46,8 @@ def _on_split(run: Run, which: str, split: str) -> Run:
     degenerate = [*chosen["degenerate"], *filterfalse(_is_of_predictions, run.record.degenerate)]
     record = replace(run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=degenerate)
     scored = replace(run, record=record, split=split, predictions=predictions)
+    if why := unscored(scored, which):
+        raise RecordError(why)
     scored.values(which, scores["metric"])  # damaged predictions are told of now
     return scored
 
@@ -99,7 +101,7 @@ def _rank(found: SplitEvaluation, run: Run) -> tuple[int, bool]:
 
 def _is_of_predictions(reason: str) -> bool:
     """Return whether a run is degenerate by its predictions, and not by what it is."""
-    return reason == CONSTANT or reason.endswith(" is undefined")
+    return reason == CONSTANT or reason.endswith(" is undefined") or FAILED in reason
 
 
 def _constant(predictions: Path, metric: str) -> dict[str, float]:
