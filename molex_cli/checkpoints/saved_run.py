@@ -28,7 +28,7 @@ from molex_cli.errors import ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
-from molex_cli.objectives import Objective, Predictions, build_objective
+from molex_cli.objectives import Objective, Predictions, build_objective, outside
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
@@ -256,9 +256,10 @@ def _predictions(
     train = dataclasses.replace(run.experiment.train, **changed)
     experiment = dataclasses.replace(run.experiment, task=request.task, train=train)
     encoded = encoded_splits(experiment, run.adapted.backbone, objective, {"validation": split})["validation"]
-    names = request.task.metrics if scored_by is None else scored_by
     with noise:
-        return objective.predictions(run.adapted, encoded, names, batch_size, run.device)
+        if scored_by is not None:
+            return objective.predictions(run.adapted, encoded, scored_by, batch_size, run.device)
+        return outside.predictions(objective, run.adapted, encoded, request.task, batch_size, run.device)
 
 
 def _label_of_output(trained: Sequence[str], labels: Sequence[str], mapping: Mapping[str, str]) -> list[int] | None:

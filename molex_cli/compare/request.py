@@ -54,7 +54,8 @@ class Request:
             yield f"--tune must go with a split of the runs' own task, got --evaluation {self.evaluation}"
         if self.metric and self.evaluation in (None, *SPLITS):
             at = f"--evaluation {self.evaluation}" if self.evaluation else "no --evaluation"
-            yield f"--metric must go with --evaluation and a task of lm_eval or a text, got {at}; a split's is task.metrics"
+            rule = "--metric must go with --evaluation and a task of lm_eval or a text"
+            yield f"{rule}, got {at}; a split's is task.metrics"
 
     def loaded(self, paths: Sequence[Path]) -> LoadedRuns:
         """Return the runs under some paths that are compared, with a line on each that is not."""
