@@ -157,6 +157,19 @@ def intact(path: Path) -> Saved:
     return saved
 
 
+def rewrite(path: Path, to: Path, changed: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Saved:
+    """Write the adapter of an intact file with other settings into another file, and return what that one holds."""
+    intact(path)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["molex"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about["settings"] = changed(about["settings"])
+    about.pop(ABOUT_DIGEST, None)
+    about[ABOUT_DIGEST] = _about_digest(about)
+    write_tensors(to, tensors, {"molex": json.dumps(about)})
+    return read_about(to)
+
+
 def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:
     """Fill the trained tensors from a file; names and shapes must fit both ways."""
     parameters = adapted.trainable()

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import eval_runs, saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError, shortened
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.run_folder import adapter_of
-from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ def main(argv: list[str]) -> int:
     settings = asked[0]
     if settings.split not in ("train", "validation", "test"):
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
-    texts = [*paths, *([settings.run] if settings.run != NAMED else [])]
+    texts = [str(located(each)) for each in (*paths, *([settings.run] if settings.run != NAMED else []))]
     runs, left_out = eval_runs.found(texts)
     for line in left_out:
         say(f"left out: {shortened(line)}", file=sys.stderr)
-    if [str(run) for run in runs] == [str(expanded(text)) for text in texts] and len(runs) == 1:
+    if [str(run) for run in runs] == texts and len(runs) == 1:
         return _one(runs[0], *asked, as_lines=options.json)
     if not runs:
         raise ConfigError(f"run must hold finished runs, got none in {', '.join(texts)}")

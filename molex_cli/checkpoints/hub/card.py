@@ -1,0 +1,281 @@
+"""The model card of a run: README.md with its metadata."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from molex_cli import __version__
+from molex_cli.checkpoints.hub.scores import Scored
+from molex_cli.compare.formats.md import escaped, table
+from molex_cli.config.schema import Experiment
+from molex_cli.config.task import Kind
+from molex_cli.objectives import head_outputs
+from molex_cli.objectives.answer_mode import answer_mode
+from molex_cli.records import Record
+from molex_cli.statistics.intervals import LEAST_SEEDS, Interval
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+", re.ASCII)
+ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
+METRIC_IDS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr", "f1_macro": "f1"}
+"""The library's names of metrics that have another one there."""
+SUMS = ("added", "trainable", "total")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a card tells; record and settings are those that are sent."""
+
+    repo: str
+    revision: str | None
+    which: str
+    record: Record
+    experiment: Experiment
+    labels: Sequence[str]
+    scores: Sequence[Scored]
+    license: str | None = None
+    for_peft: bool = False
+    """Whether PEFT's files lie beside."""
+
+    @property
+    def run(self) -> str:
+        """Return the name by which commands open it."""
+        return f"hub:{self.repo}" + (f"@{self.revision}" if self.revision else "")
+
+
+def text(content: Content) -> str:
+    """Return the card: metadata, then sentences and tables."""
+    return f"---\n{metadata(content)}\n---\n\n" + "\n\n".join(_parts(content)) + "\n"
+
+
+def metadata(content: Content) -> str:
+    """Return the card's metadata as YAML; results only of a run whose scores mean something."""
+    from huggingface_hub import ModelCardData
+
+    experiment, rows = content.experiment, content.experiment.task.hub.path
+    results = (
+        []
+        if content.record.degenerate
+        else [_result(content, each) for each in content.scores if each.score is not None]
+    )
+    base = experiment.model.hub
+    data = ModelCardData(
+        base_model=base,
+        base_model_relation="adapter" if base else None,
+        library_name="molex",
+        license=content.license,
+        datasets=[rows] if rows and HUB_ID.fullmatch(rows) else None,
+        metrics=list(dict.fromkeys(_metric_id(each) for each in content.scores)) or None,
+        pipeline_tag=_pipeline(experiment),
+        tags=["molex", experiment.method.name, *(["peft"] if content.for_peft else [])],
+        model_name=content.repo.rpartition("/")[2] if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml()
+
+
+def _result(content: Content, scored: Scored) -> "EvalResult":
+    from huggingface_hub import EvalResult
+
+    task, split = content.experiment.task, content.record.data.get("validation", {})
+    return EvalResult(
+        task_type=_pipeline(content.experiment),
+        dataset_type=task.hub.path or task.name,
+        dataset_name=task.name,
+        dataset_config=task.hub.subset,
+        dataset_split="validation",
+        dataset_args={"fingerprint": split["fingerprint"]} if "fingerprint" in split else None,
+        metric_type=_metric_id(scored),
+        metric_name=scored.name,
+        metric_value=scored.score,
+    )
+
+
+def _metric_id(scored: Scored) -> str:
+    return METRIC_IDS.get(scored.metric.name, scored.metric.name)
+
+
+def _pipeline(experiment: Experiment) -> str:
+    """Return what the hub calls the kind of task."""
+    if answer_mode(experiment.task, experiment.model).name != "head":
+        return "text-generation"
+    return "multiple-choice" if experiment.task.kind is Kind.multiple_choice else "text-classification"
+
+
+def _parts(content: Content) -> Iterator[str]:
+    experiment, record = content.experiment, content.record
+    method, model = record.display.get("method") or experiment.method.display_name, experiment.model
+    yield f"# {escaped(method)} on {escaped(experiment.task.name)}"
+    yield (
+        f"An adapter for {_base(experiment)}, trained on {escaped(experiment.task.name)} with molex {__version__}, seed "
+        f"{record.seed}. It holds what {escaped(method)} trained, not the weights of {escaped(model.name)}."
+    )
+    yield from _warnings(record)
+    yield from ("## Load", *_how_to_load(content))
+    if content.scores:
+        yield from ("## Scores", *_scores(content))
+    yield from ("## Budget", *_budget(record))
+    yield from ("## Training", _training(content))
+    yield from ("## Data and base", _data(record))
+    yield "`record.json` has every setting, versions and self-checks."
+
+
+def _base(experiment: Experiment) -> str:
+    """Return where the base model comes from."""
+    model = experiment.model
+    if model.hub:
+        return (
+            f"[{escaped(model.hub)}](https://huggingface.co/{model.hub})"
+            if HUB_ID.fullmatch(model.hub)
+            else escaped(model.hub)
+        )
+    if model.package:
+        return f"{escaped(model.name)} of the Python package {escaped(model.package)}"
+    if model.folder:
+        return f"a model in a local folder named {escaped(model.folder)}"
+    return f"{escaped(model.name)} with random weights (for tests)"
+
+
+def _warnings(record: Record) -> Iterator[str]:
+    """Yield what a reader must know before anything else."""
+    if record.degenerate:
+        yield f"**Degenerate: {escaped('; '.join(record.degenerate))}. Its scores say nothing of the method.**"
+    if record.status == "imported":
+        yield "**Imported: another program trained it, and nothing is known of how.**"
+    if (record.environment.get("git") or {}).get("dirty"):
+        yield "The code that trained it had changes that no commit holds."
+
+
+def _how_to_load(content: Content) -> Iterator[str]:
+    which = "" if content.which == "last" else f" which={content.which}"
+    lines = [f"molex predict run={content.run}{which} --file new.csv", f"molex eval run={content.run}{which}"]
+    yield "```\n" + "\n".join(lines) + "\n```"
+    more = "" if content.which == "last" else f', which="{content.which}"'
+    yield f'```python\nimport molex_cli\n\nrun = molex_cli.load("{content.run}"{more})  # run.model, run.tokenizer\n```'
+    if content.experiment.model.folder:
+        name = escaped(content.experiment.model.folder)
+        yield f"The base model must lie in a folder named {name} where the command is started, or be linked there."
+    if content.labels:
+        yield f"Its labels, in the order of its outputs: {escaped(', '.join(content.labels))}."
+    if content.for_peft:
+        yield "PEFT opens it, too:"
+        yield _with_peft(content)
+
+
+def _with_peft(content: Content) -> str:
+    task, model = content.experiment.task, content.experiment.model
+    outputs = head_outputs(task, model, content.labels)
+    auto = "AutoModelForCausalLM" if outputs is None else "AutoModelForSequenceClassification"
+    base = model.hub or model.folder or f"FOLDER OF {model.name}"
+    more = "" if outputs is None else f", num_labels={outputs}"
+    revision = f', revision="{content.revision}"' if content.revision else ""
+    return (
+        f"```python\nfrom peft import PeftModel\nfrom transformers import {auto}\n\n"
+        f'base = {auto}.from_pretrained("{base}"{more})\n'
+        f'model = PeftModel.from_pretrained(base, "{content.repo}"{revision})\n```'
+    )
+
+
+def _scores(content: Content) -> Iterator[str]:
+    record, which = content.record, content.which
+    evaluated: Mapping[str, Any] = record.evaluated(which) or {}
+    rows = record.data.get("validation", {}).get("rows_used")
+    head = ["metric", "score", "95 % over examples", "best constant", "mean ± sd over seeds", "95 % over seeds"]
+    yield table(head, [_score_row(each) for each in content.scores], [False, *[True] * 5])
+    on = f"{rows:,} rows" if rows else "the rows"
+    chosen = f"; {escaped(record.scores['selection'])}" if which == "best" and "selection" in record.scores else ""
+    yield f"On {on} of validation, the {which} evaluation, step {evaluated.get('step', '–')}{chosen}."
+    yield "\n".join(f"- {line}" for line in _what_intervals_mean(content.scores))
+
+
+def _score_row(scored: Scored) -> list[str]:
+    times, unit = scored.metric.scale, " %" if scored.metric.scale == 100 else ""
+    cell, several = scored.arm, len(scored.arm.by_seed) > 1
+    numbers = [_number(each, times) for each in (scored.score, scored.constant)]
+    over_seeds = (
+        f"{_number(cell.mean, times)} ± {_number(cell.deviation, times)} ({len(cell.by_seed)})" if several else "–"
+    )
+    return [
+        escaped(scored.name + unit),
+        numbers[0],
+        _range(scored.examples, times),
+        numbers[1],
+        over_seeds,
+        _range(scored.seeds, times),
+    ]
+
+
+def _what_intervals_mean(scores: Sequence[Scored]) -> Iterator[str]:
+    yield "Over examples: for new rows and this one run (percentile bootstrap); it says nothing of other seeds."
+    cell = scores[0].arm
+    seeds = ", ".join(map(str, cell.by_seed))
+    if len(cell.by_seed) == 1:
+        yield "One seed: how much the score varies from seed to seed is unknown."
+        return
+    provisional = f"; fewer than {LEAST_SEEDS}, so provisional" if len(cell.by_seed) < LEAST_SEEDS else ""
+    yield f"Over seeds {seeds} of the same settings and rows: for new seeds (Student's t){provisional}."
+    if cell.collapsed:
+        yield f"Collapsed, so no better than a constant prediction: seeds {', '.join(map(str, cell.collapsed))}."
+
+
+def _range(interval: Interval, times: float) -> str:
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return "–"
+    return f"{_number(interval.low, times)} to {_number(interval.high, times)}"
+
+
+def _number(value: float | None, times: float) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value * times:.2f}"
+
+
+def _budget(record: Record) -> Iterator[str]:
+    parts = [name for name in record.parameters if name not in SUMS] + [
+        name for name in SUMS if name in record.parameters
+    ]
+    rows = [[escaped(name), f"{record.parameters[name]:,}"] for name in parts]
+    yield table(["parameters", "number"], rows, [False, True])
+    for name, layers in (("Experts", record.experts_per_layer), ("Ranks", record.rank_per_layer)):
+        if layers is not None:
+            yield f"{name} in each layer, the first one first: {' '.join(map(str, layers))} (total {sum(layers)})."
+    flops = record.flops_per_token
+    if flops.get("base") and flops.get("active"):
+        yield (
+            f"FLOPs of a token's forward pass: {flops['active']:,.0f}, {flops['active'] / flops['base']:.3f} times those "
+            f"of the base model alone."
+        )
+
+
+def _training(content: Content) -> str:
+    experiment, training = content.experiment, content.record.training
+    method = experiment.method
+    facts = {
+        "method": f"{escaped(method.name)}{', as the published code has it' if method.published else ''}",
+        "paper": ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", method.paper()),
+        "preset": escaped(experiment.preset or ""),
+        "steps": f"{training['steps']:,}" if "steps" in training else "",
+        "effective batch": str(training.get("effective_batch", "")),
+        "learning rate": f"{training.get('learning_rate', experiment.learning_rate):g}",
+        "number format": f"{experiment.hardware.precision.name}, base in {experiment.hardware.base.name}",
+        "longest input": f"{experiment.train.max_length} tokens",
+    }
+    return table(["training", "value"], [[name, value] for name, value in facts.items() if value], [False, False])
+
+
+def _data(record: Record) -> str:
+    rows = [[escaped(split), *_split(about)] for split, about in record.data.items()]
+    rows += [
+        [f"base model, {escaped(name)}", "", "", f"`{escaped(str(value))}`"] for name, value in record.base.items()
+    ]
+    model = record.settings["model"]
+    if model.get("hub"):
+        rows.append(["base model", escaped(model["hub"]), "", escaped(model.get("revision") or "main")])
+    return table(["what", "source", "rows", "fingerprint or revision"], rows, [False, False, True, False])
+
+
+def _split(about: Mapping[str, Any]) -> list[str]:
+    used = f"{about['rows_used']:,}" if "rows_used" in about else ""
+    return [escaped(about.get("source", "")), used, f"`{about.get('fingerprint', '')}`"]
