@@ -21,7 +21,7 @@ MESSAGE = "A run of molex"
 def main(argv: list[str]) -> int:
     """Send a run, or write what would be sent into a folder."""
     options = _parser().parse(argv)
-    trouble.require_repository(options.repo)
+    trouble.require_names(options.repo, options.revision)
     token = None if options.dry_run else trouble.require_token()
     run = located(options.run)
 

@@ -1,50 +1,21 @@
-"""The model card of a run: README.md with its metadata."""
+"""The model card of a run: what was trained, how it scores, how to load it."""
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from molex_cli import __version__
+from molex_cli.checkpoints.hub.metadata import HUB_ID, Content, metadata
 from molex_cli.checkpoints.hub.scores import Scored
 from molex_cli.compare.formats.md import escaped, table
 from molex_cli.config.schema import Experiment
-from molex_cli.config.task import Kind
 from molex_cli.objectives import head_outputs
-from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.records import Record
 from molex_cli.statistics.intervals import LEAST_SEEDS, Interval
 
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
-
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+", re.ASCII)
 ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
-METRIC_IDS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr", "f1_macro": "f1"}
-"""The library's names of metrics that have another one there."""
 SUMS = ("added", "trainable", "total")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """What a card tells; record and settings are those that are sent."""
-
-    repo: str
-    revision: str | None
-    which: str
-    record: Record
-    experiment: Experiment
-    labels: Sequence[str]
-    scores: Sequence[Scored]
-    license: str | None = None
-    for_peft: bool = False
-    """Whether PEFT's files lie beside."""
-
-    @property
-    def run(self) -> str:
-        """Return the name by which commands open it."""
-        return f"hub:{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 
 def text(content: Content) -> str:
@@ -52,67 +23,13 @@ def text(content: Content) -> str:
     return f"---\n{metadata(content)}\n---\n\n" + "\n\n".join(_parts(content)) + "\n"
 
 
-def metadata(content: Content) -> str:
-    """Return the card's metadata as YAML; results only of a run whose scores mean something."""
-    from huggingface_hub import ModelCardData
-
-    experiment, rows = content.experiment, content.experiment.task.hub.path
-    results = (
-        []
-        if content.record.degenerate
-        else [_result(content, each) for each in content.scores if each.score is not None]
-    )
-    base = experiment.model.hub
-    data = ModelCardData(
-        base_model=base,
-        base_model_relation="adapter" if base else None,
-        library_name="molex",
-        license=content.license,
-        datasets=[rows] if rows and HUB_ID.fullmatch(rows) else None,
-        metrics=list(dict.fromkeys(_metric_id(each) for each in content.scores)) or None,
-        pipeline_tag=_pipeline(experiment),
-        tags=["molex", experiment.method.name, *(["peft"] if content.for_peft else [])],
-        model_name=content.repo.rpartition("/")[2] if results else None,
-        eval_results=results or None,
-    )
-    return data.to_yaml()
-
-
-def _result(content: Content, scored: Scored) -> "EvalResult":
-    from huggingface_hub import EvalResult
-
-    task, split = content.experiment.task, content.record.data.get("validation", {})
-    return EvalResult(
-        task_type=_pipeline(content.experiment),
-        dataset_type=task.hub.path or task.name,
-        dataset_name=task.name,
-        dataset_config=task.hub.subset,
-        dataset_split="validation",
-        dataset_args={"fingerprint": split["fingerprint"]} if "fingerprint" in split else None,
-        metric_type=_metric_id(scored),
-        metric_name=scored.name,
-        metric_value=scored.score,
-    )
-
-
-def _metric_id(scored: Scored) -> str:
-    return METRIC_IDS.get(scored.metric.name, scored.metric.name)
-
-
-def _pipeline(experiment: Experiment) -> str:
-    """Return what the hub calls the kind of task."""
-    if answer_mode(experiment.task, experiment.model).name != "head":
-        return "text-generation"
-    return "multiple-choice" if experiment.task.kind is Kind.multiple_choice else "text-classification"
-
-
 def _parts(content: Content) -> Iterator[str]:
     experiment, record = content.experiment, content.record
     method, model = record.display.get("method") or experiment.method.display_name, experiment.model
     yield f"# {escaped(method)} on {escaped(experiment.task.name)}"
     yield (
-        f"An adapter for {_base(experiment)}, trained on {escaped(experiment.task.name)} with molex {__version__}, seed "
-        f"{record.seed}. It holds what {escaped(method)} trained, not the weights of {escaped(model.name)}."
+        f"An adapter for {_base(experiment)}, trained on {escaped(experiment.task.name)} with molex {__version__}, "
+        f"seed {record.seed}. It holds what {escaped(method)} trained, not the weights of {escaped(model.name)}."
     )
     yield from _warnings(record)
     yield from ("## Load", *_how_to_load(content))
@@ -128,11 +45,8 @@ def _base(experiment: Experiment) -> str:
     """Return where the base model comes from."""
     model = experiment.model
     if model.hub:
-        return (
-            f"[{escaped(model.hub)}](https://huggingface.co/{model.hub})"
-            if HUB_ID.fullmatch(model.hub)
-            else escaped(model.hub)
-        )
+        is_address = HUB_ID.fullmatch(model.hub) is not None
+        return f"[{escaped(model.hub)}](https://huggingface.co/{model.hub})" if is_address else escaped(model.hub)
     if model.package:
         return f"{escaped(model.name)} of the Python package {escaped(model.package)}"
     if model.folder:
@@ -170,7 +84,8 @@ def _with_peft(content: Content) -> str:
     task, model = content.experiment.task, content.experiment.model
     outputs = head_outputs(task, model, content.labels)
     auto = "AutoModelForCausalLM" if outputs is None else "AutoModelForSequenceClassification"
-    base = model.hub or model.folder or f"FOLDER OF {model.name}"
+    named = model.hub or model.folder or ""
+    base = named if HUB_ID.fullmatch(named) else "FOLDER OF THE BASE MODEL"
     more = "" if outputs is None else f", num_labels={outputs}"
     revision = f', revision="{content.revision}"' if content.revision else ""
     return (
@@ -244,8 +159,8 @@ def _budget(record: Record) -> Iterator[str]:
     flops = record.flops_per_token
     if flops.get("base") and flops.get("active"):
         yield (
-            f"FLOPs of a token's forward pass: {flops['active']:,.0f}, {flops['active'] / flops['base']:.3f} times those "
-            f"of the base model alone."
+            f"FLOPs of a token's forward pass: {flops['active']:,.0f}, {flops['active'] / flops['base']:.3f} times "
+            "those of the base model alone."
         )
 
 
@@ -267,9 +182,7 @@ def _training(content: Content) -> str:
 
 def _data(record: Record) -> str:
     rows = [[escaped(split), *_split(about)] for split, about in record.data.items()]
-    rows += [
-        [f"base model, {escaped(name)}", "", "", f"`{escaped(str(value))}`"] for name, value in record.base.items()
-    ]
+    rows += [[f"base model, {escaped(name)}", "", "", escaped(str(value))] for name, value in record.base.items()]
     model = record.settings["model"]
     if model.get("hub"):
         rows.append(["base model", escaped(model["hub"]), "", escaped(model.get("revision") or "main")])
@@ -278,4 +191,4 @@ def _data(record: Record) -> str:
 
 def _split(about: Mapping[str, Any]) -> list[str]:
     used = f"{about['rows_used']:,}" if "rows_used" in about else ""
-    return [escaped(about.get("source", "")), used, f"`{about.get('fingerprint', '')}`"]
+    return [escaped(about.get("source", "")), used, escaped(str(about.get("fingerprint", "")))]

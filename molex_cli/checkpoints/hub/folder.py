@@ -7,6 +7,7 @@ from pathlib import Path
 
 from molex_cli.checkpoints import adapter, peft_export
 from molex_cli.checkpoints.hub import card
+from molex_cli.checkpoints.hub.metadata import Content
 from molex_cli.checkpoints.hub.outgoing import public_record, public_settings
 from molex_cli.checkpoints.hub.scores import scored
 from molex_cli.compare.loading import Run
@@ -69,7 +70,7 @@ def write(run: Path, wanted: Wanted, folder: Path, tokens: Sequence[str] = ()) -
     model = saved.experiment.model
     if wanted.peft:
         _write_peft(run, wanted.which, folder, model.hub or model.folder)
-    content = card.Content(
+    content = Content(
         repo=wanted.repo,
         revision=wanted.revision,
         which=wanted.which,

@@ -38,7 +38,7 @@ def located(path: str | Path) -> Path:
 def _snapshot(repo: str, revision: str | None) -> Path:
     """Return the folder in the hub's cache that holds a run's files at a revision."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     hub.go_offline_if_unreachable()
     disable_progress_bars("huggingface_hub.snapshot_download")

@@ -1,5 +1,6 @@
 """What the hub's client raises when a run is read or sent, as one line with the way out; no torch."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,17 +13,19 @@ LOGIN = "log in with hf auth login, or set HF_TOKEN (a token that may write: hug
 LONGEST = 200  # characters of what the hub says
 
 
-def require_repository(repo: str) -> None:
-    """Raise ConfigError for what is no name of a repository."""
+def require_names(repo: str, revision: str | None) -> None:
+    """Raise ConfigError for what is no name of a repository, or of a branch."""
+    if revision is not None and not re.fullmatch(r"[\w./-]+", revision, re.ASCII):
+        raise ConfigError(f"--revision must be a branch of letters, digits, -, _, . and /, got {revision!r}")
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
         rule = "letters, digits, -, _ and ., at most 96"
         raise ConfigError(f"--repo must be USER/NAME of {rule}, got {repo} ({_one_sentence(error)})") from None
-    if "/" not in repo:
+    if repo.count("/") != 1:
         raise ConfigError(f"--repo must be USER/NAME, got {repo}; add whose it is")
 
 
@@ -54,8 +57,8 @@ def _unread(name: str, error: Exception) -> CheckpointError:
     told = {
         errors.GatedRepoError: "must be open to you, got a gated repository; ask for access on its page and "
         "hf auth login",
-        errors.RepositoryNotFoundError: "must be on the hub, got no such repository or one that is private; look at its "
-        "spelling, or hf auth login",
+        errors.RepositoryNotFoundError: "must be on the hub, got no such repository or one that is private; look at "
+        "its spelling, or hf auth login",
         errors.RevisionNotFoundError: "must have that revision, got none of that name; look at its branches and tags",
         errors.LocalEntryNotFoundError: f"must be fetched, got no answer of the hub ({_why_offline()}) and no copy in "
         "its cache; try again when it can be reached",
@@ -108,12 +111,9 @@ def _answer(error: BaseException) -> tuple[int | None, str]:
     """Return the status of the answer behind an error and what the hub said; no status where none came."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, HfHubHTTPError):
-            return cause.response.status_code, _short(cause.server_message or cause.response.reason_phrase)
-        cause, error = cause.__cause__, cause
-    return None, _one_sentence(error)
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code, _short(error.server_message or error.response.reason_phrase)
+    return (None, _one_sentence(error)) if error.__cause__ is None else _answer(error.__cause__)
 
 
 def _one_sentence(error: BaseException) -> str:

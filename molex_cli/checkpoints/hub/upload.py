@@ -73,7 +73,8 @@ def _commit(api: "HfApi", folder: Path, repo: str, there: Sequence[str], revisio
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Let the client say nothing; it shows how far a long upload is to a terminal alone."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     level, had_bars = logging.get_verbosity(), not are_progress_bars_disabled()
     logging.set_verbosity_error()
