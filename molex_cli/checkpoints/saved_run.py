@@ -17,6 +17,7 @@ import torch
 from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.perturb import KINDS, perturbed
@@ -69,8 +70,8 @@ class EvaluationRequest:
 
 
 def adapter_file(path: Path, which: str) -> Path:
-    """Return the adapter file of a run's folder, or the path itself if it is one."""
-    return adapter_of(path, which)
+    """Return the adapter file of a run's folder or of `hub:USER/NAME`, or the path itself if it is one."""
+    return adapter_of(located(path), which)
 
 
 def about(path: Path, which: str) -> Saved:
