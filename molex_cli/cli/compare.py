@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from molex_cli.compare.request import Request
     from molex_cli.compare.table import Comparison
 
-SUMMARY = "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex"
+SUMMARY = "compare runs: verdicts, mean ± sd over seeds, paired tests, confounds; text, md, csv, json, latex, a page"
 EVERYTHING = ("csv", "json", "html")  # formats for reading by machines, and a page that has room
 LABEL = re.compile(r"[A-Za-z0-9:._-]*")
 FIGURES = ("scores", "differences", "curves", "rates")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import SavedRun
     from molex_cli.records import Record
 
-SUMMARY = "how alike the experts of each layer are, how they are used, what is lost without them"
+SUMMARY = "show how alike a layer's experts are, how they are used, and the score without them"
 
 
 def main(argv: list[str]) -> int:

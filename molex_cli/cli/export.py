@@ -6,7 +6,7 @@ from molex_cli.records.run_folder import adapter_of, require_unrouted
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
-SUMMARY = "a LoRA run as an adapter folder that PEFT opens"
+SUMMARY = "write a LoRA run as an adapter folder that PEFT opens"
 RULE = "molex export must be given a run of LoRA, one expert and no router in each linear"
 
 

@@ -6,7 +6,7 @@ from molex_cli.records.run_folder import adapter_of, require_unrouted
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
-SUMMARY = "a run as one Hugging Face model, its updates added to the weights"
+SUMMARY = "write a run as one Hugging Face model, with its updates added to the weights"
 RULE = "molex merge must be given a run without routers"
 WAY_OUT = "its expert or layer depends on the input, so that no one weight is equal to it: molex predict uses the run"
 

@@ -17,7 +17,7 @@ from molex_cli.runtime.streams import say
 if TYPE_CHECKING:
     from molex_cli.data.unlabelled import NewRow
 
-SUMMARY = "predictions of a saved run for the rows of a file or the lines of standard input"
+SUMMARY = "predict the rows of a file, or the lines of standard input, with a saved run"
 READ = ("hardware", "cache_dir")
 BATCHES = 32  # of a file, before their answers are printed
 

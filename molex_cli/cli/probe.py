@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
     from molex_cli.checkpoints.saved_run import SavedRun
 
-SUMMARY = "what each layer of a saved run knows of a task, by a linear model on its output"
+SUMMARY = "score how well the output of each layer predicts the labels, by a linear model"
 READ = ("task", "data_dir", "cache_dir", "train.max_rows", "hardware")
 
 
