@@ -18,7 +18,12 @@ from molex_cli.config.reference import Section, Setting
 from molex_cli.methods.base import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
-OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "outputs/README.md": "outputs.md"}
+OUTSIDE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "outputs/README.md": "outputs.md",
+}
 """Pages that lie outside docs/, and the pages of the site that have their place."""
 
 
@@ -51,7 +56,7 @@ def commands() -> str:
 
 def api() -> str:
     """Return the page of what Python may use, whose texts mkdocstrings puts in."""
-    return "\n\n".join(["# Python API", *(f"::: molex_cli.{name}" for name in getattr(molex_cli, "__all__", ()))]) + "\n"
+    return "\n\n".join(["# Python API", *(f"::: molex_cli.{name}" for name in molex_cli.__all__)]) + "\n"
 
 
 def settings() -> str:

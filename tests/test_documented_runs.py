@@ -100,7 +100,6 @@ ALL = by_page()
 
 def failure(line, capfd):
     """Run a command; return what it printed if it failed."""
-
     try:
         code = main(smaller(line))
     except SystemExit as ended:
