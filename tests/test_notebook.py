@@ -6,20 +6,26 @@ import pytest
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
-NOTEBOOK = nbformat.read(Path(__file__).resolve().parent.parent / "docs/tutorial.ipynb", as_version=4)
-CODE = [cell for cell in NOTEBOOK.cells if cell.cell_type == "code"]
+PATH = Path(__file__).resolve().parent.parent / "docs/tutorial.ipynb"
+
+
+def code_of(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def test_it_is_kept_without_outputs():
-    assert not [cell for cell in CODE if cell.outputs or cell.execution_count]
+    cells = code_of(nbformat.read(PATH, as_version=4))
+    assert cells
+    assert not [cell for cell in cells if cell.outputs or cell.execution_count]
 
 
 @pytest.mark.slow
 def test_every_cell_runs_and_shows_what_it_says(tmp_path):
-    made = nbclient.NotebookClient(
-        NOTEBOOK, timeout=600, startup_timeout=300, resources={"metadata": {"path": tmp_path}}
+    there = {"metadata": {"path": tmp_path}}
+    client = nbclient.NotebookClient(
+        nbformat.read(PATH, as_version=4), timeout=600, startup_timeout=300, resources=there
     )
-    found = {cell.source.splitlines()[-1]: cell.outputs for cell in made.execute().cells if cell.cell_type == "code"}
+    found = {cell.source.splitlines()[-1]: cell.outputs for cell in code_of(client.execute())}
     shown = {line: outputs[-1]["data"] for line, outputs in found.items() if outputs and "data" in outputs[-1]}
     assert "\x1b" not in shown["compared"]["text/plain"]
     assert len(found["compared"]) == 1
