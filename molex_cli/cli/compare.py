@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from molex_cli.cli import targets
 from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
-from molex_cli.compare.choices import FAMILIES, SHOWN, SPLITS
+from molex_cli.compare.choices import FAMILIES, SHOWN
 from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from molex_cli.compare.request import Request
     from molex_cli.compare.table import Comparison
 
-SUMMARY = "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex"
+SUMMARY = "compare runs: verdicts, mean ± sd over seeds, paired tests, confounds; text, md, csv, json, latex, a page"
 EVERYTHING = ("csv", "json", "html")  # formats for reading by machines, and a page that has room
 LABEL = re.compile(r"[A-Za-z0-9:._-]*")
 FIGURES = ("scores", "differences", "curves", "rates")
@@ -68,6 +68,7 @@ def _request(options: Namespace) -> "Request":
         cols=keys(options.cols),
         which=options.which,
         evaluation=options.evaluation,
+        metric=options.metric,
         against=options.against,
         adjust=options.adjust,
         show=options.show,
@@ -90,7 +91,14 @@ def _parser() -> Parser:
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,method.rank")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
-    parser.add_argument("--evaluation", choices=SPLITS, help="compare what molex eval scored on this split")
+    parser.add_argument(
+        "--evaluation",
+        metavar="NAME",
+        help="compare what molex eval scored: validation, test, train, a task of lm_eval or the name of a text's file",
+    )
+    parser.add_argument(
+        "--metric", default="", metavar="NAME", help="of a task of lm_eval or a text; default: its first"
+    )
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
     parser.add_argument(

@@ -8,7 +8,7 @@ from molex_cli.records import HOW_ONLY
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
-SUMMARY = "in what two runs differ: settings, data, versions, cost, scores"
+SUMMARY = "list how two runs differ: settings, data, versions, cost, scores"
 
 
 def main(argv: list[str]) -> int:

@@ -51,10 +51,11 @@ def main(argv: list[str]) -> int:
     if found.is_one_run:
         return _run_one(found.jobs[0].experiment)
     if found.is_search:
+        from molex_cli.config.task_metrics import metric_of
         from molex_cli.launching.optimiser import with_search
 
         first = found.jobs[0].experiment
-        search = with_search(found.line, first.task.metrics[0], found.settings.hydra.sweeper)
+        search = with_search(found.line, metric_of(first.task, first.task.metrics[0]), found.settings.hydra.sweeper)
         return 0 if search is None else _search(search, found.typed, first)
     _require_own_rows([job.experiment for job in found.jobs])
     from molex_cli.launching.sweeper import sweep

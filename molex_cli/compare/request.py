@@ -26,6 +26,7 @@ class Request:
     cols: Sequence[str] = ("task", "model")
     which: str = "last"
     evaluation: str | None = None
+    metric: str = ""
     against: str | None = None
     adjust: str = "holm"
     show: Sequence[str] = ()
@@ -42,7 +43,6 @@ class Request:
     def _problems(self) -> Iterator[str]:
         given = [("which", self.which, WHICH), ("adjust", self.adjust, FAMILIES)]
         given += [("show", value, SHOWN) for value in self.show]
-        given += [("evaluation", self.evaluation, SPLITS)] if self.evaluation is not None else []
         for name, value, known in given:
             if value not in known:
                 yield f"--{name} must be one of {', '.join(known)}, got {value}"
@@ -50,11 +50,19 @@ class Request:
             yield f"--tune must go with --tuning-seeds, got {'--tune' if self.tune else '--tuning-seeds'} alone"
         if self.detect is not None and not self.detect > 0:
             yield f"--detect must be a difference above 0, got {self.detect}"
+        if self.tune and self.evaluation not in (None, *SPLITS):
+            yield f"--tune must go with a split of the runs' own task, got --evaluation {self.evaluation}"
+        if self.metric and self.evaluation in (None, *SPLITS):
+            at = f"--evaluation {self.evaluation}" if self.evaluation else "no --evaluation"
+            rule = "--metric must go with --evaluation and a task of lm_eval or a text"
+            yield f"{rule}, got {at}; a split's is task.metrics"
 
     def loaded(self, paths: Sequence[Path]) -> LoadedRuns:
         """Return the runs under some paths that are compared, with a line on each that is not."""
         found = load(paths, "" if self.evaluation else self.which)
-        return evaluated.on_split(found, self.which, self.evaluation) if self.evaluation else found
+        if self.evaluation:
+            found = evaluated.on_split(found, self.which, self.evaluation, self.metric)
+        return found
 
     def report(self, found: LoadedRuns, paths: Sequence[Path]) -> Report:
         """Return the report on the runs of some paths; raise ConfigError where none is left."""
