@@ -1,7 +1,9 @@
 """A saved run's model, from Python."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +33,17 @@ class LoadedRun:
         """Return the model with its adapter, on its device, in evaluation mode: a transformers model like any other."""
         return self.saved.adapted.model
 
-    @property
+    @cached_property
     def tokenizer(self) -> Any:
-        """Return the model's tokenizer."""
-        return self.saved.adapted.backbone.tokenizer
+        """Return the model's tokenizer; of a language model it pads on the left, where prompts are continued."""
+        from molex_cli.models.sources import fit
+
+        backbone = self.saved.adapted.backbone
+        tokenizer = copy(backbone.tokenizer)  # that of the run stays as it was in training
+        fit(tokenizer, self.model)
+        if backbone.is_language_model:
+            tokenizer.padding_side = "left"
+        return tokenizer
 
     @property
     def experiment(self) -> "Experiment":
