@@ -153,7 +153,7 @@ def test_other_weights_in_the_same_folder_are_another_base(tmp_path: Path) -> No
     found = set()
     for weights in (b"1" * 10, b"2" * 10, b"1" * 11):
         (tmp_path / "model.safetensors").write_bytes(weights)
-        found.add(sources.fingerprint(model))
+        found.add(sources.base(model)["fingerprint"])
     assert len(found) == 3
     assert sources.fingerprint(Model(name="random", random=True)) is None
 
