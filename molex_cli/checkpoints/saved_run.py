@@ -28,7 +28,7 @@ from molex_cli.errors import ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
-from molex_cli.objectives import Objective, Predictions, build_objective
+from molex_cli.objectives import Objective, Predictions, build_objective, outside
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
@@ -119,16 +119,19 @@ def scored(
         "fingerprint": split.fingerprint,
         "source": split.source,
         "evaluation": how_scored(task, _labels(run, task), run.adapted, objective, batch_size),
-        "environment": records.environment(),
-        "command": sys.argv[1:],
     }
     identity = [task.name, dict(task.where), request.split, run.file.name, perturbation, request.seed]
     identity += [dict(request.mapping), request.max_rows, request.max_length, batch_size, objective.answer_mode]
-    name = f"{file_part(task.name)}-{request.split}-{digest(identity)}"
+    return left(run, f"{file_part(task.name)}-{request.split}-{digest(identity)}", result, predicted.rows)
+
+
+def left(run: SavedRun, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write an evaluation and a line for each of its examples into the run's folder; return it with what made it."""
+    whole = {**result, "environment": records.environment(), "command": sys.argv[1:]}
     folder = subfolder(run.folder, "evaluations")
-    records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
-    records.write_rows(folder / f"{name}-predictions.jsonl", predicted.rows)
-    return result
+    records.write_text(folder / f"{name}.json", records.as_json(whole, indent=2) + "\n")
+    records.write_rows(folder / f"{name}-predictions.jsonl", rows)
+    return whole
 
 
 def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, Objective]:
@@ -253,9 +256,10 @@ def _predictions(
     train = dataclasses.replace(run.experiment.train, **changed)
     experiment = dataclasses.replace(run.experiment, task=request.task, train=train)
     encoded = encoded_splits(experiment, run.adapted.backbone, objective, {"validation": split})["validation"]
-    names = request.task.metrics if scored_by is None else scored_by
     with noise:
-        return objective.predictions(run.adapted, encoded, names, batch_size, run.device)
+        if scored_by is not None:
+            return objective.predictions(run.adapted, encoded, scored_by, batch_size, run.device)
+        return outside.predictions(objective, run.adapted, encoded, request.task, batch_size, run.device)
 
 
 def _label_of_output(trained: Sequence[str], labels: Sequence[str], mapping: Mapping[str, str]) -> list[int] | None:
