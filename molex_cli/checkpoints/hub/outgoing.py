@@ -9,7 +9,7 @@ from typing import Any
 
 from molex_cli.config import schema
 from molex_cli.records import Record
-from molex_cli.records.parts import Attempt
+from molex_cli.records.parts import Attempt, SplitData
 
 SPLITS = ("train", "validation", "test")
 UNNAMED = "base_model"
@@ -39,12 +39,22 @@ def public_record(record: Record) -> Record:
     """Return a record as others may read it: settings as above, no host, no command, no folder in any sentence."""
     environment: Any = {key: value for key, value in record.environment.items() if key not in OF_THE_MACHINE}
     attempts: list[Attempt] = [{"started": each["started"], "status": each["status"]} for each in record.attempts]
-    public = replace(record, command=[], error=None, attempts=attempts, environment=environment)
+    data = {split: _with_named_source(about) for split, about in record.data.items()}
+    public = replace(record, command=[], error=None, attempts=attempts, environment=environment, data=data)
     told = {
         name: _without_paths(getattr(public, name))
         for name in ("degenerate", "data", "base", "evaluation", "training", "frozen_layers", "checks", "environment")
     }
     return replace(public, settings=public_settings(record.settings), **told)
+
+
+def _with_named_source(about: SplitData) -> SplitData:
+    """Return what is known of a split, whose file has its name alone, also where a sentence speaks of it."""
+    source = about.get("source", "")
+    if not _is_local(source):
+        return about
+    told: Any = {key: each.replace(source, _name(source)) for key, each in about.items() if isinstance(each, str)}
+    return {**about, **told}
 
 
 def _name_base(model: dict[str, Any]) -> None:
