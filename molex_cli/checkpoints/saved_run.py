@@ -17,6 +17,7 @@ import torch
 from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
+from molex_cli.checkpoints.hub.code import without_code
 from molex_cli.checkpoints.hub.opening import located
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode, Kind, Task
@@ -29,7 +30,7 @@ from molex_cli.errors import ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
-from molex_cli.objectives import Objective, Predictions, build_objective
+from molex_cli.objectives import Objective, Predictions, build_objective, outside
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
@@ -76,7 +77,8 @@ def adapter_file(path: Path, which: str) -> Path:
 
 def about(path: Path, which: str) -> Saved:
     """Return what a run's adapter file holds beside the tensors, without loading its model."""
-    return adapter.read_about(adapter_file(path, which))
+    saved = adapter.read_about(adapter_file(path, which))
+    return dataclasses.replace(saved, experiment=without_code(saved.file, saved.experiment))
 
 
 def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str | None = None) -> SavedRun:
@@ -88,7 +90,8 @@ def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str |
     accelerator = hardware.accelerator(settings)
     saved, adapted = adapter.load(file, cache_dir)
     place(adapted, settings, accelerator)
-    return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
+    experiment = without_code(file, saved.experiment)
+    return SavedRun(file.parent, file, experiment, saved.labels, saved.step, adapted, accelerator.device)
 
 
 def scored(
@@ -120,16 +123,19 @@ def scored(
         "fingerprint": split.fingerprint,
         "source": split.source,
         "evaluation": how_scored(task, _labels(run, task), run.adapted, objective, batch_size),
-        "environment": records.environment(),
-        "command": sys.argv[1:],
     }
     identity = [task.name, dict(task.where), request.split, run.file.name, perturbation, request.seed]
     identity += [dict(request.mapping), request.max_rows, request.max_length, batch_size, objective.answer_mode]
-    name = f"{file_part(task.name)}-{request.split}-{digest(identity)}"
+    return left(run, f"{file_part(task.name)}-{request.split}-{digest(identity)}", result, predicted.rows)
+
+
+def left(run: SavedRun, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write an evaluation and a line for each of its examples into the run's folder; return it with what made it."""
+    whole = {**result, "environment": records.environment(), "command": sys.argv[1:]}
     folder = subfolder(run.folder, "evaluations")
-    records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
-    records.write_rows(folder / f"{name}-predictions.jsonl", predicted.rows)
-    return result
+    records.write_text(folder / f"{name}.json", records.as_json(whole, indent=2) + "\n")
+    records.write_rows(folder / f"{name}-predictions.jsonl", rows)
+    return whole
 
 
 def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, Objective]:
@@ -254,9 +260,10 @@ def _predictions(
     train = dataclasses.replace(run.experiment.train, **changed)
     experiment = dataclasses.replace(run.experiment, task=request.task, train=train)
     encoded = encoded_splits(experiment, run.adapted.backbone, objective, {"validation": split})["validation"]
-    names = request.task.metrics if scored_by is None else scored_by
     with noise:
-        return objective.predictions(run.adapted, encoded, names, batch_size, run.device)
+        if scored_by is not None:
+            return objective.predictions(run.adapted, encoded, scored_by, batch_size, run.device)
+        return outside.predictions(objective, run.adapted, encoded, request.task, batch_size, run.device)
 
 
 def _label_of_output(trained: Sequence[str], labels: Sequence[str], mapping: Mapping[str, str]) -> list[int] | None:

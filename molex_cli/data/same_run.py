@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from molex_cli.config import schema
+from molex_cli.config import schema, task_metrics
 from molex_cli.config.run_id import run_name
 from molex_cli.data import reading
 from molex_cli.data.tables import files_of
@@ -55,9 +55,10 @@ def base_of(experiment: schema.Experiment) -> Base:
 
 
 def _made_from(experiment: schema.Experiment, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    settings = schema.as_data(experiment)
+    settings, first = schema.as_data(experiment), next(iter(experiment.stages.values()), experiment.task)
+    texts = task_metrics.texts(first)
     if data is not None:
-        return made_from(settings, data, base_of(experiment))
+        return made_from(settings, data, base_of(experiment), texts)
     train = settings["train"]
     chosen = [train["max_rows"], train["selection"], train["selection_seed"]]
     rows = [settings["stages"] or settings["task"], settings["data_dir"], *chosen]
@@ -70,7 +71,7 @@ def _made_from(experiment: schema.Experiment, data: Mapping[str, Any] | None = N
     key = json.dumps([rows, files], sort_keys=True)
     if key not in _SEEN:
         _SEEN[key] = reading.about_all(reading.read_all(experiment))
-    return made_from(settings, _SEEN[key], base_of(experiment))
+    return made_from(settings, _SEEN[key], base_of(experiment), texts)
 
 
 _SEEN: dict[str, dict[str, Any]] = {}

@@ -18,6 +18,10 @@ Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 Status = Literal["running", "finished", "failed", "interrupted", "imported"]
 
+VALUES = "values"
+"""In a prediction: a value of the example for each metric that is none of molex's own, by its name."""
+FAILED = " failed: "
+"""In a reason of a record that is degenerate: between the name of a metric and why it could not be computed."""
 SELECTION = "selection"
 """The split of training rows that chooses the best evaluation."""
 
@@ -82,6 +86,19 @@ class Base(TypedDict, total=False):
     fingerprint: str
 
 
+class MetricRecord(TypedDict):
+    """A metric that is none of molex's own: what a comparison must know of it."""
+
+    source: str
+    digest: str
+    higher_is_better: bool
+    low: Number | None
+    """Null where it has no end, here and below."""
+    high: Number | None
+    by_example: Literal["no", "right_or_wrong", "mean", "jackknife"]
+    when_undefined: Number | None
+
+
 class Evaluation(TypedDict, total=False):
     """How the scores were computed."""
 
@@ -92,9 +109,23 @@ class Evaluation(TypedDict, total=False):
     answer_mode: str
     implementations: dict[str, str]
     not_computed: dict[str, str]
+    metrics: dict[str, MetricRecord]
+    """Those that are none of molex's own."""
     batch_size: Count
     order: str
     depends_on_batch: str | None
+    protocol: dict[str, str | Number | None]
+    """Of scores that are of no split: versions, few-shot examples, windows and all else that decides them."""
+
+
+class ScoredBy(TypedDict, total=False):
+    """What a comparison must know of a metric that is not molex's own."""
+
+    higher_is_better: bool
+    mean_of_examples: bool
+    """The score is the mean of the values of single examples."""
+    right_or_wrong: bool
+    """These are 0 and 1."""
 
 
 class SplitEvaluation(TypedDict):
@@ -114,6 +145,10 @@ class SplitEvaluation(TypedDict):
     rows_used: Count
     fingerprint: str
     evaluation: Evaluation
+    stderr: NotRequired[Mapping[str, Number | None]]
+    """Standard errors of the scores, over examples."""
+    metrics: NotRequired[dict[str, ScoredBy]]
+    """Those that can be compared, where they are not molex's own; the first is compared unless another is named."""
 
 
 class Training(TypedDict, total=False):
@@ -269,7 +304,14 @@ class Written(TypedDict):
     prediction: str
 
 
-PREDICTIONS = (Answer, Value, Written)
+class Outcome(TypedDict):
+    """An example of lm-evaluation-harness or of a text, with its value of each metric."""
+
+    id: str | int
+    values: dict[str, Number]
+
+
+PREDICTIONS = (Answer, Value, Written, Outcome)
 
 
 class JobFolder(TypedDict):

@@ -12,10 +12,11 @@ from conftest import batch
 from support.made_records import made
 from support.runs import working_in
 
-from molex_cli.checkpoints import adapter
+from molex_cli.checkpoints import adapter, saved_run
 from molex_cli.checkpoints.hub.outgoing import public_record, public_settings
 from molex_cli.cli import main
 from molex_cli.records import read_record, write_record
+from molex_cli.runtime.hardware import Hardware
 
 ROWS = "a,b,label\n" + "".join(f"x{i} word {i * 7},y{i} more,{'yes' if i % 3 else 'no'}\n" for i in range(24))
 NAME = "answers2answers2"
@@ -239,6 +240,27 @@ def test_a_base_model_of_another_machines_folder_is_named_with_the_way_out(once,
     assert "must find its base model in base, the folder that it was trained from, got none there" in line
     Path("base").symlink_to(home / "base")
     assert main(["predict", f"run={folder}", "--file", "new.csv"]) == 0
+
+
+def test_metrics_that_are_code_are_neither_sent_nor_run_for_a_run_of_the_hub(trained, tmp_path, monkeypatch):
+    theirs = {"metrics": ["evaluate/evil/metric", "accuracy"], "higher_is_better": ["evaluate/evil/metric"],
+              "metric_arguments": {"revision": "0" * 40}}  # fmt: skip
+    run = trained()
+
+    def hostile(settings):
+        return {**settings, "task": {**settings["task"], **theirs}}
+
+    monkeypatch.setenv("MOLEX_CACHE", str(tmp_path / "cache"))
+    fetched = tmp_path / "cache" / "hub" / "ada--tiny-0123456789ab"
+    fetched.mkdir(parents=True)
+    adapter.rewrite(run / "adapter-last.safetensors", fetched / "adapter-last.safetensors", hostile)
+    task = saved_run.about(fetched, "last").experiment.task
+    assert (task.metrics, task.metric_arguments) == (["accuracy"], {})
+    assert saved_run.opened(fetched, "last", Hardware()).experiment.task == task
+    shutil.copy(fetched / "adapter-last.safetensors", run)
+    assert saved_run.about(run, "last").experiment.task.metrics == theirs["metrics"]
+    sent = adapter.read_about(pushed(run) / "adapter-last.safetensors").experiment.task
+    assert (sent.metrics, sent.higher_is_better) == (["accuracy"], [])
 
 
 def test_sentences_lose_their_paths_and_keep_all_else():

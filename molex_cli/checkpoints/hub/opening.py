@@ -6,10 +6,11 @@ from pathlib import Path
 
 from molex_cli.checkpoints.hub import trouble
 from molex_cli.checkpoints.hub.client import quiet
+from molex_cli.checkpoints.hub.code import fetched_into
 from molex_cli.errors import CheckpointError, ConfigError
 from molex_cli.models import hub
 from molex_cli.records import unwritable
-from molex_cli.runtime.paths import default_cache_dir, expanded
+from molex_cli.runtime.paths import expanded
 
 PREFIX = "hub:"
 WRITTEN = re.compile(r"hub:([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([^\s@]+))?", re.ASCII)
@@ -47,7 +48,7 @@ def _snapshot(repo: str, revision: str | None) -> Path:
 
 def _own_folder(snapshot: Path, repo: str) -> Path:
     """Return a folder of our own, one for each commit, with links to the files of a snapshot."""
-    folder = default_cache_dir() / "hub" / f"{repo.replace('/', '--')}-{snapshot.name[:12]}"
+    folder = fetched_into() / f"{repo.replace('/', '--')}-{snapshot.name[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in (each for pattern in TAKEN for each in snapshot.glob(pattern)):

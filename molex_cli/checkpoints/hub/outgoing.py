@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from molex_cli.checkpoints.hub.code import own_metrics
 from molex_cli.config import schema
+from molex_cli.metrics.base import METRICS
 from molex_cli.records import Record
 from molex_cli.records.parts import Attempt, SplitData
 
@@ -21,7 +23,8 @@ ABSOLUTE = re.compile(r"(?<![\w.:/~])(?:~|/)(?:[^\s,;:'\"()]*/)?([^\s,;:'\"()/]+
 def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's settings without folders of this machine and without where it was logged.
 
-    A folder or file that decides what is computed keeps its name: a base model, one's own rows.
+    A folder or file that decides what is computed keeps its name: a base model, one's own rows. Metrics that are code
+    of somebody else are left out: whoever opens the run would have to run it.
     """
     found = copy.deepcopy(dict(settings))
     found |= {"data_dir": None, "cache_dir": None, "output_dir": schema.Experiment.output_dir}
@@ -29,6 +32,8 @@ def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     _name_base(found["model"])
     for task in (found["task"], *(found.get("stages") or {}).values()):
         _name_files(task)
+        if any(name not in METRICS for name in task.get("metrics") or ()):
+            task |= own_metrics(task["metrics"], task.get("kind", "classification"))
     allocation = found["method"].get("allocation") or {}
     if allocation.get("from_run"):
         allocation["from_run"] = _name(allocation["from_run"])
