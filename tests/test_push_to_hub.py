@@ -75,6 +75,8 @@ def test_every_command_that_opens_a_run_takes_one_of_the_hub(runs, push, molex):
         ["export", "hub:ada/tiny", "--output", "theirs"],
         ["experts", "hub:ada/tiny", "--json", "--ablate", "layers"],
         ["probe", "run=hub:ada/tiny", "--json"],
+        ["compare", "hub:ada/tiny"],
+        ["diff", "hub:ada/tiny", "hub:ada/tiny"],
         ["push", "hub:ada/tiny", "--repo", "ada/copy", "--degenerate", "--dry-run", "copy"],
     ):
         ended = molex(*command)

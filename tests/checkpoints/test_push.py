@@ -120,6 +120,7 @@ def test_the_card_has_scores_with_intervals_budget_data_and_how_to_load(trained)
     assert record.data["validation"]["fingerprint"] in text
     assert "molex predict run=hub:ada/tiny --file new.csv" in text
     assert 'molex_cli.load("hub:ada/tiny")' in text
+    assert 'run.predict([{"a": "...", "b": "..."}])' in text
 
 
 def test_one_seed_says_that_nothing_is_known_of_others(trained):

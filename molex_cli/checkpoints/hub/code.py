@@ -5,17 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from molex_cli.checkpoints.hub.opening import fetched_into
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Task
 from molex_cli.metrics.base import METRICS
-from molex_cli.runtime.paths import default_cache_dir
 
 NONE: dict[str, Any] = {"metric_files": [], "metric_arguments": {}, "higher_is_better": [], "lower_is_better": []}
-
-
-def fetched_into() -> Path:
-    """Return the folder of the runs that were fetched from the hub."""
-    return default_cache_dir() / "hub"
 
 
 def own_metrics(names: Sequence[str], kind: str) -> dict[str, Any]:

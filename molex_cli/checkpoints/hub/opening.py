@@ -6,16 +6,20 @@ from pathlib import Path
 
 from molex_cli.checkpoints.hub import trouble
 from molex_cli.checkpoints.hub.client import quiet
-from molex_cli.checkpoints.hub.code import fetched_into
 from molex_cli.errors import CheckpointError, ConfigError
 from molex_cli.models import hub
 from molex_cli.records import unwritable
-from molex_cli.runtime.paths import expanded
+from molex_cli.runtime.paths import default_cache_dir, expanded
 
 PREFIX = "hub:"
 WRITTEN = re.compile(r"hub:([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([^\s@]+))?", re.ASCII)
 TAKEN = ("record.json", "adapter-*.safetensors", "predictions-*.jsonl")  # nothing that is run or unpickled
 """The only files of a repository that are fetched."""
+
+
+def fetched_into() -> Path:
+    """Return the folder of the runs that were fetched from the hub."""
+    return default_cache_dir() / "hub"
 
 
 def located(path: str | Path) -> Path:
