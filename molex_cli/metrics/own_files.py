@@ -29,7 +29,10 @@ def source_of(file: str) -> bytes:
     try:
         return require_file(expanded(file)).read_bytes()
     except OSError as error:
-        raise ConfigError(f"a metric's file must be one of Python, got {file} ({error.strerror})") from None
+        raise ConfigError(
+            f"a metric's file must be one of Python, got {file} ({error.strerror}); it is looked for from the working "
+            "directory"
+        ) from None
 
 
 def digest_of(text: bytes) -> str:

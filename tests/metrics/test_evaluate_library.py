@@ -102,8 +102,8 @@ def test_texts_go_one_by_one_or_with_all_their_references_as_the_script_declares
     same, among = outside.metrics(task(single, lists, **written))
     assert same.score(["a", "b"], [("a",), ("c",)]) == 0.5
     assert among.score(["a", "b"], [("c", "a"), ("b",)]) == 1.0
-    assert outside._values(among, ["a", "b"], [("c", "a"), ("d",)]) == [1.0, 0.0]
-    assert outside._values(same, ["a", "b"], [("a",), ("c",)]) == []
+    assert outside.by_example(among, ["a", "b"], [("c", "a"), ("d",)]) == [1.0, 0.0]
+    assert outside.by_example(same, ["a", "b"], [("a",), ("c",)]) == []
     with pytest.raises(MetricError, match="must get one reference for each text, got 2 for one"):
         same.score(["a"], [("a", "b")])
 
@@ -127,6 +127,22 @@ def test_without_the_hub_a_metric_of_it_is_one_line_with_the_way_out(monkeypatch
         "task.metrics must be metrics that evaluate can load, got evaluate/accuracy: no connection to the hub and no "
         "copy in its cache; connect, or name a folder that holds its script: evaluate/PATH"
     )
+
+
+def test_without_the_hub_the_librarys_cache_serves(monkeypatch):
+    import evaluate
+
+    monkeypatch.setattr("requests.request", lambda **_: pytest.fail("the hub was asked"))
+    script("kept", RIGHT)
+    place = evaluate.config.HF_MODULES_CACHE / "evaluate_modules/metrics/evaluate-metric--kept" / ("0" * 64)
+    place.mkdir(parents=True)
+    for folder in (place, place.parent):
+        (folder / "__init__.py").touch()
+    (place / "kept.py").write_text(Path("scripts/kept/kept.py").read_text(), encoding="utf-8")
+    (metric,) = outside.metrics(task("evaluate/kept"))
+    assert metric.score([0, 1], [0, 0]) == 0.5
+    assert metric.source.endswith(", kept of the hub")
+    assert metric.digest == "0" * 16
 
 
 def test_what_the_library_does_not_say_must_be_set_and_foreign_code_be_pinned():

@@ -55,11 +55,11 @@ def body(line, kinds='"classification"'):
 def test_a_score_for_each_example_is_their_mean_and_one_number_gives_pseudo_values():
     (each,) = outside.metrics(made(COST))
     assert each.score([0, 0, 1, 1], [0, 1, 0, 1]) == pytest.approx(1.5)
-    assert outside._values(each, [0, 0, 1, 1], [0, 1, 0, 1]) == [0.0, 5.0, 1.0, 0.0]
+    assert outside.by_example(each, [0, 0, 1, 1], [0, 1, 0, 1]) == [0.0, 5.0, 1.0, 0.0]
     task = made(body("return sum(p != r for p, r in zip(predictions, references)) / len(references)"))
     (whole,) = outside.metrics(task)
     assert whole.by_example is ByExample.jackknife
-    assert outside._values(whole, [0, 0, 1, 1], [0, 1, 0, 1]) == pytest.approx([0.0, 1.0, 1.0, 0.0])
+    assert outside.by_example(whole, [0, 0, 1, 1], [0, 1, 0, 1]) == pytest.approx([0.0, 1.0, 1.0, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,9 @@ def test_a_metric_that_fails_after_the_training_costs_neither_predictions_nor_re
     assert "once it is mended, molex eval scores the run again" in capsys.readouterr().out
     assert main(["compare", "outputs"]) == 2
     assert "has no score: cost failed" in capsys.readouterr().err
+    Path("cost.py").unlink()
+    assert main(["eval", f"run={folder}"]) == 2
+    assert "a metric's file must be one of Python, got cost.py" in capsys.readouterr().err
     made(COST)
     assert main(["eval", f"run={folder}"]) == 0
     assert main(["compare", "outputs", "--evaluation", "validation", "--format", "md"]) == 0
@@ -204,7 +207,7 @@ def about(digest="a" * 16, **changed):
 def test_runs_scored_by_two_texts_of_a_metric_are_no_seeds_of_one_arm_and_two_such_arms_are_told_apart():
     for seed, digest in enumerate("aab"):
         leave(Path(f"one/{seed}"), "lora", seed, metric="cost", evaluation=about(digest * 16))
-    assert table_of(Path("one")).rows == ["lora text of cost=aaaaaaaa", "lora text of cost=bbbbbbbb"]
+    assert table_of(Path("one")).rows == ["lora (text of cost=aaaaaaaa)", "lora (text of cost=bbbbbbbb)"]
     for method, digest in (("lora", "a"), ("mola", "b")):
         for seed in range(2):
             leave(Path(f"two/{method}-{seed}"), method, seed, metric="cost", evaluation=about(digest * 16))
@@ -257,7 +260,7 @@ def test_a_metric_of_numbers_and_one_of_texts_get_them_as_they_are():
     stream = np.random.default_rng(0)
     rows = [{"id": i, "label": float(i), "prediction": i + stream.normal()} for i in range(30)]
     said, given = [row["prediction"] for row in rows], [row["label"] for row in rows]
-    values = outside._values(metric, said, given)
+    values = outside.by_example(metric, said, given)
     assert np.mean(values) == pytest.approx(metric.score(said, given))
     kept = [{**row, "values": {"root_error": value}} for row, value in zip(rows, values, strict=True)]
     assert of_rows(kept, "root_error").tolist() == values
@@ -275,3 +278,35 @@ def test_what_a_record_says_of_a_metric_is_the_metric_without_its_function():
     assert (again.source, again.digest) == ("cost.py", metric.digest)
     unbounded = Metric(name="x", function=len, kinds=(), low=-math.inf, high=math.inf)
     assert Metric.from_data("x", json.loads(records.as_json(unbounded.as_data()))).high == math.inf
+
+
+FILE = ["task=files", "task.files.train=rows.jsonl", "task.files.validation=rows.jsonl", "task.columns=[text]"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "settings"),
+    [
+        ("regression", "return [abs(p - r) for p, r in zip(predictions, references)]", []),
+        (
+            "generation",
+            "return [float(p not in r) for p, r in zip(predictions, references)]",
+            ["model=tiny_llama", "task.language.prompt='{text}'", "task.language.max_new_tokens=3"],
+        ),
+    ],
+)
+def test_runs_on_numbers_and_on_texts_are_scored_by_a_metric_of_ones_own(kind, line, settings, capsys):
+    answers = {"regression": 0.5, "generation": "a b"}
+    rows = [json.dumps({"text": f"row {i}", "label": answers[kind]}) for i in range(8)]
+    Path("rows.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    made(body(line, f'"{kind}"'))
+    named = [f"task.kind={kind}", "task.metrics=[cost]", "task.metric_files=[cost.py]"]
+    assert main([*TRAIN, *FILE, *named, *settings]) == 0, capsys.readouterr().err
+    record, folder = only_record()
+    kept = records.read_rows(folder / "predictions-last.jsonl")
+    values = of_rows(kept, "cost")
+    assert values.mean() == pytest.approx(record["scores"]["last"]["scores"]["cost"])
+    if kind == "regression":
+        assert values == pytest.approx([abs(row["prediction"] - row["label"]) for row in kept])
+        assert record["scores"]["constant"]["cost"] == 0.0
+    else:
+        assert values.tolist() == [float(row["prediction"] not in row["label"]) for row in kept]
