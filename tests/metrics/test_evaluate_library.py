@@ -70,8 +70,9 @@ def test_a_script_in_a_folder_scores_chooses_the_best_and_stands_in_the_record(c
     assert about["source"] == "scripts/share/share.py"
     assert (about["low"], about["high"], about["by_example"]) == (None, None, "jackknife")
     rows = [json.loads(line) for line in (folder / "predictions-last.jsonl").read_text().splitlines()]
-    assert [row["values"][name] for row in rows] == pytest.approx([row["label"] == row["prediction"] for row in rows])
-    assert main(["eval", f"run={folder}", "--json"]) == 0
+    right = [float(row["label"] == row["prediction"]) for row in rows]
+    assert [row["values"][name] for row in rows] == pytest.approx(right)
+    assert main(["eval", f"run={folder}", "train.max_rows=64", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])[0]["scores"][name] == scores[name]
 
 
@@ -155,6 +156,10 @@ def test_what_the_library_does_not_say_must_be_set_and_foreign_code_be_pinned():
     assert told.startswith(".metric_arguments.revision must pin the code of evaluate/somebody/f1, which somebody put")
     assert not list(problems(task("evaluate/somebody/f1", metric_arguments={"revision": "abc"})))
     assert not list(problems(task(script("share", RIGHT))))
+    (told,) = problems(task("evaluate/./scripts/shar"))
+    assert told == (
+        ".metrics must name a script of evaluate or its folder, got ./scripts/shar; there is no scripts/shar/shar.py"
+    )
     (told,) = problems(task("accuracy", higher_is_better=["accuracy"]))
     assert told.startswith(".higher_is_better must be metrics of evaluate in task.metrics, got accuracy")
     told = next(problems(task("evaluate/", higher_is_better=[])))
