@@ -1,7 +1,6 @@
 """One run, read from top to bottom: settings in, a record out."""
 
 import hashlib
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -135,7 +134,7 @@ def _new_record(experiment: schema.Experiment, data: dict[str, Any], attempts: l
         settings=settings,
         display={"method": experiment.method.display_name},
         started=_now(),
-        command=sys.argv[1:],
+        command=records.command(),
         data=data,
         base=same_run.base_of(experiment),
         environment=records.environment(),

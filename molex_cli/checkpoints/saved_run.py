@@ -119,16 +119,19 @@ def scored(
         "fingerprint": split.fingerprint,
         "source": split.source,
         "evaluation": how_scored(task, _labels(run, task), run.adapted, objective, batch_size),
-        "environment": records.environment(),
-        "command": sys.argv[1:],
     }
     identity = [task.name, dict(task.where), request.split, run.file.name, perturbation, request.seed]
     identity += [dict(request.mapping), request.max_rows, request.max_length, batch_size, objective.answer_mode]
-    name = f"{file_part(task.name)}-{request.split}-{digest(identity)}"
+    return left(run, f"{file_part(task.name)}-{request.split}-{digest(identity)}", result, predicted.rows)
+
+
+def left(run: SavedRun, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write an evaluation and a line for each of its examples into the run's folder; return it with what made it."""
+    whole = {**result, "environment": records.environment(), "command": sys.argv[1:]}
     folder = subfolder(run.folder, "evaluations")
-    records.write_text(folder / f"{name}.json", records.as_json(result, indent=2) + "\n")
-    records.write_rows(folder / f"{name}-predictions.jsonl", predicted.rows)
-    return result
+    records.write_text(folder / f"{name}.json", records.as_json(whole, indent=2) + "\n")
+    records.write_rows(folder / f"{name}-predictions.jsonl", rows)
+    return whole
 
 
 def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, Objective]:

@@ -3,13 +3,15 @@
 import math
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molex_cli.cli import eval_runs, saved
+from molex_cli.cli import eval_language, eval_runs, saved
 from molex_cli.cli.parser import Parser
+from molex_cli.config.parsing import key_of
 from molex_cli.errors import ConfigError, MolexError, shortened
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.run_folder import adapter_of
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import EvaluationRequest, SavedRun
     from molex_cli.config.schema import Experiment
 
+Scored = Callable[[Path], "tuple[list[dict[str, Any]], SavedRun]"]
+"""What scores a run."""
 NAMED = "the paths"  # stands for them where run= would be
 SUMMARY = "score saved runs on any task or split, with mistakes or noise in its input if you like"
 READ = ("task", "data_dir", "cache_dir", "train.max_rows", "train.max_length", "train.eval_batch_size", "hardware")
@@ -41,6 +45,20 @@ class Settings(saved.SavedRunSettings):
     """Shares of words dropped, doubled or swapped: [0,0.1]."""
     seed: int = 0
     """Of noise and mistakes."""
+    lm_eval: list[str] = field(default_factory=list, metadata={"shown": "[NAME,...]"})
+    """Instead: tasks of lm-evaluation-harness, which score a decoder: [arc_challenge,hellaswag]."""
+    lm_eval_path: str | None = field(default=None, metadata={"shown": "DIR"})
+    """Folder of task files (YAML) beside the harness's own, as its --include_path."""
+    lm_eval_num_fewshot: int | None = None
+    """Examples before each question; null takes what each task says."""
+    lm_eval_limit: float | None = None
+    """First rows of each task alone, or below 1 their share."""
+    lm_eval_seed: int = 1234
+    """Of all that the harness draws; 1234 is its own choice."""
+    text: str | None = field(default=None, metadata={"shown": "FILE"})
+    """Instead: a text, on which loss and perplexity of a decoder are held against its bare base model's."""
+    text_stride: int | None = None
+    """Tokens of each window of train.max_length that are scored, given those before; null is half of it."""
 
     def perturbations(self) -> list[tuple[str, float] | None]:
         """Return kind and strength of each scoring; None is the text as it is."""
@@ -59,6 +77,8 @@ def _parser() -> Parser:
             "molex eval run=outputs/NAME which=best task=glue/rte split=validation",
             "molex eval run=outputs/NAME noise=[0,0.5] characters=[0,0.1]",
             "molex eval 'outputs/*' split=test",
+            "molex eval outputs/ lm_eval=[arc_challenge,hellaswag]",
+            "molex eval run=outputs/NAME text=wiki.txt train.max_length=512",
         ),
     )
     parser.add_overrides(own=Settings, reads=READ)
@@ -71,40 +91,44 @@ def main(argv: list[str]) -> int:
     options = _parser().parse(argv)
     paths, overrides = eval_runs.paths_in(options.overrides)
     asked = saved.read(Settings, [*([f"run={NAMED}"] if paths else []), *overrides], READ)
-    settings = asked[0]
+    settings, given, keys = asked
+    kind = eval_language.kind_of(settings, {key_of(text) for text in overrides})
     if settings.split not in ("train", "validation", "test"):
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
     texts = [*paths, *([settings.run] if settings.run != NAMED else [])]
     runs, left_out = eval_runs.found(texts)
     for line in left_out:
         say(f"left out: {shortened(line)}", file=sys.stderr)
-    if [str(run) for run in runs] == [str(expanded(text)) for text in texts] and len(runs) == 1:
-        return _one(runs[0], *asked, as_lines=options.json)
     if not runs:
         raise ConfigError(f"run must hold finished runs, got none in {', '.join(texts)}")
-    return _several(runs, *asked, as_lines=options.json)
+    language = eval_language.Scoring(kind, settings, given, keys) if kind else None
+    scored = language.scored if language else partial(_scored, settings=settings, given=given, keys=keys)
+    shown = (eval_language.line, eval_language.show) if language else (_line, _print)
+    if [str(run) for run in runs] == [str(expanded(text)) for text in texts] and len(runs) == 1:
+        return _one(runs[0], scored, shown[1], as_lines=options.json)
+    return _several(runs, scored, shown[0], as_lines=options.json)
 
 
-def _one(path: Path, settings: Settings, given: "Experiment", keys: set[str], *, as_lines: bool) -> int:
+def _one(path: Path, scored: Scored, show: Callable[..., None], *, as_lines: bool) -> int:
     """Score a run and show all of it."""
     from molex_cli.records import as_json
 
-    results, run = _scored(path, settings, given, keys)
+    results, run = scored(path)
     if as_lines:
         say(as_json(results))
     else:
-        _print(results, run)
+        show(results, run)
     return 0
 
 
-def _several(paths: Sequence[Path], settings: Settings, given: "Experiment", keys: set[str], *, as_lines: bool) -> int:
+def _several(paths: Sequence[Path], scored: Scored, line: Callable[..., str], *, as_lines: bool) -> int:
     """Score runs one after another, a line for each scoring; return 1 if one failed."""
     from molex_cli.records import as_json
 
     failed = 0
     for path in paths:
         try:
-            results, _ = _scored(path, settings, given, keys)
+            results, _ = scored(path)
         except MolexError as error:
             say(f"failed: {path}: {shortened(' '.join(str(error).splitlines()))}", file=sys.stderr)
             failed += 1
@@ -114,7 +138,7 @@ def _several(paths: Sequence[Path], settings: Settings, given: "Experiment", key
             failed += 1
         else:
             for each in results:
-                say(as_json({"run": str(path), **each}) if as_lines else _line(path, each), flush=True)
+                say(as_json({"run": str(path), **each}) if as_lines else line(path, each), flush=True)
     if failed:
         say(f"{failed} of {len(paths)} runs failed; the others are scored", file=sys.stderr)
     return 1 if failed else 0

@@ -13,6 +13,7 @@ from molex_cli.records import NUMBER_FORMATS, flat
 from molex_cli.records.made_from import ROWS
 
 BUDGET_TOLERANCE = 0.01  # arms whose budgets differ by more than this share are not matched
+PROMPTS = "prompts"
 Values = dict[str, tuple[Any, set[str]]]
 """The values of something with the rows that have each."""
 BUDGETS: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
@@ -42,6 +43,7 @@ def _of_column(table: Comparison, col: str) -> list[str]:
     lines += _seeds(own) if table.is_judged else []  # a study's race adds seeds where they are needed
     lines += _differ("data differ", own, _fingerprints)
     lines += _differ("classes that are scored differ", own, _positive)
+    lines += _protocols(own)
     lines += [*_tuning(table, col), *(_choices(own) if table.is_judged else [])]
     if not any(key.endswith("learning_rate") for key in _fairly_tuned(table, col)):
         lines += _differ("learning rates", own, _learning_rate)
@@ -131,6 +133,23 @@ def _learning_rate(run: Run) -> Any:
 def _positive(run: Run) -> str | None:
     positive: str | None = run.record.evaluation.get("positive")
     return positive
+
+
+def _protocols(arms: dict[str, list[Run]]) -> list[str]:
+    """Return a line for each thing that decides a score of the harness or on a text and differs: versions, few-shot.
+
+    The prompts' digest is told of where nothing else says why it differs.
+    """
+    protocols = [run.record.evaluation.get("protocol", {}) for runs in arms.values() for run in runs]
+    keys = sorted({key for protocol in protocols for key in protocol} - {PROMPTS})
+    lines = [
+        line for key in keys for line in _differ(f"{key} of the evaluation differs", arms, partial(_protocol, key))
+    ]
+    return lines or _differ("prompts of the evaluation differ", arms, partial(_protocol, PROMPTS))
+
+
+def _protocol(key: str, run: Run) -> Any:
+    return run.record.evaluation.get("protocol", {}).get(key)
 
 
 def _published(run: Run) -> bool:

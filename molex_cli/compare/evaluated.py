@@ -1,32 +1,53 @@
-"""Runs as `molex eval` scored them on another split of their task: a comparison reads these as it reads runs."""
+"""Runs as `molex eval` scored them beside their validation: a comparison reads these as it reads runs.
+
+What was scored is another split of the run's task, a task of lm-evaluation-harness or a text.
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import filterfalse
 from pathlib import Path
 from typing import cast
 
-from molex_cli.compare.collapse import CONSTANT
+from molex_cli.compare import elsewhere
+from molex_cli.compare.choices import SPLITS
+from molex_cli.compare.elsewhere import adapter_name, evaluations, is_of_predictions, predictions_of
 from molex_cli.compare.loading import LoadedRuns, Run, unscored
-from molex_cli.errors import ConfigError, RecordError, shortened
+from molex_cli.errors import ConfigError, RecordError, nearest, shortened
 from molex_cli.records import read_rows
-from molex_cli.records.parts import FAILED, Score, Scores, SplitEvaluation
-from molex_cli.records.reading import read_json
+from molex_cli.records.parts import Score, Scores, SplitEvaluation
 
 
-def on_split(loaded: LoadedRuns, which: str, split: str) -> LoadedRuns:
-    """Return the runs with their scores on a split, and a line on each that has none."""
+def on_split(loaded: LoadedRuns, which: str, name: str, metric: str = "") -> LoadedRuns:
+    """Return the runs with their scores on a split, a task of the harness or a text, and a line on each without.
+
+    `metric` is one of the evaluation's, by default its first.
+    """
     found = LoadedRuns(left_out=list(loaded.left_out), diverged=loaded.diverged)
     for run in loaded.runs:
         try:
-            found.runs.append(_on_split(run, which, split))
+            found.runs.append(
+                _on_split(run, which, name) if name in SPLITS else elsewhere.scored(run, which, name, metric)
+            )
         except RecordError as error:
             found.left_out.append(shortened(str(error)))
     if loaded.runs and not found.runs:
-        way_out = f"molex eval {loaded.runs[0].folder.parent} split={split} which={which}"
-        raise ConfigError(f"--evaluation must name a split that runs were scored on, got {split}; {way_out} does it")
+        raise ConfigError(_nowhere(loaded.runs, which, name, metric))
     return found
+
+
+def _nowhere(runs: Sequence[Run], which: str, name: str, metric: str) -> str:
+    """Return what to say where no run has an evaluation of this name."""
+    folder = runs[0].folder.parent
+    if name in SPLITS:
+        way_out = f"molex eval {folder} split={name} which={which} does it"
+        return f"--evaluation must name a split that runs were scored on, got {name}; {way_out}"
+    known = elsewhere.known(runs, which)
+    if name in known:
+        return f"--metric must be one of {name}, got {metric}; {nearest(metric, known[name])}"
+    hint = nearest(name, known) if known else f"molex eval {folder} lm_eval=[TASK] or text=FILE scores runs so"
+    return f"--evaluation must be {', '.join(SPLITS)}, a task or a text that runs were scored on, got {name}; {hint}"
 
 
 def _on_split(run: Run, which: str, split: str) -> Run:
@@ -34,7 +55,7 @@ def _on_split(run: Run, which: str, split: str) -> Run:
     if "stages" in run.record.scores:
         raise RecordError(f"{run.folder} has stages, whose evaluations are not compared")
     file, chosen = _chosen(run, which, split)
-    predictions = file.with_name(f"{file.stem}-predictions.jsonl")
+    predictions = predictions_of(file)
     score: Score = {"scores": chosen["scores"], "step": chosen["step"]}
     own = run.record.evaluated(which)
     if own and "selection" in own:
@@ -43,7 +64,7 @@ def _on_split(run: Run, which: str, split: str) -> Run:
     scores["constant"] = _constant(predictions, run.record.scores["metric"])
     data = {key: about for key, about in run.record.data.items() if not key.endswith("validation")}
     data[split] = {"fingerprint": chosen["fingerprint"], "rows": chosen["rows"], "rows_used": chosen["rows_used"]}
-    degenerate = [*chosen["degenerate"], *filterfalse(_is_of_predictions, run.record.degenerate)]
+    degenerate = [*chosen["degenerate"], *filterfalse(is_of_predictions, run.record.degenerate)]
     record = replace(run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=degenerate)
     scored = replace(run, record=record, split=split, predictions=predictions)
     if why := unscored(scored, which):
@@ -54,7 +75,7 @@ def _on_split(run: Run, which: str, split: str) -> Run:
 
 def _chosen(run: Run, which: str, split: str) -> tuple[Path, SplitEvaluation]:
     """Return the evaluation of a run that is compared; raise RecordError where there is none."""
-    found = [each for each in _evaluations(run.folder) if _is_of(each[1], run, which, split)]
+    found = [each for each in evaluations(run.folder) if _is_of(each[1], run, which, split)]
     unlike = [_unlike(evaluation, run, which) for _, evaluation in found]
     if candidates := [each for each, otherwise in zip(found, unlike, strict=True) if not otherwise]:
         return max(candidates, key=lambda each: (*_rank(each[1], run), each[0].stat().st_mtime))
@@ -63,18 +84,12 @@ def _chosen(run: Run, which: str, split: str) -> tuple[Path, SplitEvaluation]:
     raise RecordError(f"{run.folder} has no evaluation of its {which} adapter on {split}{why}; {way_out}")
 
 
-def _evaluations(folder: Path) -> Iterator[tuple[Path, SplitEvaluation]]:
-    """Yield what `molex eval` left in a run's folder."""
-    for file in sorted((folder / "evaluations").glob("*.json")):
-        yield file, read_json(file, "an evaluation of a run", SplitEvaluation)
-
-
 def _is_of(found: SplitEvaluation, run: Run, which: str, split: str) -> bool:
     """Return whether an evaluation is of a run's own task as it is."""
     task = run.record.settings["task"]
     is_own = found["task"] == task.get("name") and found["where"] == (task.get("where") or {})
     is_plain = not found["perturbation"] and not found["mapping"]
-    return is_own and is_plain and found["split"] == split and found["adapter"] == f"adapter-{which}.safetensors"
+    return is_own and is_plain and found["split"] == split and found["adapter"] == adapter_name(which)
 
 
 def _unlike(found: SplitEvaluation, run: Run, which: str) -> str:
@@ -97,11 +112,6 @@ def _unlike(found: SplitEvaluation, run: Run, which: str) -> str:
 def _rank(found: SplitEvaluation, run: Run) -> tuple[int, bool]:
     """Return what the evaluation has most of that is compared: rows, then the run's own size of a batch."""
     return found["rows_used"], found["evaluation"].get("batch_size") == run.record.evaluation.get("batch_size")
-
-
-def _is_of_predictions(reason: str) -> bool:
-    """Return whether a run is degenerate by its predictions, and not by what it is."""
-    return reason == CONSTANT or reason.endswith(" is undefined") or FAILED in reason
 
 
 def _constant(predictions: Path, metric: str) -> dict[str, float]:

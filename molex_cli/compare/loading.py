@@ -36,6 +36,8 @@ class Run:
     """What its scores are on, if not on validation."""
     predictions: Path | None = None
     """Where those of another split are."""
+    scored_by: Metric | None = None
+    """The metric of its scores, where another program scored it."""
 
     def setting(self, key: str) -> Any:
         """Return a setting by its full key; of a group, such as `method`, the name of what was chosen."""
@@ -62,7 +64,9 @@ class Run:
 
     def metric(self, name: str | None = None) -> Metric:
         """Return a metric of the run, by default the one that comes first, as its record describes it."""
-        return recorded(name or self.record.scores["metric"], self.record.evaluation.get("metrics", {}))
+        return self.scored_by or recorded(
+            name or self.record.scores["metric"], self.record.evaluation.get("metrics", {})
+        )
 
     def correctness(self, which: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples of an evaluation and whether each was answered right, 1 or 0."""
@@ -70,6 +74,8 @@ class Run:
 
     def values(self, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples and a value of each, whose mean is the score; None if there are none."""
+        if self.scored_by:
+            return _values_of_outcomes(self)
         if self.metric(metric).by_example is ByExample.right_or_wrong:
             return self.correctness(which)
         return _values_of_rows(self, which, metric)
@@ -85,6 +91,8 @@ class Run:
 def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None:
     if "stages" in run.record.scores:  # predictions are those of all stages, the score a mean over stages
         return None
+    if run.scored_by:
+        return _values_of_outcomes(run) if run.scored_by.by_example is ByExample.right_or_wrong else None
     kept = _kept(run, which) or correctness(_rows(run, which))
     if kept is None:
         return None
@@ -101,6 +109,20 @@ def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.
     labels = scored.get("labels") or run.record.settings["task"].get("labels")
     values = of_rows(rows, metric, labels, scored.get("positive"))
     return None if values is None else (_examples(run, identity_of(rows)), values)
+
+
+@cache
+def _values_of_outcomes(run: Run) -> tuple[str, NDArray[np.float64]] | None:
+    """Return what identifies the examples of another program's scores, and the value that it gave each."""
+    assert run.scored_by is not None
+    if run.scored_by.by_example is ByExample.no:
+        return None
+    rows, name = _rows(run, ""), run.scored_by.name
+    try:
+        values = [float(row["values"][name]) for row in rows]
+    except (KeyError, TypeError):
+        raise RecordError(f"{run.predictions} must have a value of {name} for each example, got one without") from None
+    return _examples(run, identity_of(rows)), np.array(values, dtype=np.float64)
 
 
 def _kept(run: Run, which: str) -> Correctness | None:
@@ -138,7 +160,7 @@ def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
     """
     loaded = LoadedRuns()
     latest: dict[tuple[str, int], list[Run]] = {}
-    for run in _runs(paths):
+    for run in runs_in(paths):
         if isinstance(run, Run) and has_diverged(run) and not _group_missing(run.record):
             loaded.diverged.append(run)
         if why := run if isinstance(run, str) else _unusable(run) or unscored(run, which) or _unreadable(run, which):
@@ -227,7 +249,7 @@ def _differ(one: Run, other: Run) -> bool:
     return bool(differences(of_record(one.record), of_record(other.record)))
 
 
-def _runs(paths: Iterable[Path]) -> Iterator[Run | str]:
+def runs_in(paths: Iterable[Path]) -> Iterator[Run | str]:
     """Yield the run of each record under the paths once, or a line on a record or folder that cannot be used."""
     seen: set[tuple[int, int]] = set()
     for folder, run in _found(paths):

@@ -155,5 +155,9 @@ def shortened(prompt: list[int], room: int) -> list[int]:
 def _ids(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
     """Return the tokens of texts, with what the tokenizer puts before a text but nothing that would end it."""
     rows = tokenizer(list(texts), add_special_tokens=special)["input_ids"] if texts else []
-    ends = {tokenizer.eos_token_id, tokenizer.sep_token_id} if special else set()
-    return [ids[:-1] if ids and ids[-1] in ends else ids for ids in rows]
+    return [without_end(tokenizer, ids) for ids in rows] if special else rows
+
+
+def without_end(tokenizer: Any, ids: list[int]) -> list[int]:
+    """Return the tokens of a text without the one that the tokenizer ends it with, if it does."""
+    return ids[:-1] if ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id) else ids

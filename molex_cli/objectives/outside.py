@@ -18,7 +18,8 @@ from molex_cli.metrics.constant import best_constants
 from molex_cli.metrics.own_files import checked
 from molex_cli.objectives import evaluate_library
 from molex_cli.objectives.base import Objective, Predictions
-from molex_cli.records.parts import FAILED, VALUES
+from molex_cli.records.parts import FAILED
+from molex_cli.records.predictions import VALUES
 from molex_cli.statistics.pseudo_values import as_indices, pseudo_values
 
 TRIED = 32  # rows of a trial

@@ -18,8 +18,6 @@ Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 Status = Literal["running", "finished", "failed", "interrupted", "imported"]
 
-VALUES = "values"
-"""In a prediction: a value of the example for each metric that is none of molex's own, by its name."""
 FAILED = " failed: "
 """In a reason of a record that is degenerate: between the name of a metric and why it could not be computed."""
 SELECTION = "selection"
@@ -114,6 +112,18 @@ class Evaluation(TypedDict, total=False):
     batch_size: Count
     order: str
     depends_on_batch: str | None
+    protocol: dict[str, str | Number | None]
+    """Of scores that are of no split: versions, few-shot examples, windows and all else that decides them."""
+
+
+class ScoredBy(TypedDict, total=False):
+    """What a comparison must know of a metric that is not molex's own."""
+
+    higher_is_better: bool
+    mean_of_examples: bool
+    """The score is the mean of the values of single examples."""
+    right_or_wrong: bool
+    """These are 0 and 1."""
 
 
 class SplitEvaluation(TypedDict):
@@ -133,6 +143,10 @@ class SplitEvaluation(TypedDict):
     rows_used: Count
     fingerprint: str
     evaluation: Evaluation
+    stderr: NotRequired[Mapping[str, Number | None]]
+    """Standard errors of the scores, over examples."""
+    metrics: NotRequired[dict[str, ScoredBy]]
+    """Those that can be compared, where they are not molex's own; the first is compared unless another is named."""
 
 
 class Training(TypedDict, total=False):
@@ -262,33 +276,6 @@ class LogSection(TypedDict, total=False):
 
     project: str
     entity: str | None
-
-
-class Answer(TypedDict):
-    """A prediction that is one of some labels, or none of them: a line of predictions-last.jsonl."""
-
-    id: str | int
-    label: str
-    prediction: str | None
-
-
-class Value(TypedDict):
-    """A prediction that is a number."""
-
-    id: str | int
-    label: Number
-    prediction: Number
-
-
-class Written(TypedDict):
-    """A prediction that is a text, with its references."""
-
-    id: str | int
-    label: list[str]
-    prediction: str
-
-
-PREDICTIONS = (Answer, Value, Written)
 
 
 class JobFolder(TypedDict):

@@ -20,6 +20,7 @@ EXTRAS = {  # what brings each, by the modules that it adds; pyproject.toml has 
     "optuna": ("hydra_plugins.hydra_optuna_sweeper",),
     "ray": ("hydra_plugins.hydra_ray_launcher",),
     "quantized": ("bitsandbytes",),
+    "lm-eval": ("lm_eval",),
 }
 LAUNCHERS = {  # the module of each of Hydra's launchers, and the extra that brings it
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "launchers"),

@@ -62,8 +62,8 @@ def test_the_distribution_is_ours_and_its_extras_name_it():
 
 def test_every_hint_is_of_an_extra_that_there_is():
     sources = {path: path.read_text() for path in PACKAGE.rglob("*.py")}
-    named = [name for text in sources.values() for name in re.findall(r"\binstall\([\"'](\w+)[\"']\)", text)]
-    assert {"peft", "nlg", "analysis", "dashboard", "quantized"} <= set(named) <= set(EXTRAS)
+    named = [name for text in sources.values() for name in re.findall(r"\binstall\([\"']([\w-]+)[\"']\)", text)]
+    assert {"peft", "nlg", "analysis", "dashboard", "quantized", "lm-eval"} <= set(named) <= set(EXTRAS)
     own = [path.name for path, text in sources.items() if re.search(r"pip install\b.*\[", text)]
     assert own == ["extras.py"]
 
@@ -71,7 +71,7 @@ def test_every_hint_is_of_an_extra_that_there_is():
 def test_no_page_names_the_distribution_of_others():
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         assert not re.findall(r"(?:pip install [^\n]*|')\bmolex\[", path.read_text()), path
-        assert set(re.findall(r"'\.\[(\w+)\]'", path.read_text())) <= set(EXTRAS), path
+        assert set(re.findall(r"'\.\[([\w-]+)\]'", path.read_text())) <= set(EXTRAS), path
 
 
 def test_a_record_names_our_version_as_records_of_before_do():

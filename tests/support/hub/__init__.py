@@ -1,0 +1,23 @@
+"""A hub on the loopback device: as much of the Hugging Face hub's protocol as its clients use to read."""
+
+from support.hub import reading  # noqa: F401  # its routes
+from support.hub.faults import Fault, cut, hanging, shortened, status, trickling
+from support.hub.repository import Repository
+from support.hub.routes import Asked, Reply, route
+from support.hub.server import READER, STRANGER, Hub
+
+__all__ = [
+    "READER",
+    "STRANGER",
+    "Asked",
+    "Fault",
+    "Hub",
+    "Reply",
+    "Repository",
+    "cut",
+    "hanging",
+    "route",
+    "shortened",
+    "status",
+    "trickling",
+]
