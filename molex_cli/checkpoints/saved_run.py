@@ -144,6 +144,7 @@ def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, 
     require_same_division(run.experiment, task, run.file)
     labels = _labels(run, task)
     split = read_split(task, request.split, request.data_dir, labels, request.max_rows)
+    outside.require_working(task, split.labels)
     return split, _objective(run, task, labels, request.mapping)
 
 
