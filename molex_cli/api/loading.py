@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.api import asked
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.records.record import Record
 from molex_cli.records.run_folder import adapter_of, record_beside
 from molex_cli.runtime.hardware import Device, Hardware
-from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import SavedRun
@@ -74,12 +74,12 @@ class LoadedRun:
 
 @asked()
 def load(run: str | Path, which: str = "last", device: str | None = None) -> LoadedRun:
-    """Return the model of a run, ready to use: by the run's folder, or an adapter file in it.
+    """Return the model of a run, ready to use: by its folder, an adapter file in it, or `hub:USER/NAME`.
 
     `which` is the evaluation whose adapter is taken, last or best; `device` is cpu or cuda, by default a GPU where
     there is one. No setting needs to be given again.
     """
-    path = expanded(fspath(run))
+    path = located(fspath(run))
     adapter_of(path, which)  # what is wrong is said before seconds of loading
     settings = Hardware(device=_device(device))
     from molex_cli.checkpoints import saved_run

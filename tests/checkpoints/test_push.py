@@ -177,7 +177,9 @@ def test_without_a_token_nothing_is_written(trained, capsys, monkeypatch, tmp_pa
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     monkeypatch.setattr("molex_cli.models.hub.is_set_offline", lambda: False)
     line = refusal(capsys, trained(), "--repo", "ada/tiny")
-    assert line.startswith("molex push must have a token of the hub, got none; log in with hf auth login, or set HF_TOK")
+    assert line.startswith(
+        "molex push must have a token of the hub, got none; log in with hf auth login, or set HF_TOK"
+    )
 
 
 def test_a_secret_in_a_setting_is_not_sent(trained, capsys, monkeypatch):
@@ -229,7 +231,9 @@ def test_sentences_lose_their_paths_and_keep_all_else():
         degenerate=["and/or of https://huggingface.co/a/b in ~/data/rows.csv, 1/2"],
         environment={"host": "h", "pid": 3, "python": "3.12"},
         error={"type": "E", "message": "/home/ada", "traceback": "/home/ada"},
-        attempts=[{"started": "2026-01-01T00:00:00+00:00", "status": "failed", "error": {"type": "E", "message": "/x"}}],
+        attempts=[
+            {"started": "2026-01-01T00:00:00+00:00", "status": "failed", "error": {"type": "E", "message": "/x"}}
+        ],
     )
     public = public_record(record)
     assert public.degenerate == ["and/or of https://huggingface.co/a/b in rows.csv, 1/2"]
