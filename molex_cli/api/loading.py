@@ -74,7 +74,7 @@ class LoadedRun:
 
 @asked()
 def load(run: str | Path, which: str = "last", device: str | None = None) -> LoadedRun:
-    """Return the model of a run, ready to use: by the run's folder, an adapter file in it, or hub:USER/NAME.
+    """Return the model of a run, ready to use: by its folder, an adapter file in it, or `hub:USER/NAME`.
 
     `which` is the evaluation whose adapter is taken, last or best; `device` is cpu or cuda, by default a GPU where
     there is one. No setting needs to be given again.
