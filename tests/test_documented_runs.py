@@ -49,7 +49,9 @@ SMALLER = {
     r"outputs/(?= --tune)": "tuned/",
     r" hardware=pool\b": "",
     r" 'hardware\.devices=[^']*'": "",
-    r" --rounds \d+": " --rounds 2",
+    r" --rounds \d+": "",
+    r"^molex bench(?!.*--operations)": "molex bench --rounds 2",
+    r"^molex bench(?!.*--(operations|inference))": "molex bench --no-memory",
     r"(experiment=ablation/\S+)": r"\1 method=mola_inverted,mola_random method.router=learned,fixed seed=0",
     r"(train .*experiment=papers/\S+)": r"\1 model=tiny_llama",
 }
