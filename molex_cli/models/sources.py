@@ -111,10 +111,15 @@ def converted(gguf: Path, cache_dir: Path) -> Path:
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a model with its tokenizer, which from then on gives no inputs that the model does not take."""
-    taken = inspect.signature(model.forward).parameters
-    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
+    fit(tokenizer, model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def fit(tokenizer: Any, model: Any) -> None:
+    """Let a tokenizer give no inputs that the model does not take: `generate` refuses them."""
+    taken = inspect.signature(model.forward).parameters
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
 
 
 def _existing(path: Path, key: str) -> Path:

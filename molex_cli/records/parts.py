@@ -18,8 +18,6 @@ Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 Status = Literal["running", "finished", "failed", "interrupted", "imported"]
 
-VALUES = "values"
-"""In a prediction: a value of the example for each metric that is none of molex's own, by its name."""
 FAILED = " failed: "
 """In a reason of a record that is degenerate: between the name of a metric and why it could not be computed."""
 SELECTION = "selection"
@@ -283,40 +281,6 @@ class LogSection(TypedDict, total=False):
 
     project: str
     entity: str | None
-
-
-class Answer(TypedDict):
-    """A prediction that is one of some labels, or none of them: a line of predictions-last.jsonl."""
-
-    id: str | int
-    label: str
-    prediction: str | None
-
-
-class Value(TypedDict):
-    """A prediction that is a number."""
-
-    id: str | int
-    label: Number
-    prediction: Number
-
-
-class Written(TypedDict):
-    """A prediction that is a text, with its references."""
-
-    id: str | int
-    label: list[str]
-    prediction: str
-
-
-class Outcome(TypedDict):
-    """An example of lm-evaluation-harness or of a text, with its value of each metric."""
-
-    id: str | int
-    values: dict[str, Number]
-
-
-PREDICTIONS = (Answer, Value, Written, Outcome)
 
 
 class JobFolder(TypedDict):

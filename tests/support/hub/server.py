@@ -18,6 +18,10 @@ READER = "hf_" + "readerreader" * 3
 """A token with access to what is gated or private."""
 STRANGER = "hf_" + "strangerxxxx" * 3
 """A token without."""
+WRITER = "hf_" + "writerwriter" * 3
+"""The token of ada, who has repositories of her own and may write to them."""
+WRITERS_READER = "hf_" + "adareadsonly" * 3
+"""Another one of hers, with which she may only read."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -96,7 +100,8 @@ class Hub:
     def reset(self) -> None:
         """Forget all repositories, faults and requests."""
         self.repositories: dict[tuple[str, str], Repository] = {}
-        self.tokens = {READER: "reader", STRANGER: "stranger"}
+        self.tokens = {READER: "reader", STRANGER: "stranger", WRITER: "ada", WRITERS_READER: "ada"}
+        self.read_only = {READER, STRANGER, WRITERS_READER}
         self.stored: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.log: list[Asked] = []
@@ -131,6 +136,7 @@ class Hub:
         """Return the variables of a process whose clients ask this hub and keep what they get in `home`."""
         times = {"HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_OFFLINE": "0"}
         quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "NO_PROXY": "*"}
+        quiet["HF_HUB_DISABLE_XET"] = "1"  # large files then go to and fro over HTTP
         return {"HF_ENDPOINT": self.url, "HF_HOME": str(home), **times, **quiet}
 
     def requests(self, path: str, method: str = ".*") -> list[Asked]:
@@ -146,7 +152,7 @@ class Hub:
         """Return the repository that a request names, where who asks may know of it."""
         self.require_known(asked)
         found = self.repositories.get((asked.named["kind"] or "models", asked.named["name"]))
-        if found is None or (found.private and not self._has_access(asked)):
+        if found is None or (found.private and not self._has_access(asked, found)):
             # Without a token it says nothing of what there is.
             status, message = (404, "Repository not found") if asked.token else (401, "Invalid username or password.")
             raise Refused(status, "RepoNotFound", message)
@@ -155,12 +161,13 @@ class Hub:
     def readable(self, asked: Asked) -> Repository:
         """Return the repository that a request names, where who asks may have its files."""
         found = self.repository(asked)
-        if found.gated and not self._has_access(asked):
+        if found.gated and not self._has_access(asked, found):
             status, who = (
                 (403, "you are not in the authorized list") if asked.token else (401, "you must be authenticated")
             )
             raise Refused(status, "GatedRepo", f"Access to {found.kind[:-1]} {found.name} is restricted, {who}.")
         return found
 
-    def _has_access(self, asked: Asked) -> bool:
-        return asked.token is not None and self.tokens.get(asked.token) == "reader"
+    def _has_access(self, asked: Asked, found: Repository) -> bool:
+        user = self.tokens.get(asked.token or "")
+        return user is not None and user in ("reader", found.name.partition("/")[0])
