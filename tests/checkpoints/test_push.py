@@ -194,7 +194,7 @@ def test_what_is_asked_for_wrongly_is_one_line(flags, told, trained, capsys):
 
 def test_without_a_token_nothing_is_written(trained, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    monkeypatch.setattr("molex_cli.models.hub.is_set_offline", lambda: False)
+    monkeypatch.setattr("molex_cli.models.hub.connection.is_set_offline", lambda: False)
     line = refusal(capsys, trained(), "--repo", "ada/tiny")
     assert line.startswith(
         "molex push must have a token of the hub, got none; log in with hf auth login, or set HF_TOK"

@@ -7,7 +7,7 @@ from pathlib import Path
 from molex_cli.checkpoints.hub import trouble
 from molex_cli.checkpoints.hub.client import quiet
 from molex_cli.errors import CheckpointError, ConfigError
-from molex_cli.models import hub
+from molex_cli.models.hub import connection
 from molex_cli.records import unwritable
 from molex_cli.runtime.paths import default_cache_dir, expanded
 
@@ -45,7 +45,7 @@ def _snapshot(repo: str, revision: str | None) -> Path:
     """Return the folder in the hub's cache that holds a run's files at a revision."""
     from huggingface_hub import snapshot_download
 
-    hub.go_offline_if_unreachable()
+    connection.go_offline_if_unreachable()
     with trouble.of_reading(repo, revision), quiet():
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(TAKEN)))
 

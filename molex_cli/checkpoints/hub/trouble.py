@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from molex_cli.errors import CheckpointError, ConfigError, MolexError, reason_of, shortened
-from molex_cli.models import hub
+from molex_cli.models.hub import connection
 from molex_cli.records.disk import disk_error
 from molex_cli.records.secrets import HIDDEN
 
@@ -33,7 +33,7 @@ def require_token() -> str:
     """Return the token that the hub's client would send; raise ConfigError where there is none."""
     from huggingface_hub import get_token
 
-    if hub.is_set_offline():
+    if connection.is_set_offline():
         raise ConfigError("molex push must reach the hub, got HF_HUB_OFFLINE set; unset it, or take --dry-run DIR")
     if token := get_token():
         return token
@@ -70,7 +70,7 @@ def _unread(name: str, error: Exception) -> CheckpointError:
 
 
 def _why_offline() -> str:
-    return "HF_HUB_OFFLINE is set" if hub.is_set_offline() else hub.endpoint()
+    return "HF_HUB_OFFLINE is set" if connection.is_set_offline() else connection.host()
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def _unsent(repo: str, error: Exception) -> str:
     if status == 429 or (status or 0) >= 500:
         return f"the hub must take what is sent to {repo}, {got}; run molex push again later"
     if status is None:
-        return f"the hub must be reached at {hub.endpoint()}, {got}; run molex push again when it can be"
+        return f"the hub must be reached at {connection.host()}, {got}; run molex push again when it can be"
     return f"the hub must take what is sent to {repo}, {got}"
 
 
