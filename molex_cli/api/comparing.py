@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.api import asked
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.compare import figure as figures
 from molex_cli.compare import formats
 from molex_cli.compare.layout import Report, facts
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
-"""A folder of runs, a run's folder or its record; or several."""
+"""A folder of runs, a run's folder or its record, hub:USER/NAME; or several."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,7 +96,7 @@ def compare_runs(  # noqa: PLR0913, each is a flag of molex compare, and most ar
     metric: str = "",
     against: str | None = None,
     adjust: str = "holm",
-    show: Sequence[str] = (),
+    show: str | Sequence[str] = (),
     detect: float | None = None,
     tune: str | Sequence[str] = (),
     tuning_seeds: Sequence[int] = (),
@@ -115,15 +116,16 @@ def compare_runs(  # noqa: PLR0913, each is a flag of molex compare, and most ar
         metric=metric,
         against=against,
         adjust=adjust,
-        show=show,
+        show=_names(show),
         detect=detect,
         tune=_names(tune),
         tuning_seeds=tuning_seeds,
         claims=expanded(fspath(claims)) if claims is not None else None,
     )
     request.require_possible()
-    found = request.loaded(_listed(paths))
-    return ComparedRuns(request.report(found, _listed(paths)), found.left_out)
+    places = _listed(paths)
+    found = request.loaded(places)
+    return ComparedRuns(request.report(found, places), found.left_out)
 
 
 @asked()
@@ -167,7 +169,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _listed(paths: Paths) -> list[Path]:
-    return [expanded(fspath(path)) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
+    return [located(fspath(path)) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
 
 
 def _names(given: str | Sequence[str]) -> Sequence[str]:

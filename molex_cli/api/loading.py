@@ -1,17 +1,19 @@
 """A saved run's model, from Python."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.api import asked
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.errors import ConfigError, nearest
 from molex_cli.records.record import Record
 from molex_cli.records.run_folder import adapter_of, record_beside
 from molex_cli.runtime.hardware import Device, Hardware
-from molex_cli.runtime.paths import expanded
 
 if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import SavedRun
@@ -31,10 +33,17 @@ class LoadedRun:
         """Return the model with its adapter, on its device, in evaluation mode: a transformers model like any other."""
         return self.saved.adapted.model
 
-    @property
+    @cached_property
     def tokenizer(self) -> Any:
-        """Return the model's tokenizer."""
-        return self.saved.adapted.backbone.tokenizer
+        """Return the model's tokenizer; of a language model it pads on the left, where prompts are continued."""
+        from molex_cli.models.sources import fit
+
+        backbone = self.saved.adapted.backbone
+        tokenizer = copy(backbone.tokenizer)  # that of the run stays as it was in training
+        fit(tokenizer, self.model)
+        if backbone.is_language_model:
+            tokenizer.padding_side = "left"
+        return tokenizer
 
     @property
     def experiment(self) -> "Experiment":
@@ -65,12 +74,12 @@ class LoadedRun:
 
 @asked()
 def load(run: str | Path, which: str = "last", device: str | None = None) -> LoadedRun:
-    """Return the model of a run, ready to use: by the run's folder, or an adapter file in it.
+    """Return the model of a run, ready to use: by its folder, an adapter file in it, or `hub:USER/NAME`.
 
     `which` is the evaluation whose adapter is taken, last or best; `device` is cpu or cuda, by default a GPU where
     there is one. No setting needs to be given again.
     """
-    path = expanded(fspath(run))
+    path = located(fspath(run))
     adapter_of(path, which)  # what is wrong is said before seconds of loading
     settings = Hardware(device=_device(device))
     from molex_cli.checkpoints import saved_run

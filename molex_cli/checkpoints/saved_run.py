@@ -17,6 +17,8 @@ import torch
 from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
+from molex_cli.checkpoints.hub.code import without_code
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.perturb import KINDS, perturbed
@@ -69,13 +71,14 @@ class EvaluationRequest:
 
 
 def adapter_file(path: Path, which: str) -> Path:
-    """Return the adapter file of a run's folder, or the path itself if it is one."""
-    return adapter_of(path, which)
+    """Return the adapter file of a run's folder or of `hub:USER/NAME`, or the path itself if it is one."""
+    return adapter_of(located(path), which)
 
 
 def about(path: Path, which: str) -> Saved:
     """Return what a run's adapter file holds beside the tensors, without loading its model."""
-    return adapter.read_about(adapter_file(path, which))
+    saved = adapter.read_about(adapter_file(path, which))
+    return dataclasses.replace(saved, experiment=without_code(saved.file, saved.experiment))
 
 
 def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str | None = None) -> SavedRun:
@@ -87,7 +90,8 @@ def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str |
     accelerator = hardware.accelerator(settings)
     saved, adapted = adapter.load(file, cache_dir)
     place(adapted, settings, accelerator)
-    return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
+    experiment = without_code(file, saved.experiment)
+    return SavedRun(file.parent, file, experiment, saved.labels, saved.step, adapted, accelerator.device)
 
 
 def scored(

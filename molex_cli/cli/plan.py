@@ -15,7 +15,7 @@ from molex_cli.runtime.streams import say
 if TYPE_CHECKING:
     from molex_cli.cost.estimate import Estimate
 
-SUMMARY = "experts or rank per layer, exact parameters and FLOPs of a method on a model; loads no weights"
+SUMMARY = "count experts or ranks per layer, exact parameters and FLOPs of a method; loads no weights"
 
 
 def main(argv: list[str]) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from molex_cli.study.definition import Study
     from molex_cli.study.runs import Ended
 
-SUMMARY = "a file of hypotheses to verdicts: match budgets, tune, add seeds only where a claim is open, report"
+SUMMARY = "test the hypotheses of a file: match budgets, tune, add seeds only while a claim is open, report"
 
 
 def main(argv: list[str]) -> int:

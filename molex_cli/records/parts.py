@@ -70,6 +70,8 @@ class SplitData(TypedDict, total=False):
     rows_used: Count
     tokens: Count
     fingerprint: str
+    commit: str
+    """That of the hub which the rows are of."""
     division: str
     """How one file was divided into this split and others."""
     labels: dict[str, Count] | list[str]
@@ -79,9 +81,12 @@ class SplitData(TypedDict, total=False):
 
 
 class Base(TypedDict, total=False):
-    """The base model's files; empty for models from the hub and of random weights."""
+    """The base model's files; empty for random weights."""
 
     fingerprint: str
+    """A hash of those that it is loaded from; of the hub's where the hub told theirs."""
+    commit: str
+    """That of the hub which they are of."""
 
 
 class MetricRecord(TypedDict):

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support.made_records import outputs
 
 import molex_cli
 
@@ -24,6 +25,9 @@ MISTAKES = {
     "plan(fit='24 apples')": "fit must be a size above 0 such as 24GB",
     "load('nowhere')": "nowhere does not exist; name the folder of a run",
     "load('nowhere', which='first')": "which must be last or best, got first",
+    "load('hub:name')": "a run on the hub must be named hub:USER/NAME",
+    "compare_runs(['hub:name'])": "a run on the hub must be named hub:USER/NAME",
+    "compare_runs('.', show='mode')": "--show must be one of median, trained, got mode",
     "compare_runs('nowhere')": "nowhere does not exist",
     "compare_runs('.', which='lsat')": "--which must be one of last, best, got lsat",
     "compare_runs('.', adjust='bonferroni')": "--adjust must be one of holm, bh, got bonferroni",
@@ -52,6 +56,14 @@ def test_mistakes_are_exceptions_with_the_line_of_the_command_before_torch_is_im
     for call, expected, line in zip(MISTAKES, MISTAKES.values(), said, strict=True):
         assert expected in line, call
     assert torch == "False"
+
+
+def test_tables_of_records_and_comparisons_need_no_torch():
+    outputs(lora=0.6, mola=0.7)
+    code = "frame = compare_runs('outputs').frame; frames = len(frame), len(read_records('outputs'))"
+    assert (
+        python(f"import sys\nfrom molex_cli import *\n{code}; print(frames, 'torch' in sys.modules)") == "(2, 6) False"
+    )
 
 
 def test_no_name_is_that_of_a_folder_or_file_which_would_take_its_place():

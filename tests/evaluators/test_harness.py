@@ -7,13 +7,14 @@ from pathlib import Path
 import datasets
 import pytest
 from conftest import OFFICIAL_DATA
-from lm_eval import tasks
+from lm_eval.tasks import manager
 from support.runs import working_in
 
 from molex_cli.cli import eval_language, main
 from molex_cli.evaluators import harness
 
 QUESTIONS = 100
+SHORT = 350  # characters of a question that our own scoring, which keeps room for every choice, need not cut
 METHODS = ("lora", "mola_inverted", "molex")
 TRAIN = [
     "train",
@@ -47,8 +48,9 @@ def write_questions(file):
     """Write questions in the official layout: real ones where they are, else our own."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if OFFICIAL_DATA:
-        lines = (Path(OFFICIAL_DATA) / "openbook_qa" / "dev.jsonl").read_text().splitlines()[:QUESTIONS]
-        file.write_text("\n".join(lines) + "\n")
+        lines = (Path(OFFICIAL_DATA) / "openbook_qa" / "dev.jsonl").read_text().splitlines()
+        short = [line for line in lines if len(line) < SHORT]
+        file.write_text("\n".join(short[:QUESTIONS]) + "\n")
         return
     words = ["stone", "rain", "a long walk in the woods", "light of the sun", "ice", "wood and water", "sand"]
     rows = [
@@ -186,7 +188,7 @@ def test_compare_tests_the_scores_of_the_harness_pairwise_and_names_another_prot
     ],
 )
 def test_what_cannot_be_scored_is_one_line(settings, told, runs, capsys, monkeypatch):
-    monkeypatch.setattr(tasks, "__file__", str(Path("tasks/none/x.py").absolute()))  # reading all of them takes long
+    monkeypatch.setattr(manager, "__file__", str(Path("tasks/none/x.py").absolute()))  # reading all of them takes long
     Path("tasks/of_the_hub.yaml").write_text(
         TASK.replace("own_questions", "of_the_hub")
         .replace("dataset_path: json", "dataset_path: no/such")

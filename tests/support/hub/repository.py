@@ -1,7 +1,7 @@
 """A repository of the hub: files by commit, and the branches and tags that name commits."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,12 @@ class Repository:
     """Everyone sees that it is there, those with access alone get its files."""
     private: bool = False
     """For those without access it does not exist."""
+    messages: list[str] = field(default_factory=list)
+    """Of the commits that were sent."""
 
-    def commit(self, files: Mapping[str, bytes] | Path, branch: str = "main") -> str:
+    def commit(self, files: Mapping[str, bytes] | Path, branch: str = "main", *, without: Collection[str] = ()) -> str:
         """Add a commit with the files of a mapping or a folder beside those of before; return its hash."""
-        before = self.commits.get(self.refs.get(branch, ""), {})
+        before = {n: c for n, c in self.commits.get(self.refs.get(branch, ""), {}).items() if n not in without}
         now = {**before, **(files if isinstance(files, Mapping) else of_folder(files))}
         about = f"{self.kind} {self.name} {len(self.commits)} " + " ".join(f"{n} {git_hash(c)}" for n, c in now.items())
         sha = hashlib.sha1(about.encode()).hexdigest()

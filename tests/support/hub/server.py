@@ -1,8 +1,9 @@
 """The hub itself: an HTTP server with repositories, tokens, faults, and a log of what it was asked."""
 
+import contextlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ READER = "hf_" + "readerreader" * 3
 """A token with access to what is gated or private."""
 STRANGER = "hf_" + "strangerxxxx" * 3
 """A token without."""
+WRITER = "hf_" + "writerwriter" * 3
+"""The token of ada, who has repositories of her own and may write to them."""
+WRITERS_READER = "hf_" + "adareadsonly" * 3
+"""Another one of hers, with which she may only read."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -74,8 +79,8 @@ class Quiet(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, home: "Hub") -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, home: "Hub", port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.home = home
 
     def handle_error(self, *_: Any) -> None:
@@ -87,7 +92,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._http = Quiet(self)
-        port = self._http.server_port
+        port = self._port = self._http.server_port
         self.url, self.storage = f"http://127.0.0.1:{port}", f"http://localhost:{port}/storage"
         self.ended = threading.Event()
         self.reset()
@@ -95,7 +100,8 @@ class Hub:
     def reset(self) -> None:
         """Forget all repositories, faults and requests."""
         self.repositories: dict[tuple[str, str], Repository] = {}
-        self.tokens = {READER: "reader", STRANGER: "stranger"}
+        self.tokens = {READER: "reader", STRANGER: "stranger", WRITER: "ada", WRITERS_READER: "ada"}
+        self.read_only = {READER, STRANGER, WRITERS_READER}
         self.stored: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.log: list[Asked] = []
@@ -106,14 +112,19 @@ class Hub:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
         """Refuse all connections from now on, those that are open included."""
-        if not self.ended.is_set():
-            self.ended.set()
-            self._http.shutdown()
-            self._http.server_close()
+        self.ended.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    @contextlib.contextmanager
+    def gone(self) -> Iterator[None]:
+        """Be no server for a while; then serve at the same address again."""
+        self.__exit__()
+        yield
+        self.ended.clear()
+        self._http = Quiet(self, self._port)
+        self.__enter__()
 
     def add(self, kind: str, name: str, files: Mapping[str, bytes] | Path, **about: bool) -> Repository:
         """Serve a repository with a first commit on main; `kind` is models or datasets, `about` gated or private."""
@@ -125,6 +136,7 @@ class Hub:
         """Return the variables of a process whose clients ask this hub and keep what they get in `home`."""
         times = {"HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_OFFLINE": "0"}
         quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "NO_PROXY": "*"}
+        quiet["HF_HUB_DISABLE_XET"] = "1"  # large files then go to and fro over HTTP
         return {"HF_ENDPOINT": self.url, "HF_HOME": str(home), **times, **quiet}
 
     def requests(self, path: str, method: str = ".*") -> list[Asked]:
@@ -140,7 +152,7 @@ class Hub:
         """Return the repository that a request names, where who asks may know of it."""
         self.require_known(asked)
         found = self.repositories.get((asked.named["kind"] or "models", asked.named["name"]))
-        if found is None or (found.private and not self._has_access(asked)):
+        if found is None or (found.private and not self._has_access(asked, found)):
             # Without a token it says nothing of what there is.
             status, message = (404, "Repository not found") if asked.token else (401, "Invalid username or password.")
             raise Refused(status, "RepoNotFound", message)
@@ -149,12 +161,13 @@ class Hub:
     def readable(self, asked: Asked) -> Repository:
         """Return the repository that a request names, where who asks may have its files."""
         found = self.repository(asked)
-        if found.gated and not self._has_access(asked):
+        if found.gated and not self._has_access(asked, found):
             status, who = (
                 (403, "you are not in the authorized list") if asked.token else (401, "you must be authenticated")
             )
             raise Refused(status, "GatedRepo", f"Access to {found.kind[:-1]} {found.name} is restricted, {who}.")
         return found
 
-    def _has_access(self, asked: Asked) -> bool:
-        return asked.token is not None and self.tokens.get(asked.token) == "reader"
+    def _has_access(self, asked: Asked, found: Repository) -> bool:
+        user = self.tokens.get(asked.token or "")
+        return user is not None and user in ("reader", found.name.partition("/")[0])
