@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import traceback
 from glob import glob
 
 import pytest
@@ -106,7 +107,9 @@ def failure(line, capfd):
         code = main(smaller(line))
     except SystemExit as ended:
         code = ended.code
-    shown = "".join(capfd.readouterr())
+    except Exception:
+        code = traceback.format_exc()
+    shown = "".join(capfd.readouterr()) + (code if isinstance(code, str) else "")
     return f"{line}\n{shown[-1500:]}" if code else ""
 
 
@@ -114,6 +117,7 @@ def failure(line, capfd):
 def files(tmp_path_factory):
     """Return a folder with the files that the pages name: rows, a study, claims, published numbers."""
     folder = tmp_path_factory.mktemp("files")
+    (folder / "docs").mkdir()
     for task in ("glue/rte", "glue/sst2", "glue/cola", "glue/mrpc", "instruct/rte", "e2e"):
         model = "tiny_llama" if task in ("instruct/rte", "e2e") else "tiny_bert"
         write_official(overrides.checked(command_line.CommandLine([f"task={task}", f"model={model}"])), folder / "data")
