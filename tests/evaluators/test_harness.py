@@ -178,7 +178,7 @@ def test_what_is_written_and_rolling_likelihoods_do_not_depend_on_the_batch_eith
 
 def test_compare_tests_the_scores_of_the_harness_pairwise_and_names_another_protocol(runs, capsys):
     before = {path.name for path in Path().iterdir()}
-    asked = ["lm_eval=[own_questions]", "lm_eval_path=tasks", "lm_eval_limit=30"]
+    asked = ["lm_eval=own_questions", "lm_eval_path=tasks", "lm_eval_limit=30"]
     assert main(["eval", str(runs["lora"]), str(runs["molex"]), *asked]) == 0
     shown = capsys.readouterr()
     assert [line.split()[:3] for line in shown.out.splitlines()] == [
@@ -203,6 +203,13 @@ def test_compare_tests_the_scores_of_the_harness_pairwise_and_names_another_prot
     assert main(["eval", f"run={runs['molex']}", *asked, "lm_eval_num_fewshot=2"]) == 0
     capsys.readouterr()
     assert main(compare) == 0
+    found = [
+        json.loads(file.read_text()) for file in runs["molex"].glob("evaluations/own_questions-lm_eval-????????.json")
+    ]
+    prompts = {
+        each["evaluation"]["protocol"]["num_fewshot"]: each["evaluation"]["protocol"]["prompts"] for each in found
+    }
+    assert len(prompts) == len(set(prompts.values())) == 3
     notes = " ".join(note["text"] for note in json.loads(capsys.readouterr().out)["notes"])
     assert "num_fewshot of the evaluation differs in openbook_qa tiny_llama: 0 (LoRA); 2 (MoLEx)" in notes
     assert "task version of the evaluation differs in openbook_qa tiny_llama: 1.5 (LoRA); 1.6 (MoLEx)" in notes
