@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-slurm test-browser test-latex fuzz golden check style bench house mutants new-method clean
+.PHONY: help install demo docs pictures test test-slow test-slurm test-browser test-latex fuzz golden check style bench house mutants new-method clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ check: install ## Check lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: install ## Build the documentation's site into site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+pictures: install ## Make the documentation's pictures anew from real runs (a quarter of an hour; Debian package chromium)
+	PYTHONPATH=tests $(BIN)/python docs/pictures.py
+
 style: install ## Mend lint and format where that can be done for you
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -75,4 +81,4 @@ new-method: install ## Write the files of a new method: make new-method NAME=my_
 	@$(BIN)/python templates/new_method.py '$(NAME)'
 
 clean: ## Remove the virtual environment and caches; runs in outputs/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist mutants
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist mutants site

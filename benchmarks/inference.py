@@ -2,8 +2,8 @@
 
     python benchmarks/inference.py [--sets 2000] [--only WORDS]
 
-prints the tables of docs/compare.md. Outcomes are binary: an example is hard or easy for all arms, arms differ in what
-they find hard, and each seed of an arm is better or worse by a normal amount.
+prints the tables of docs/statistics.md. Outcomes are binary: an example is hard or easy for all arms, arms differ in
+what they find hard, and each seed of an arm is better or worse by a normal amount.
 """
 
 import argparse

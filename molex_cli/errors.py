@@ -36,6 +36,10 @@ class MethodError(MolexError):
     """A method that does not fit the backbone it is put into."""
 
 
+class MetricError(MolexError):
+    """A metric of somebody else's that fails on predictions, or returns no score of them."""
+
+
 class CheckpointError(MolexError):
     """An adapter file that is damaged, foreign or does not fit."""
 

@@ -17,14 +17,16 @@ from torch import Tensor
 from molex_cli.checkpoints.saved_run import SavedRun
 from molex_cli.compare import plots
 from molex_cli.config.task import Kind, Task
+from molex_cli.config.task_metrics import inside, metric_of
 from molex_cli.data.batches import collate
 from molex_cli.data.encoding import Encoded, encode
 from molex_cli.data.reading import Split
 from molex_cli.errors import ConfigError, DataError, TaskError
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics.base import compute_scores, metric_named, scored_class
+from molex_cli.metrics.base import scored_class
 from molex_cli.metrics.constant import best_constant
 from molex_cli.objectives.base import on, scoring_batches
+from molex_cli.objectives.outside import constants, scores_of
 from molex_cli.runtime.extras import install
 from molex_cli.runtime.paths import default_cache_dir
 
@@ -64,11 +66,12 @@ def probed(run: SavedRun, task: Task, splits: Mapping[str, Split], labels: Seque
     for layer in range(features_of["train"].shape[1]):
         model = _fitted(features_of["train"][:, layer], encoded["train"].labels, task.kind)
         predicted = model.predict(features_of["validation"][:, layer]).tolist()
-        scores.append(compute_scores(task.metrics, predicted, encoded["validation"].labels, positive))
+        scores.append(scores_of(task, task.metrics, predicted, encoded["validation"].labels, positive))
         predicted = model.predict(features_of["train"][:, layer]).tolist()
-        first = compute_scores(task.metrics[:1], predicted, encoded["train"].labels, positive)
+        first = scores_of(task, task.metrics[:1], predicted, encoded["train"].labels, positive)
         training.append(first[task.metrics[0]])
-    constant = best_constant(task.metrics, encoded["validation"].labels, positive)
+    given = encoded["validation"].labels
+    constant = best_constant(inside(task), given, positive) | constants(task, task.metrics, given)
     return Probe(token, scores, training, constant, task.positive_label(labels))
 
 
@@ -83,7 +86,7 @@ def cross_validated(
     _require_probeable(task)
     features_NLD = features(adapted, encoded, "mean", FOLD_ROWS, device)
     part_N, targets = np.arange(len(encoded.ids)) % FOLDS, np.array(encoded.labels)
-    metric = metric_named(task.metrics[0])
+    metric = metric_of(task, task.metrics[0])
     found = []
     for features_ND in features_NLD.swapaxes(0, 1):
         predicted = np.empty_like(targets)
@@ -91,7 +94,8 @@ def cross_validated(
             known = features_ND[part_N != part], targets[part_N != part].tolist()
             model = _fitted(*known, task.kind, "method.allocation.rows")
             predicted[part_N == part] = model.predict(features_ND[part_N == part])
-        score = compute_scores([metric.name], predicted.tolist(), encoded.labels, task.positive_class(labels))
+        positive = task.positive_class(labels)
+        score = scores_of(task, [metric.name], predicted.tolist(), encoded.labels, positive)
         found.append(score[metric.name] if metric.higher_is_better else -score[metric.name])
     return found
 

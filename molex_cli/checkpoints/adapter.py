@@ -20,14 +20,16 @@ from molex_cli.errors import CheckpointError, ConfigError, MethodError, reason_o
 from molex_cli.methods.base import Adapted, registered_name
 from molex_cli.models.loading import load as load_backbone
 from molex_cli.models.loading import reader as without_weights
+from molex_cli.models.settings import Model
 from molex_cli.models.structure import Backbone
 from molex_cli.objectives import Objective, head_outputs
 from molex_cli.records.partial import renamed_when_whole
 from molex_cli.runtime.hardware import random_stream
-from molex_cli.runtime.paths import require_file
+from molex_cli.runtime.paths import expanded, require_file
 
 FORMAT = 1
 ABOUT_DIGEST = "about_sha256"  # over all beside the tensors; adapters of before have none
+COMMIT = "base_commit"  # of the hub, that the base model is of; other models and adapters of before have none
 BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to check that it reloads
 
 
@@ -76,6 +78,7 @@ def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: li
         "settings": schema.as_data(experiment),
         "labels": labels,
         "step": step,
+        **({COMMIT: adapted.backbone.commit} if adapted.backbone.commit else {}),
     }
     about[ABOUT_DIGEST] = _about_digest(about)  # among the rest: safetensors writes several texts in any order
     write_tensors(path, tensors, {"molex": json.dumps(about)})
@@ -105,6 +108,7 @@ def read_about(path: Path) -> Saved:
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
         experiment = schema.from_data(about["method_class"], about["settings"])
+        experiment = _of_commit(experiment, about.get(COMMIT))
         found = Saved(_written_here(experiment), about["labels"], about["step"], about["sha256"], path)
         if problems := [*unusable(experiment), *_mistyped(found)]:
             raise ConfigError(problems)
@@ -139,13 +143,30 @@ def _written_here(experiment: schema.Experiment) -> schema.Experiment:
     return dataclasses.replace(experiment, cache_dir=None, output_dir=schema.Experiment.output_dir)
 
 
+def _of_commit(experiment: schema.Experiment, commit: str | None) -> schema.Experiment:
+    """Return the experiment with the commit of the base model that its adapter was trained on."""
+    if commit is None:
+        return experiment
+    return dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, revision=commit))
+
+
 def load(path: Path, cache_dir: str | None = None) -> tuple[Saved, Adapted]:
     """Rebuild the adapted model that a file was saved from; nothing needs to be retyped."""
     saved = read_about(path)
     saved.experiment.cache_dir = cache_dir
+    _require_base(path, saved.experiment.model)
     adapted = adapt(saved.experiment, saved.labels)
     load_tensors(path, adapted, saved.sha256)
     return saved, adapted
+
+
+def _require_base(path: Path, model: Model) -> None:
+    """Raise CheckpointError where an adapter names its base model by a folder that is not on this machine."""
+    if model.folder and not expanded(model.folder).is_dir():
+        raise CheckpointError(
+            f"{path} must find its base model in {model.folder}, the folder that it was trained from, got none there; "
+            f"put the model there or link it: ln -s PATH {model.folder}"
+        )
 
 
 def intact(path: Path) -> Saved:
@@ -155,6 +176,19 @@ def intact(path: Path) -> Saved:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     _require_saved(path, tensors, saved.sha256)
     return saved
+
+
+def rewrite(path: Path, to: Path, changed: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Saved:
+    """Write the adapter of an intact file with other settings into another file, and return what that one holds."""
+    intact(path)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["molex"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about["settings"] = changed(about["settings"])
+    about.pop(ABOUT_DIGEST, None)
+    about[ABOUT_DIGEST] = _about_digest(about)
+    write_tensors(to, tensors, {"molex": json.dumps(about)})
+    return read_about(to)
 
 
 def load_tensors(path: Path, adapted: Adapted, sha256: str) -> None:

@@ -17,6 +17,8 @@ import torch
 from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
+from molex_cli.checkpoints.hub.code import without_code
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode, Kind, Task
 from molex_cli.data.perturb import KINDS, perturbed
@@ -28,7 +30,7 @@ from molex_cli.errors import ConfigError, TaskError
 from molex_cli.layers.embedding_noise import embedding_noise
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
-from molex_cli.objectives import Objective, Predictions, build_objective
+from molex_cli.objectives import Objective, Predictions, build_objective, outside
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.objectives.classification import Classification
 from molex_cli.objectives.splits import encoded_splits, how_scored
@@ -69,13 +71,14 @@ class EvaluationRequest:
 
 
 def adapter_file(path: Path, which: str) -> Path:
-    """Return the adapter file of a run's folder, or the path itself if it is one."""
-    return adapter_of(path, which)
+    """Return the adapter file of a run's folder or of `hub:USER/NAME`, or the path itself if it is one."""
+    return adapter_of(located(path), which)
 
 
 def about(path: Path, which: str) -> Saved:
     """Return what a run's adapter file holds beside the tensors, without loading its model."""
-    return adapter.read_about(adapter_file(path, which))
+    saved = adapter.read_about(adapter_file(path, which))
+    return dataclasses.replace(saved, experiment=without_code(saved.file, saved.experiment))
 
 
 def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str | None = None) -> SavedRun:
@@ -87,7 +90,8 @@ def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str |
     accelerator = hardware.accelerator(settings)
     saved, adapted = adapter.load(file, cache_dir)
     place(adapted, settings, accelerator)
-    return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
+    experiment = without_code(file, saved.experiment)
+    return SavedRun(file.parent, file, experiment, saved.labels, saved.step, adapted, accelerator.device)
 
 
 def scored(
@@ -140,6 +144,7 @@ def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, 
     require_same_division(run.experiment, task, run.file)
     labels = _labels(run, task)
     split = read_split(task, request.split, request.data_dir, labels, request.max_rows)
+    outside.require_working(task, split.labels)
     return split, _objective(run, task, labels, request.mapping)
 
 
@@ -256,9 +261,10 @@ def _predictions(
     train = dataclasses.replace(run.experiment.train, **changed)
     experiment = dataclasses.replace(run.experiment, task=request.task, train=train)
     encoded = encoded_splits(experiment, run.adapted.backbone, objective, {"validation": split})["validation"]
-    names = request.task.metrics if scored_by is None else scored_by
     with noise:
-        return objective.predictions(run.adapted, encoded, names, batch_size, run.device)
+        if scored_by is not None:
+            return objective.predictions(run.adapted, encoded, scored_by, batch_size, run.device)
+        return outside.predictions(objective, run.adapted, encoded, request.task, batch_size, run.device)
 
 
 def _label_of_output(trained: Sequence[str], labels: Sequence[str], mapping: Mapping[str, str]) -> list[int] | None:

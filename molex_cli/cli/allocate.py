@@ -18,7 +18,7 @@ from molex_cli.runtime.streams import say
 if TYPE_CHECKING:
     from molex_cli.analysis.allocations import Outcome
 
-SUMMARY = "what rules give each layer of a model: counts, scores, how alike they rank; trains nothing"
+SUMMARY = "compare rules that place experts: counts, scores, rank correlations; trains nothing"
 ROWS = ("train.max_rows", "train.max_length", "train.selection", "train.selection_seed", "train.label_smoothing")
 READ = ("model", "task", "method", "data_dir", "cache_dir", "hardware", *ROWS)
 

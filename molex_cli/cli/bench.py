@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from molex_cli.cost.training_step import Arm
     from molex_cli.cost.training_step import Load as Work
 
-SUMMARY = "step time and memory as ratios to BitFit, PEFT's LoRA and a loop over experts; --inference: of answering"
+SUMMARY = "measure time and memory of a training step, or with --inference of an answer, as ratios to other methods"
 
 
 def main(argv: list[str]) -> int:

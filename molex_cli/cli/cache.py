@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from molex_cli.records.cached_prefixes import Entry
 
 OTHERS = {"tokens": "tokens", "models": "converted models"}
-SUMMARY = "what the cache keeps of frozen layers; --clear makes room"
+SUMMARY = "list what is cached of frozen layers; --clear removes it"
 
 
 def main(argv: list[str]) -> int:

@@ -3,56 +3,53 @@
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import targets
 from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
+from molex_cli.compare.choices import FAMILIES, SHOWN
 from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
-    from molex_cli.compare.layout import Report
-    from molex_cli.compare.loading import LoadedRuns, Run
+    from molex_cli.compare.request import Request
     from molex_cli.compare.table import Comparison
-    from molex_cli.compare.tuning import Tuning
 
-SUMMARY = "runs to an honest table: mean ± sd over seeds, paired tests, what is not matched; md, csv, json, latex"
-MOST_NAMES = 6
+SUMMARY = "compare runs: verdicts, mean ± sd over seeds, paired tests, confounds; text, md, csv, json, latex, a page"
 EVERYTHING = ("csv", "json", "html")  # formats for reading by machines, and a page that has room
 LABEL = re.compile(r"[A-Za-z0-9:._-]*")
 FIGURES = ("scores", "differences", "curves", "rates")
 JOINT = "\0"  # between the kind of a figure and its file, which no path has
-FAMILIES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
 def main(argv: list[str]) -> int:
     """Compare the runs of some paths."""
     options = _parser().parse(_kinds_joined(argv))
-    tuned, seeds = _tuned(options.tune, options.tuning_seeds)
+    request = _request(options)
     _require_possible(options)
+    request.require_possible()
     from molex_cli.compare import figure
-    from molex_cli.compare.table import compare
-    from molex_cli.compare.tuning import Tuning
 
-    found = _loaded(options)
-    rows, cols, adjust = _keys(options.rows), _keys(options.cols), FAMILIES[options.adjust]
-    tuning = Tuning(tuned, seeds, found.diverged)
-    table = compare(found.runs, rows, cols, options.which, options.against, adjust, options.detect, tuning)
-    table.show = tuple(options.show)
+    paths = [located(path) for path in options.paths]
+    found = request.loaded(paths)
+    for line in found.left_out:
+        say(f"left out: {line}", file=sys.stderr)
+    report = request.report(found, paths)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
     report = replace(
-        _report(table, _verdicts(options.claims, table), found, tuning),
+        report,
         folder=path and path.parent,
-        columns=_columns(options.columns, table, name),
+        columns=_columns(options.columns, report.table, name),
         caption=options.caption,
         label=options.label,
         is_verbose=options.verbose,
-        sections=targets.sections(options.targets, table, name),
+        sections=targets.sections(options.targets, report.table, name),
     )
     for kind, file in options.figure:
         figure.write(report, file, options.figure_width or figure.COLUMN, kind)
@@ -63,33 +60,25 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _loaded(options: Namespace) -> "LoadedRuns":
-    """Return the runs that are compared; say which are left out, and raise ConfigError where none is left."""
-    from molex_cli.compare import evaluated
-    from molex_cli.compare.loading import load
+def _request(options: Namespace) -> "Request":
+    """Return what is asked of a comparison, apart from how it is shown."""
+    from molex_cli.compare.request import Request, keys
 
-    found = load(options.paths, "" if options.evaluation else options.which)
-    if options.evaluation:
-        found = evaluated.on_split(found, options.which, options.evaluation, options.metric)
-    for line in found.left_out:
-        say(f"left out: {line}", file=sys.stderr)
-    if not found.runs:
-        raise ConfigError(f"paths must hold finished runs, got none in {', '.join(map(str, options.paths))}")
-    return found
-
-
-def _report(table: "Comparison", claims: Sequence[str], found: "LoadedRuns", tuning: "Tuning") -> "Report":
-    """Return the report on a table, with its verdicts and what speaks against them."""
-    from molex_cli.compare.confounds import confounds
-    from molex_cli.compare.layout import Report
-    from molex_cli.compare.remarks import Heading, Note
-    from molex_cli.compare.verdicts import verdicts
-
-    notes = [Note(Heading.claims, line) for line in claims] + confounds(table)
-    notes += [Note(Heading.left_out, line) for line in _diverged(found.diverged, tuning)]
-    # A terminal has had them on standard error; who is given the file has not.
-    notes += [Note(Heading.left_out, line, is_detail=True) for line in _shortened(found.left_out)]
-    return Report(table, notes, answers=verdicts(table), runs=found.runs, diverged=found.diverged)
+    tune, seeds = _tuned(options.tune, options.tuning_seeds)
+    return Request(
+        rows=keys(options.rows),
+        cols=keys(options.cols),
+        which=options.which,
+        evaluation=options.evaluation,
+        metric=options.metric,
+        against=options.against,
+        adjust=options.adjust,
+        show=options.show,
+        detect=options.detect,
+        tune=tune,
+        tuning_seeds=seeds,
+        claims=options.claims,
+    )
 
 
 def _parser() -> Parser:
@@ -100,7 +89,7 @@ def _parser() -> Parser:
         "molex compare outputs/ --tune train.learning_rate --tuning-seeds 1000,1001",
     )
     parser = Parser("compare", __doc__, examples=examples)
-    parser.add_argument("paths", nargs="+", type=expanded, help="folders of runs, run folders, records")
+    parser.add_argument("paths", nargs="+", type=expanded, help="folders of runs, run folders, records, hub:USER/NAME")
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,method.rank")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")
@@ -117,7 +106,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--show",
         action="append",
-        choices=("median", "trained"),
+        choices=SHOWN,
         default=[],
         help="what stands beside the mean over seeds",
     )
@@ -181,28 +170,12 @@ def _require_figures(figures: Sequence[tuple[str, Path]], width: float | None) -
 
 def _require_possible(options: Namespace) -> None:
     """Raise ConfigError for options that mean nothing, or nothing beside others."""
-    if options.detect is not None and options.detect <= 0:
-        raise ConfigError(f"--detect must be a difference above 0, got {options.detect}")
     _require_figures(options.figure, options.figure_width)
     _require_latex(options)
-    _require_metric(options)
     if options.html and (options.output or options.format != "table"):
         other = f"--output {options.output}" if options.output else f"--format {options.format}"
         raise ConfigError(
             f"--html must be the only file of a comparison, got {other} too; run the command once for each"
-        )
-
-
-def _require_metric(options: Namespace) -> None:
-    """Raise ConfigError for a metric where the run's own first one is compared, and for tuning where it is not."""
-    from molex_cli.compare.evaluated import SPLITS
-
-    if options.tune and options.evaluation not in (None, *SPLITS):
-        raise ConfigError(f"--tune must go with a split of the runs' own task, got --evaluation {options.evaluation}")
-    if options.metric and options.evaluation in (None, *SPLITS):
-        at = f"--evaluation {options.evaluation}" if options.evaluation else "no --evaluation"
-        raise ConfigError(
-            f"--metric must go with --evaluation and a task of lm_eval or a text, got {at}; a split's is task.metrics"
         )
 
 
@@ -217,19 +190,16 @@ def _require_latex(options: Namespace) -> None:
         raise ConfigError(f"--label must be of letters, digits and : . - _, got {options.label}")
 
 
-def _keys(text: str) -> list[str]:
-    return [key for key in text.split(",") if key]
-
-
 def _columns(text: str | None, table: "Comparison", name: str) -> list[str]:
     """Return the names of the columns that are to be shown, once they are known to be columns."""
     from molex_cli.compare.layout import chosen
+    from molex_cli.compare.request import keys
 
     if text is None:
         return []
     if name in EVERYTHING:
         raise ConfigError(f"--columns must go with a format that leaves some out, got {name}, which always has all")
-    if not (names := _keys(text)):
+    if not (names := keys(text)):
         raise ConfigError("--columns must name a column at least, got none; --columns all shows every one")
     chosen(table, names)
     return names
@@ -237,42 +207,16 @@ def _columns(text: str | None, table: "Comparison", name: str) -> list[str]:
 
 def _tuned(settings: str | None, seeds: str | None) -> tuple[list[str], list[int]]:
     """Return what is tuned, and on which seeds."""
-    if settings is None and seeds is None:
-        return [], []
-    if settings is None or seeds is None:
-        alone = "--tuning-seeds" if settings is None else "--tune"
-        raise ConfigError(f"--tune must go with --tuning-seeds, got {alone} alone")
-    if not (keys := _keys(settings)):
+    from molex_cli.compare.request import keys
+
+    tuned = [] if settings is None else keys(settings)
+    if settings is not None and not tuned:
         raise ConfigError("--tune must name a setting at least, got none")
     try:
-        found = [int(seed) for seed in seeds.split(",")]
+        found = [int(seed) for seed in (seeds or "").split(",") if seeds is not None]
     except ValueError:
         raise ConfigError(f"--tuning-seeds must be whole numbers, such as 1000,1001, got {seeds}") from None
-    return list(dict.fromkeys(keys)), list(dict.fromkeys(found))
-
-
-def _diverged(runs: "Sequence[Run]", tuning: "Tuning") -> Iterator[str]:
-    """Yield a line on runs that diverged, which have no score and would flatter their arm unseen; trials count."""
-    if names := [run.folder.name for run in runs if run not in tuning.failures]:
-        shown = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
-        yield f"training diverged in {shown}; without these runs their arms look better than they are"
-
-
-def _shortened(left_out: Sequence[str]) -> list[str]:
-    """Return the first lines of many, and how many there are besides."""
-    more = len(left_out) - MOST_NAMES
-    return [*left_out[:MOST_NAMES], *([f"{more} more run{'' if more == 1 else 's'} or records"] if more > 0 else [])]
-
-
-def _verdicts(path: Path | None, table: "Comparison") -> list[str]:
-    if path is None:
-        return []
-    from molex_cli.compare import hypotheses, registration
-
-    claims = hypotheses.read_claims(path)
-    registered = registration.registered(path, claims)
-    judged = hypotheses.lines(hypotheses.verdicts(claims, table, [each.when for each in registered.written]), table)
-    return [*judged, registered.told()]
+    return list(dict.fromkeys(tuned)), list(dict.fromkeys(found))
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -8,7 +8,7 @@ from molex_cli.cli.saved import require_read
 from molex_cli.runtime.paths import default_cache_dir
 from molex_cli.runtime.streams import say
 
-SUMMARY = "what works here: devices, data, models, hub, W&B, launchers, extras, disk"
+SUMMARY = "check this machine: devices, data, models, hub, W&B, launchers, extras, disk"
 READ = ("data_dir", "output_dir", "cache_dir")
 
 

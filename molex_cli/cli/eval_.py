@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import eval_language, eval_runs, saved
 from molex_cli.cli.parser import Parser
 from molex_cli.config.parsing import key_of
 from molex_cli.errors import ConfigError, MolexError, shortened
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.run_folder import adapter_of
-from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
     kind = eval_language.kind_of(settings, {key_of(text) for text in overrides})
     if settings.split not in ("train", "validation", "test"):
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
-    texts = [*paths, *([settings.run] if settings.run != NAMED else [])]
+    texts = [str(located(each)) for each in (*paths, *([settings.run] if settings.run != NAMED else []))]
     runs, left_out = eval_runs.found(texts)
     for line in left_out:
         say(f"left out: {shortened(line)}", file=sys.stderr)
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
     language = eval_language.Scoring(kind, settings, given, keys) if kind else None
     scored = language.scored if language else partial(_scored, settings=settings, given=given, keys=keys)
     shown = (eval_language.line, eval_language.show) if language else (_line, _print)
-    if [str(run) for run in runs] == [str(expanded(text)) for text in texts] and len(runs) == 1:
+    if [str(run) for run in runs] == texts and len(runs) == 1:
         return _one(runs[0], scored, shown[1], as_lines=options.json)
     return _several(runs, scored, shown[0], as_lines=options.json)
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import experts_output
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError, MolexError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from molex_cli.checkpoints.saved_run import SavedRun
     from molex_cli.records import Record
 
-SUMMARY = "how alike the experts of each layer are, how they are used, what is lost without them"
+SUMMARY = "show how alike a layer's experts are, how they are used, and the score without them"
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> Parser:
     examples = ("molex experts outputs/NAME", "molex experts outputs/NAME --ablate layers")
     parser = Parser("experts", __doc__, examples=examples)
-    parser.add_argument("runs", nargs="+", type=expanded, help="folders of runs")
+    parser.add_argument("runs", nargs="+", type=expanded, help="folders of runs, or hub:USER/NAME")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which adapter of a run")
     parser.add_argument("--modules", action="store_true", help="a line for each linear instead of each layer")
     parser.add_argument("--start", action="store_true", help="also the overlap of inputs before the first step")
@@ -61,7 +62,7 @@ def _parser() -> Parser:
 def _analyses(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the analysis of each run; of several, those that cannot be analysed are left out with a line."""
     analyses = []
-    for path in distinct(options.runs):
+    for path in distinct(map(located, options.runs)):
         try:
             analyses.append(_analysed(path, options))
         except MolexError as error:

@@ -48,7 +48,11 @@ def part(found: Sequence[Section], name: str) -> list[str]:
 
 def flags(actions: Iterable[argparse.Action]) -> str:
     """Return the flags and other arguments of a command."""
-    return "\n".join(_flag(each) for each in actions if each.help is not argparse.SUPPRESS)
+    return "\n".join(
+        _entry(flag_name(each), "; ".join(flag_takes(each)), each.help or "")
+        for each in actions
+        if each.help is not argparse.SUPPRESS
+    )
 
 
 def examples(lines: Sequence[str]) -> str:
@@ -56,12 +60,12 @@ def examples(lines: Sequence[str]) -> str:
     return "\n".join(["examples", *(f"  {line}" for line in lines)])
 
 
-def _flag(action: argparse.Action) -> str:
-    name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
-    return _entry(name, "; ".join(_about(action)), action.help or "")
+def flag_name(action: argparse.Action) -> str:
+    """Return a flag as it is typed, short and long; an argument by its name."""
+    return ", ".join(action.option_strings) or str(action.metavar or action.dest)
 
 
-def _about(action: argparse.Action) -> Iterator[str]:
+def flag_takes(action: argparse.Action) -> Iterator[str]:
     """Yield what a flag takes, and what it is without it."""
     if action.nargs != 0:
         kind = TYPES.get(getattr(action.type, "__name__", ""), "text")

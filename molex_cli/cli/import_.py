@@ -7,7 +7,7 @@ from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
 
-SUMMARY = "a LoRA adapter that PEFT wrote, as a saved run"
+SUMMARY = "read a LoRA adapter that PEFT wrote as a saved run"
 READ = ("model", "task", "data_dir", "cache_dir", "seed", "train.max_length", "train.eval_batch_size")
 
 

@@ -10,7 +10,7 @@ from molex_cli.errors import ConfigError, MolexError, nearest
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
 
-SUMMARY = "what there is: tasks with sizes, metrics and data folders, methods, models"
+SUMMARY = "show tasks (sizes, metrics, where their data is looked for), methods, models"
 GROUPS = {"tasks": "task", "methods": "method", "models": "model"}
 
 

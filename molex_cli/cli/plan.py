@@ -1,24 +1,21 @@
 """`molex plan`: what a method costs on a model, counted without weights."""
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from molex_cli.analysis.allocating import frozen
 from molex_cli.cli import plan_arms, plan_memory
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.cost.arms import Budget, add_flags, solved
-from molex_cli.cost.planning import labels_of, planned
+from molex_cli.cost.estimate import estimated
 from molex_cli.errors import ConfigError
 from molex_cli.records import as_json
 from molex_cli.runtime import sizes
 from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
-    from molex_cli.config.schema import Experiment
-    from molex_cli.methods.ledger import Plan
+    from molex_cli.cost.estimate import Estimate
 
-SUMMARY = "experts or rank per layer, exact parameters and FLOPs of a method on a model; loads no weights"
+SUMMARY = "count experts or ranks per layer, exact parameters and FLOPs of a method; loads no weights"
 
 
 def main(argv: list[str]) -> int:
@@ -51,30 +48,25 @@ def main(argv: list[str]) -> int:
                 raise ConfigError(f"--memory and --fit must be given one arm, got {len(found)}; leave them out")
             return plan_arms.show(found, line, wanted, is_json=options.json)
         match, experiment = next(iter(found.values()))
-    labels = labels_of(experiment)
-    experiment = frozen(experiment)
-    plan = planned(experiment, labels)
-    memory = plan_memory.planned(experiment, labels, limit) if options.memory or limit else None
-    named = {"model": experiment.model.name, "method": experiment.method.name}
+    plan = estimated(experiment, match, memory=options.memory, limit=limit)
     if options.json:
-        more: dict[str, Any] = {"match": match.as_data()} if match else {}
-        more |= memory.as_data() if memory else {}
-        say(as_json(named | dataclasses.asdict(plan) | more))
+        say(as_json(plan.as_data()))
         return 0
-    _print(plan, experiment)
+    _print(plan)
     if match:
         say(match.told(options.by, options.match))
-    if memory:
-        plan_memory.show(experiment, memory)
+    if plan.memory:
+        plan_memory.show(plan.experiment, plan.memory)
     return 0
 
 
-def _print(plan: "Plan", experiment: "Experiment") -> None:
+def _print(plan: "Estimate") -> None:
     from rich.table import Table
 
     from molex_cli.runtime.terminal import Terminal, show
 
     terminal = Terminal(soft_wrap=True)
+    experiment = plan.experiment
     terminal.print(f"{experiment.method.display_name} on {experiment.model.name}", style="bold")
     for name, counts in (("experts", plan.experts_per_layer), ("rank", plan.rank_per_layer)):
         if counts:

@@ -1,7 +1,6 @@
 """What `molex plan --memory` and `--fit` answer."""
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from molex_cli.runtime import sizes
 from molex_cli.runtime.streams import say
@@ -10,37 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from molex_cli.config.schema import Experiment
+    from molex_cli.cost.estimate import Memory
     from molex_cli.training.memory.fit import Fit
     from molex_cli.training.memory.rehearsal import StepMemory
 
 
-@dataclass(frozen=True)
-class Planned:
-    """The memory of a step, of scoring and, with a limit in bytes, what fits into it."""
-
-    memory: "StepMemory"
-    scoring_peak: int
-    generates: bool
-    limit: int | None
-    fits: "Sequence[Fit]"
-
-    def as_data(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        found: dict[str, Any] = {"memory": {**asdict(self.memory), "scoring_peak": self.scoring_peak}}
-        return found if self.limit is None else found | {"fit": [asdict(fit) for fit in self.fits]}
-
-
-def planned(experiment: "Experiment", labels: "Sequence[str]", limit: int | None) -> Planned:
-    """Return what `molex plan` says of memory; raise MolexError where it cannot be planned."""
-    from molex_cli.training.memory.fit import fits
-    from molex_cli.training.memory.rehearsal import Rehearsal
-
-    own = Rehearsal(experiment, labels)
-    found = [] if limit is None else list(fits(own, labels, limit))
-    return Planned(own.own_step(), own.scoring_peak(), own.generates, limit, found)
-
-
-def show(experiment: "Experiment", found: Planned) -> None:
+def show(experiment: "Experiment", found: "Memory") -> None:
     """Print it."""
     from molex_cli.runtime.hardware import computes_on_gpu
 

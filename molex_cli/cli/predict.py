@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import DataError
@@ -16,7 +17,7 @@ from molex_cli.runtime.streams import say
 if TYPE_CHECKING:
     from molex_cli.data.unlabelled import NewRow
 
-SUMMARY = "predictions of a saved run for the rows of a file or the lines of standard input"
+SUMMARY = "predict the rows of a file, or the lines of standard input, with a saved run"
 READ = ("hardware", "cache_dir")
 BATCHES = 32  # of a file, before their answers are printed
 
@@ -41,13 +42,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--file", default="-", help="a table or a file of lines; - is standard input (default)")
     options = parser.parse(argv)
     settings, experiment, _ = saved.read(Settings, options.overrides, READ)
-    adapter_of(expanded(settings.run), settings.which)
+    path = located(settings.run)
+    adapter_of(path, settings.which)
 
     from molex_cli.checkpoints import saved_run
     from molex_cli.data import unlabelled
     from molex_cli.records import as_json
 
-    path = expanded(settings.run)
     about = saved_run.about(path, settings.which)
     task, size = about.experiment.task, about.experiment.train.eval_batch_size
     rows = None if options.file == "-" else unlabelled.of_file(task, about.labels, expanded(options.file))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import saved
 from molex_cli.cli.parser import Parser
 from molex_cli.metrics.base import scored_class
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from molex_cli.analysis.probe import Probe
     from molex_cli.checkpoints.saved_run import SavedRun
 
-SUMMARY = "what each layer of a saved run knows of a task, by a linear model on its output"
+SUMMARY = "score how well the output of each layer predicts the labels, by a linear model"
 READ = ("task", "data_dir", "cache_dir", "train.max_rows", "hardware")
 
 
@@ -45,14 +46,14 @@ def main(argv: list[str]) -> int:
     """Print one score a layer."""
     options = _parser().parse(argv)
     settings, experiment, given = saved.read(Settings, options.overrides, READ)
-    adapter_of(expanded(settings.run), settings.which)
+    path = located(settings.run)
+    adapter_of(path, settings.which)
 
     from molex_cli.analysis import probe
     from molex_cli.checkpoints import saved_run
     from molex_cli.data.reading import read
     from molex_cli.records import as_json
 
-    path = expanded(settings.run)
     own = saved_run.about(path, settings.which).experiment
     task, max_rows = experiment.task if "task" in given else own.task, experiment.train.max_rows
     splits, labels = read(task, saved.data_dir(own, experiment, given), max_rows)
@@ -60,14 +61,14 @@ def main(argv: list[str]) -> int:
     scored = probe.probed(run, task, splits, labels, settings.token)
     about = {"task": task.name, "adapter": run.file.name, "step": run.step, "max_rows": max_rows}
     about |= dataclasses.asdict(scored)
-    path = _written(run, about)
+    file = _written(run, about)
     title = f"{run.experiment.name}, probed on {task.name}"
     if settings.plot:
         probe.drawn(scored, task.metrics[0], title, expanded(settings.plot))
     if options.json:
         say(as_json(about))
     else:
-        _print(scored, f"{title} ({scored.token} token)", str(path))
+        _print(scored, f"{title} ({scored.token} token)", str(file))
     return 0
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from molex_cli import cli
 
 ORDER = (
-    "train", "plan", "allocate", "compare", "study", "diff", "eval", "predict", "export", "import", "merge", "probe",
-    "list", "experts", "sync", "wandb-view", "bench", "cache", "doctor",
+    "train", "plan", "allocate", "compare", "study", "diff", "eval", "predict", "export", "import", "merge", "push",
+    "probe", "list", "experts", "sync", "wandb-view", "bench", "cache", "doctor",
 )  # fmt: skip
 """The order of `molex --help`; a command that is not named here follows by its name."""
 

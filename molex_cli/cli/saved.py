@@ -24,7 +24,7 @@ class SavedRunSettings:
     """Settings of every command that opens a run."""
 
     run: str = field(default="", metadata={"shown": "PATH"})
-    """Folder of a run, or an adapter file."""
+    """Folder of a run, an adapter file, or hub:USER/NAME, which `molex push` sent."""
     which: str = field(default="last", metadata={"choices": ("last", "best")})
     """Which of its adapters."""
 

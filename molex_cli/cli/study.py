@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molex_cli.cli.parser import Parser
-from molex_cli.cli.train import register_resolvers, require_writable
+from molex_cli.cli.train import register_resolvers
 from molex_cli.config import command_line, overrides, schema
 from molex_cli.config.hydra_internals import BASIC_SWEEPER
 from molex_cli.config.run_id import Job
 from molex_cli.errors import ConfigError, MolexError
+from molex_cli.launching.asked import require_writable
 from molex_cli.records import HOW_ONLY
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from molex_cli.study.definition import Study
     from molex_cli.study.runs import Ended
 
-SUMMARY = "a file of hypotheses to verdicts: match budgets, tune, add seeds only where a claim is open, report"
+SUMMARY = "test the hypotheses of a file: match budgets, tune, add seeds only while a claim is open, report"
 
 
 def main(argv: list[str]) -> int:

@@ -12,7 +12,7 @@ from molex_cli.errors import ConfigError
 from molex_cli.runtime.paths import distinct, expanded
 from molex_cli.runtime.streams import say
 
-SUMMARY = "send to W&B the runs that were logged offline"
+SUMMARY = "send runs that were logged offline to W&B"
 MOST_SECONDS = 20 * DAY_SECONDS  # more overflow what an operating system waits
 OUTPUTS = [Path("outputs")]
 

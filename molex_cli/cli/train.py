@@ -3,30 +3,25 @@
 import math
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from molex_cli import records
 from molex_cli.analysis.allocating import frozen
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, environment, overrides, own_files, schema
-from molex_cli.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
-from molex_cli.config.parsing import key_of, one_line
-from molex_cli.config.run_id import Job
-from molex_cli.cost.arms import Budget, add_flags, at_budget
+from molex_cli.config.parsing import one_line
+from molex_cli.cost.arms import Budget, add_flags
 from molex_cli.errors import ConfigError, MolexError, all_of
+from molex_cli.launching import one_run
+from molex_cli.launching.asked import asked
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.locks import Resume
 from molex_cli.runtime.streams import say
-from molex_cli.tracking.wandb import require_usable
 
 SUMMARY = "fine-tune one model with one method on one task, and record the run; -m sweeps"
 EXAMPLES = (
@@ -52,26 +47,20 @@ def main(argv: list[str]) -> int:
             _, line = overrides.jobs(line)
             _require_package(line)
         return application(line.argv(), str(line.config_path))
-    typed = line
-    jobs, line = overrides.jobs(line)
-    settings = overrides.hydra_settings(line)
-    _require_sweep(line, settings)
-    require_usable({job.experiment.log.wandb for job in jobs})
-    require_writable(jobs[0].experiment.output_dir)
-    if budget:
-        jobs, typed = _matched(jobs, typed, budget, settings)
-    jobs = _with_counts(jobs, is_searched=settings.hydra.sweeper._target_ != BASIC_SWEEPER)
-    if not line.multirun and settings.hydra.launcher._target_ == BASIC_LAUNCHER:
-        return _run_one(jobs[0].experiment)
-    if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
+    found = asked(line, budget)
+    if found.is_one_run:
+        return _run_one(found.jobs[0].experiment)
+    if found.is_search:
+        from molex_cli.config.task_metrics import metric_of
         from molex_cli.launching.optimiser import with_search
 
-        search = with_search(line, jobs[0].experiment.task.metrics[0], settings.hydra.sweeper)
-        return 0 if search is None else _search(search, typed, jobs[0].experiment)
-    _require_own_rows([job.experiment for job in jobs])
+        first = found.jobs[0].experiment
+        search = with_search(found.line, metric_of(first.task, first.task.metrics[0]), found.settings.hydra.sweeper)
+        return 0 if search is None else _search(search, found.typed, first)
+    _require_own_rows([job.experiment for job in found.jobs])
     from molex_cli.launching.sweeper import sweep
 
-    return sweep(jobs, settings, typed)
+    return sweep(found.jobs, found.settings, found.typed)
 
 
 def _parser() -> Parser:
@@ -155,17 +144,6 @@ def _budget(argv: Sequence[str]) -> tuple[Budget | None, list[str]]:
     return Budget(options.match, options.solve, options.by), others
 
 
-def _matched(
-    jobs: Sequence[Job], line: command_line.CommandLine, budget: Budget, settings: DictConfig
-) -> tuple[list[Job], command_line.CommandLine]:
-    """Return the jobs at a budget, and the line with the flags that ask for it; say what each arm got."""
-    if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
-        raise ConfigError("--match must go without an optimiser, got both; leave one out")
-    found, lines = at_budget(jobs, line, budget)
-    say(*lines)
-    return found, replace(line, flags=[*line.flags, *budget.flags()])
-
-
 def _search(search: command_line.CommandLine, typed: command_line.CommandLine, experiment: schema.Experiment) -> int:
     """Let an optimiser search, and say what it found and how to run that."""
     from molex_cli.launching.winner import found_by_optimiser, results_in
@@ -186,44 +164,20 @@ def _require_package(line: command_line.CommandLine) -> None:
         raise ConfigError(f"--package must be a part of the settings, got {line.package}; --cfg job lists them all")
 
 
-def _require_sweep(line: command_line.CommandLine, settings: DictConfig) -> None:
-    """Raise if the files or the command line ask for a sweep of which one run would show nothing."""
-    if line.multirun:
-        return
-    if settings.hydra.sweeper._target_ != BASIC_SWEEPER:
-        raise ConfigError("hydra/sweeper must go with a sweep, got one run; add -m")
-    given = {key_of(text) for text in line.overrides}
-    if swept := [key for key in settings.hydra.sweeper.params or {} if key not in given]:
-        keys = ", ".join(swept)
-        raise ConfigError(f"hydra.sweeper.params must go with -m, got one run of a sweep over {keys}; add -m")
-
-
-def _with_counts(jobs: Sequence[Job], *, is_searched: bool) -> list[Job]:
-    """Return the jobs with the counts of their allocations' rules; a search composes its jobs again."""
-    return list(jobs) if is_searched else [replace(job, experiment=frozen(job.experiment)) for job in jobs]
-
-
 def _run_one(experiment: schema.Experiment) -> int:
     """Run one experiment; what failed before is tried again, what has finished is shown."""
-    from molex_cli.data import reading, same_run
-
-    done = same_run.ended(experiment)
-    if done is not None and done.record is not None and done.record.status == "finished":
+    if done := one_run.finished(experiment):
+        assert done.record is not None
         positive = done.record.evaluation.get("positive")
         scores = done.record.scores["last"]["scores"]
         named = {scored_class(name, positive): math.nan if value is None else value for name, value in scores.items()}
         say("  ".join(f"{name} {value:.4f}" for name, value in named.items()))
         say(f"finished before  {done.folder}/record.json  (resume=never runs it again beside it)")
         return 0
-    if experiment.resume is Resume.missing:
-        experiment.resume = Resume.failed
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts the first one speaks
         say(f"reading {experiment.task.name}, then loading transformers / {experiment.model.name} ...", flush=True)
-    rows = reading.read_all(experiment)  # what is wrong with them is said before seconds of loading
-    from molex_cli.launching.torchrun import run_here
-
     try:
-        run_here(experiment, rows=rows)
+        one_run.trained(experiment)
     except MolexError as error:
         if getattr(error, "__notes__", None):  # its record and its last line already say so
             return 2
@@ -250,13 +204,3 @@ def _require_own_rows(experiments: Sequence[schema.Experiment]) -> None:
 def _slots(devices: Sequence[str], jobs_per_device: int) -> int:
     """Return how many jobs run at once: so many on each device, or so many in all where none is leased."""
     return max(1, len(devices)) * jobs_per_device
-
-
-def require_writable(output_dir: str) -> None:
-    """Raise before anything is loaded if the runs' folder cannot be made or written to."""
-    try:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output_dir):
-            pass
-    except OSError as error:
-        raise records.unwritable(output_dir, error) from None

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.cli.parser import Parser
+from molex_cli.compare.targets.definition import OF_STAGES
 from molex_cli.errors import ConfigError, MolexError
-from molex_cli.metrics.base import METRICS
 from molex_cli.runtime.extras import install
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
@@ -136,7 +136,9 @@ def _score_panels(runs: "Sequence[Record]", metrics: Sequence[str]) -> list[Any]
     import wandb_workspaces.reports.v2 as panels
 
     stages = sorted({f"{name}/" for run in runs for name in run.scores.get("stages", [])}) or [""]
-    curves = [_curve(f"{stage}validation/{metric}") for stage in stages for metric in metrics if metric in METRICS]
+    curves = [
+        _curve(f"{stage}validation/{metric}") for stage in stages for metric in metrics if metric not in OF_STAGES
+    ]
     keys = [f"{which}/{metric}" for metric in metrics for which in ("last", "best")]
     return [*curves, *(panels.BarPlot(title=key, metrics=[key], **_by_arm()) for key in keys)]
 

@@ -1,5 +1,6 @@
 """Seeds that collapsed: what they count as, and what may be concluded beside them."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,9 @@ def has_collapsed(run: Run, which: str, metric: Metric) -> bool | None:
         return True
     constant = run.record.scores.get("constant", {}).get(metric.name)
     if metric.by_example is ByExample.jackknife:
-        if metric.low < 0:  # what a constant has lies in the middle of the range
-            return score <= metric.when_undefined
-        return score in (metric.when_undefined, constant)
+        if metric.higher_is_better and -math.inf < metric.low < 0:  # a constant has the middle of the range
+            return score <= metric.undefined
+        return score in (metric.undefined, constant)
     if constant is None or metric.by_example is not ByExample.right_or_wrong:
         return None
     return not metric.better(score, constant)

@@ -11,7 +11,7 @@ from molex_cli.compare.loading import Run
 from molex_cli.errors import RecordError
 from molex_cli.metrics.base import ByExample, Metric
 from molex_cli.records.evaluation import ScoredBy, SplitEvaluation
-from molex_cli.records.parts import Score, Scores
+from molex_cli.records.parts import FAILED, Score, Scores
 from molex_cli.records.reading import read_json
 
 ELSEWHERE = ("lm_eval", "text")  # the `split` of these
@@ -80,7 +80,7 @@ def _metric(name: str, about: ScoredBy) -> Metric:
 
 def is_of_predictions(reason: str) -> bool:
     """Return whether a run is degenerate by its predictions, and not by what it is."""
-    return reason == CONSTANT or reason.endswith(" is undefined")
+    return reason == CONSTANT or reason.endswith(" is undefined") or FAILED in reason
 
 
 def predictions_of(file: Path) -> Path:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import cast
 
 from molex_cli.compare import elsewhere
+from molex_cli.compare.choices import SPLITS
 from molex_cli.compare.elsewhere import adapter_name, evaluations, is_of_predictions, predictions_of
-from molex_cli.compare.loading import LoadedRuns, Run
+from molex_cli.compare.loading import LoadedRuns, Run, unscored
 from molex_cli.errors import ConfigError, RecordError, nearest, shortened
 from molex_cli.records import read_rows
 from molex_cli.records.evaluation import SplitEvaluation
 from molex_cli.records.parts import Score, Scores
-
-SPLITS = ("validation", "test", "train")
 
 
 def on_split(loaded: LoadedRuns, which: str, name: str, metric: str = "") -> LoadedRuns:
@@ -69,6 +68,8 @@ def _on_split(run: Run, which: str, split: str) -> Run:
     degenerate = [*chosen["degenerate"], *filterfalse(is_of_predictions, run.record.degenerate)]
     record = replace(run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=degenerate)
     scored = replace(run, record=record, split=split, predictions=predictions)
+    if why := unscored(scored, which):
+        raise RecordError(why)
     scored.values(which, scores["metric"])  # damaged predictions are told of now
     return scored
 

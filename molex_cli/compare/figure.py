@@ -12,7 +12,7 @@ from molex_cli.compare.effects import Effect
 from molex_cli.compare.layout import Report
 from molex_cli.compare.paper import line_panels
 from molex_cli.compare.seed_scores import seed_scores
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, nearest
 from molex_cli.records import unwritable
 from molex_cli.records.partial import remove_stale, renamed_when_whole
 from molex_cli.runtime.streams import visible
@@ -49,6 +49,8 @@ def require(path: Path, width: float = COLUMN) -> None:
 def write(report: Report, path: Path, width: float = COLUMN, kind: str = "differences") -> None:
     """Write a figure, of a width in inches; raise ConfigError where there is nothing to draw or no place."""
     require(path, width)
+    if kind not in KINDS:
+        raise ConfigError(f"a figure must be one of {', '.join(KINDS)}, got {kind}; {nearest(kind, KINDS)}")
     content = _content(lambda: KINDS[kind](report, width, SIZE), path.suffix.lower())
     try:
         remove_stale(path.parent, path.name)

@@ -1,6 +1,7 @@
 """The finished runs of some paths, and a line on each record that is left out; no torch."""
 
 import base64
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.errors import DivergedError, RecordError, TrainingError, shortened
-from molex_cli.metrics.base import METRICS, ByExample, Metric, metric_named
+from molex_cli.metrics.base import METRICS, ByExample, Metric, recorded
 from molex_cli.records import Record, correctness, identity_of, index, read_record, read_rows
 from molex_cli.records.made_from import differences, of_record
-from molex_cli.records.parts import Correctness
+from molex_cli.records.parts import FAILED, Correctness
 from molex_cli.records.renamed import is_later, value_before
 from molex_cli.records.sweeps import is_sweep, runs_of
 from molex_cli.runtime.paths import place_of
@@ -36,12 +37,7 @@ class Run:
     predictions: Path | None = None
     """Where those of another split are."""
     scored_by: Metric | None = None
-    """The metric of its scores, where it is not molex's own."""
-
-    @property
-    def metric(self) -> Metric:
-        """Return the metric that comes first; raise ConfigError for one that molex does not know."""
-        return self.scored_by or metric_named(self.record.scores["metric"])
+    """The metric of its scores, where another program scored it."""
 
     def setting(self, key: str) -> Any:
         """Return a setting by its full key; of a group, such as `method`, the name of what was chosen."""
@@ -66,6 +62,12 @@ class Run:
         on = self.split or "validation"
         return tuple(str(about.get("fingerprint")) for split, about in self.record.data.items() if split.endswith(on))
 
+    def metric(self, name: str | None = None) -> Metric:
+        """Return a metric of the run, by default the one that comes first, as its record describes it."""
+        return self.scored_by or recorded(
+            name or self.record.scores["metric"], self.record.evaluation.get("metrics", {})
+        )
+
     def correctness(self, which: str) -> tuple[str, NDArray[np.float64]] | None:
         """Return what identifies the examples of an evaluation and whether each was answered right, 1 or 0."""
         return _correctness(self, which)
@@ -74,7 +76,7 @@ class Run:
         """Return what identifies the examples and a value of each, whose mean is the score; None if there are none."""
         if self.scored_by:
             return _values_of_outcomes(self)
-        if metric_named(metric).by_example is ByExample.right_or_wrong:
+        if self.metric(metric).by_example is ByExample.right_or_wrong:
             return self.correctness(which)
         return _values_of_rows(self, which, metric)
 
@@ -101,7 +103,7 @@ def _correctness(run: Run, which: str) -> tuple[str, NDArray[np.float64]] | None
 @cache
 def _values_of_rows(run: Run, which: str, metric: str) -> tuple[str, NDArray[np.float64]] | None:
     """Return what identifies the examples of the kept predictions and a value of each."""
-    if metric_named(metric).by_example is ByExample.no or "stages" in run.record.scores:
+    if "stages" in run.record.scores:
         return None
     rows, scored = _rows(run, which), run.record.evaluation
     labels = scored.get("labels") or run.record.settings["task"].get("labels")
@@ -158,10 +160,10 @@ def load(paths: Sequence[Path], which: str = "") -> LoadedRuns:
     """
     loaded = LoadedRuns()
     latest: dict[tuple[str, int], list[Run]] = {}
-    for run in _runs(paths):
+    for run in runs_in(paths):
         if isinstance(run, Run) and has_diverged(run) and not _group_missing(run.record):
             loaded.diverged.append(run)
-        if why := run if isinstance(run, str) else _unusable(run) or _unreadable(run, which):
+        if why := run if isinstance(run, str) else _unusable(run) or unscored(run, which) or _unreadable(run, which):
             loaded.left_out.append(shortened(" ".join(why.splitlines())))  # a record may hold any text
             continue
         assert isinstance(run, Run)
@@ -200,7 +202,20 @@ def _unusable(run: Run) -> str:
     if missing := _missing(record):
         return f"{run.folder} is incomplete: its record has no {missing}"
     metric = record.scores["metric"]
-    return "" if metric in METRICS else f"{run.folder} has a metric that molex does not know: {metric}"
+    known = metric in METRICS or metric in record.evaluation.get("metrics", {})
+    return "" if known else f"{run.folder} has a metric that molex does not know: {metric}"
+
+
+def unscored(run: Run, which: str) -> str:
+    """Return why a run has no score to compare: its metric failed, or says not what an undefined score counts as."""
+    if not which or run.score(which) is not None:
+        return ""
+    metric = run.metric()
+    if failed := next((why for why in run.record.degenerate if why.startswith(f"{metric.name}{FAILED}")), ""):
+        return f"{run.folder} has no score: {failed}"
+    if math.isfinite(metric.undefined):
+        return ""
+    return f"{run.folder} has an undefined {metric.name}, which does not say what that counts as (when_undefined)"
 
 
 def _missing(record: Record) -> str:
@@ -219,7 +234,7 @@ def _group_missing(record: Record) -> str:
 
 def _unreadable(run: Run, which: str) -> str:
     """Return why a run's predictions cannot be read, if a comparison reads them; nothing if they can."""
-    packed = METRICS[run.record.scores["metric"]].by_example is ByExample.right_or_wrong and _kept(run, which)
+    packed = run.metric().by_example is ByExample.right_or_wrong and _kept(run, which)
     if not which or packed or "stages" in run.record.scores:
         return ""
     try:
@@ -234,7 +249,7 @@ def _differ(one: Run, other: Run) -> bool:
     return bool(differences(of_record(one.record), of_record(other.record)))
 
 
-def _runs(paths: Iterable[Path]) -> Iterator[Run | str]:
+def runs_in(paths: Iterable[Path]) -> Iterator[Run | str]:
     """Yield the run of each record under the paths once, or a line on a record or folder that cannot be used."""
     seen: set[tuple[int, int]] = set()
     for folder, run in _found(paths):

@@ -115,7 +115,7 @@ def _value(run: Run, key: str) -> Any:
 def _score(run: Run, which: str, metric: Metric, has_selection: bool) -> float:
     own = run.record.evaluated(which) or {"scores": {}}
     found = own["selection" if has_selection else "scores"].get(metric.name)
-    return metric.when_undefined if found is None else float(found)
+    return metric.undefined if found is None else float(found)
 
 
 def _places(values: Sequence[Any]) -> list[float]:

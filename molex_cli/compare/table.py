@@ -47,7 +47,7 @@ class Cell:
     def by_seed(self) -> dict[int, float]:
         """Return the score of each seed; one that is undefined counts as a constant prediction does by convention."""
         found = {run.record.seed: run.score(self.which, self.metric.name) for run in self.runs}
-        return {seed: self.metric.when_undefined if score is None else score for seed, score in sorted(found.items())}
+        return {seed: self.metric.undefined if score is None else score for seed, score in sorted(found.items())}
 
     @cached_property
     def collapsed(self) -> list[int]:
@@ -216,12 +216,15 @@ def metric_name(table: Comparison, col: str) -> str:
 
 
 def _metric(col: str, runs: Sequence[Run]) -> Metric:
-    names = {run.record.scores["metric"] for run in runs}
-    if len(names) > 1:
+    found = {run.metric().name: run.metric() for run in runs}
+    if len(found) > 1:
         raise ConfigError(
-            f"a column must have one metric, got {', '.join(sorted(names))} in {col}; add --cols task,task.metrics"
+            f"a column must have one metric, got {', '.join(sorted(found))} in {col}; add --cols task,task.metrics"
         )
-    return runs[0].metric
+    ((name, metric),) = found.items()
+    if len({run.metric().higher_is_better for run in runs}) > 1:
+        raise ConfigError(f"a column must have one best, got runs of which a higher and a lower {name} is in {col}")
+    return metric
 
 
 def display_name(run: Run, row: str, keys: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from molex_cli.compare.loading import Run, has_diverged
 from molex_cli.errors import ConfigError, nearest
-from molex_cli.metrics.base import Metric, metric_named
+from molex_cli.metrics.base import Metric
 from molex_cli.records import flat
 
 Values = tuple[Any, ...]
@@ -133,7 +133,7 @@ def _metric(trials: Mapping[Values, Sequence[Run]], settings: Sequence[str], arm
     finished = (run for runs in trials.values() for run in runs if not has_diverged(run))
     if (run := next(finished, None)) is None:
         raise ConfigError(f"{arm} must train at a value of {', '.join(settings)}, got trials that all diverged")
-    return metric_named(run.record.scores["metric"])
+    return run.metric()
 
 
 def _score(run: Run, which: str, metric: Metric) -> float:
@@ -148,7 +148,7 @@ def _score(run: Run, which: str, metric: Metric) -> float:
             "train.selection=0.1"
         )
     score = found.get(metric.name)
-    return metric.when_undefined if score is None or math.isnan(score) else score
+    return metric.undefined if score is None or math.isnan(score) else score
 
 
 def _loss(scores: Sequence[float], metric: Metric) -> tuple[int, float]:

@@ -79,12 +79,11 @@ def _found(folder: Path, others: Sequence[Path]) -> Iterator[ConfigLoader]:
     search_path = create_config_search_path(str(folder))
     for other in others:
         search_path.prepend("command-line", f"file://{other}", SearchPathQuery(provider="schema"))
-    GlobalHydra.instance().clear()
-    version.setbase("1.3")
-    try:
+    base = version.VersionBase.instance()
+    # Whoever calls us from Python may be an application of Hydra's: both are its own again afterwards.
+    with patch.object(GlobalHydra.instance(), "hydra", None), patch.object(base, "version_base", base.version_base):
+        version.setbase("1.3")
         yield Hydra.create_main_hydra2(task_name="app", config_search_path=search_path).config_loader
-    finally:
-        GlobalHydra.instance().clear()
 
 
 def composed(folder: Path, name: str, others: Sequence[Path], overrides: Sequence[str]) -> DictConfig:

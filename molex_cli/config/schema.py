@@ -205,7 +205,7 @@ def _new_problems(experiment: Experiment) -> Iterator[str]:
         yield from (f"log{problem}" for problem in experiment.log.wandb_problems())
     tasks = {"task": experiment.task, **{f"stages.{name}": stage for name, stage in experiment.stages.items()}}
     for key, task in tasks.items():
-        yield from (f"{key}{problem}" for problem in task.label_problems(task.labels or ()))
+        yield from (f"{key}{problem}" for problem in (*task.label_problems(task.labels or ()), *task.file_problems()))
 
 
 def problems(experiment: Experiment) -> Iterator[str]:

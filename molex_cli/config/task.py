@@ -4,7 +4,9 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
+from molex_cli.config import task_metrics
 from molex_cli.errors import nearest
 from molex_cli.metrics.base import METRICS
 
@@ -60,6 +62,8 @@ class Hub:
     """Id of the data set."""
     subset: str | None = None
     """One of its configurations."""
+    revision: str | None = None
+    """Branch, tag or commit; null takes main. The record has the commit that was got."""
     train: str = "train"
     """Its split of training rows."""
     validation: str = "validation"
@@ -138,7 +142,15 @@ class Task:
     labels: list[str] | None = None
     """The labels in the order of their class index; null takes them from the training rows."""
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
-    """Scores; the first one chooses the best checkpoint."""
+    """Scores; the first one chooses the best checkpoint. evaluate/NAME is one of the library `evaluate`."""
+    metric_files: list[str] = field(default_factory=list)
+    """Python files with metrics of your own, relative to the working directory."""
+    metric_arguments: dict[str, Any] = field(default_factory=dict)
+    """Arguments of all metrics that are none of molex's own, {average: macro}; under a metric's name of it alone."""
+    higher_is_better: list[str] = field(default_factory=list)
+    """Metrics of `evaluate` of which a higher score is better: the library does not say it."""
+    lower_is_better: list[str] = field(default_factory=list)
+    """Metrics of `evaluate` of which a lower score is better."""
     positive: str | None = None
     """The label whose class f1 scores; null takes the second one."""
     where: dict[str, str] = field(default_factory=dict)
@@ -160,12 +172,7 @@ class Task:
             )
         yield from self._split_problems()
         yield from self._column_problems()
-        if not self.metrics:
-            yield ".metrics must name at least one metric, got []"
-        fitting = [name for name, metric in METRICS.items() if self.kind.name in metric.kinds]
-        for metric in self.metrics:
-            if metric not in fitting:
-                yield f".metrics must be metrics of kind={self.kind.name}, got {metric}; {nearest(metric, fitting)}"
+        yield from task_metrics.problems(self)
         first = METRICS.get(self.metrics[0]) if self.metrics else None
         if first is not None and first.not_computed:
             yield f".metrics must begin with a score that is computed, got {self.metrics[0]}"
@@ -177,6 +184,10 @@ class Task:
             yield f".labels must be two or more different labels, got {list(self.labels)}"
         yield from self._answer_mode_problems()
         yield from self._language_problems()
+
+    def file_problems(self) -> Iterator[str]:
+        """Yield what is wrong with the files of metrics, which are run for it."""
+        yield from task_metrics.file_problems(self)
 
     def _split_problems(self) -> Iterator[str]:
         """Yield what is wrong with shares of one file."""

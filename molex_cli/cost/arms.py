@@ -11,7 +11,7 @@ from molex_cli.config.schema import Experiment
 from molex_cli.config.sweeps import typed
 from molex_cli.cost.matching import BUDGETS, SOLVABLE, Match, matched, reference, scale_of
 from molex_cli.cost.planning import labels_of, planned
-from molex_cli.errors import all_of
+from molex_cli.errors import ConfigError, all_of
 from molex_cli.methods.ledger import Plan
 
 
@@ -23,6 +23,12 @@ class Budget:
     """As `lora:rank=64`."""
     solve: str = "rank"
     by: str = "parameters"
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what cannot be solved or met."""
+        for name, value, known in (("solve", self.solve, SOLVABLE), ("by", self.by, BUDGETS)):
+            if value not in known:
+                raise ConfigError(f"--{name} must be one of {', '.join(known)}, got {value}")
 
     def flags(self) -> list[str]:
         """Return what is typed for it."""

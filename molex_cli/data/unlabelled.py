@@ -1,7 +1,7 @@
-"""Rows without labels, to be predicted: those of a table, read as the task's own files are, or lines; no torch."""
+"""Rows without labels, to be predicted: of a table, read as the task's own files are, lines, or Python's; no torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,35 @@ def of_file(task: Task, labels: Sequence[str], path: Path) -> list[NewRow]:
     ]
 
 
+def of_rows(task: Task, labels: Sequence[str], rows: Any) -> list[NewRow]:
+    """Return rows of Python: dicts with the task's columns, lists of their texts, texts; raise DataError for others."""
+    rows = rows.to_dict("records") if hasattr(rows, "to_dict") else rows  # a table of pandas
+    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
+        raise DataError(f"rows must be a list of rows, got {type(rows).__name__}; write [{_example(task)}]")
+    named = [(f"row {number}", {"row": number}, row) for number, row in enumerate(rows, start=1)]
+    return [_row(task, labels, number, _named(task, row, where), where) for where, number, row in named]
+
+
+def _named(task: Task, row: Any, where: str) -> Mapping[str, Any]:
+    """Return a row of Python by the names of its columns."""
+    if isinstance(row, Mapping):
+        return _renamed(task, row, where, "the dict")
+    cells, wanted = [row] if isinstance(row, str) else row, _wanted(task)
+    if not isinstance(cells, Sequence) or len(cells) != len(wanted):
+        count = f"{len(cells)} texts" if isinstance(cells, Sequence) else type(row).__name__
+        raise DataError(f"{where} must be {' and '.join(wanted)}, got {count}; write {_example(task)}")
+    return dict(zip(wanted, cells, strict=True))
+
+
+def _wanted(task: Task) -> list[str]:
+    """Return the columns of a row that is written out."""
+    return [*task.columns, *([task.choices] if task.choices else [])]
+
+
+def _example(task: Task) -> str:
+    return as_json({column: ["...", "..."] if column == task.choices else "..." for column in _wanted(task)})
+
+
 def of_line(task: Task, labels: Sequence[str], number: int, line: str) -> NewRow:
     """Return a line as a row: a JSON object with the task's columns, or these separated by tabs; or why it is none."""
     line = line.removesuffix("\n").removesuffix("\r")
@@ -80,11 +109,16 @@ def _object(task: Task, line: str, where: str) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict):
         return None
+    return _renamed(task, content, where, "its JSON object")
+
+
+def _renamed(task: Task, content: Mapping[str, Any], where: str, what: str) -> dict[str, Any]:
+    """Return a row under the task's names; raise DataError where it lacks a column."""
     files = task.files if task.files.train else task.official
     row = renamed_row(content, files.rename)
     if missing := [column for column in task.columns if column not in row]:
         raise DataError(
-            f"{where} must have {' and '.join(missing)} in its JSON object, got {', '.join(content) or 'nothing'}; "
+            f"{where} must have {' and '.join(missing)} in {what}, got {', '.join(map(str, content)) or 'nothing'}; "
             "rename what is there, or write the line as text"
         )
     return row

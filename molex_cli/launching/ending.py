@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from molex_cli.compare.collapse import counted, why
-from molex_cli.compare.loading import Run, has_diverged
+from molex_cli.compare.loading import Run, has_diverged, unscored
 from molex_cli.compare.table import Cell
 from molex_cli.config.parsing import key_of
 from molex_cli.config.run_id import Job
 from molex_cli.errors import RecordError, shortened
 from molex_cli.launching.status import JobState, Status
-from molex_cli.metrics.base import metric_named, scored_class
+from molex_cli.metrics.base import scored_class
 from molex_cli.records import NOT_IN_VARIANT, read_record
 
 HEAD = ("arm", "metric", "mean ± sd", "n", "collapsed")
@@ -72,10 +72,11 @@ class Ending:
         return [key for key in keys if key.split(".")[0] not in NOT_IN_VARIANT]
 
     def _cell(self, numbers: Sequence[int], which: str) -> Cell | None:
-        runs = [run for i in numbers if (run := self.runs[i]) and self._statuses[i].state is JobState.finished]
+        done = [run for i in numbers if (run := self.runs[i]) and self._statuses[i].state is JobState.finished]
+        runs = [run for run in done if not unscored(run, which)]
         if not runs:
             return None
-        return Cell(runs, metric_named(runs[0].record.scores["metric"]), _positive(runs[0]), which)
+        return Cell(runs, runs[0].metric(), _positive(runs[0]), which)
 
     def _reasons(self, number: int, status: Status) -> list[tuple[str, str]]:
         run, cell = self.runs[number], self.cells.get(self.jobs[number].arm)

@@ -11,13 +11,13 @@ from molex_cli.config.command_line import CommandLine
 from molex_cli.config.parsing import key_of, parsed
 from molex_cli.config.sweeps import values_of
 from molex_cli.errors import ConfigError
-from molex_cli.metrics.base import METRICS
+from molex_cli.metrics.base import Metric
 from molex_cli.runtime.streams import say
 
 DIRECTION, TRIALS, STORAGE = "hydra.sweeper.direction", "hydra.sweeper.n_trials", "hydra.sweeper.storage"
 
 
-def with_search(line: CommandLine, metric: str, sweeper: DictConfig) -> CommandLine | None:
+def with_search(line: CommandLine, metric: Metric, sweeper: DictConfig) -> CommandLine | None:
     """Return the line with what a search for the better values of a metric needs; raise ConfigError for a strange one.
 
     A study that is stored goes on: its trials count, and None says that it has them all.
@@ -34,17 +34,17 @@ def with_search(line: CommandLine, metric: str, sweeper: DictConfig) -> CommandL
     return dataclasses.replace(line, overrides=[*drawn, f"{DIRECTION}={direction}", f"{TRIALS}={left}"])
 
 
-def _direction(given: Sequence[str], metric: str, sweeper: DictConfig) -> str:
+def _direction(given: Sequence[str], metric: Metric, sweeper: DictConfig) -> str:
     """Return whether the metric is maximised or minimised, as it says itself."""
     if "direction" not in sweeper:
         raise ConfigError(
             f"hydra/sweeper must be basic or optuna, got {sweeper.get('_target_')}, which cannot be told what is better"
         )
-    better = "maximize" if METRICS[metric].higher_is_better else "minimize"
+    better = "maximize" if metric.higher_is_better else "minimize"
     for text in given:
         if key_of(text) == DIRECTION and text.partition("=")[2] != better:
             value = text.partition("=")[2]
-            raise ConfigError(f"{DIRECTION} must be {better}, what {metric} asks for, got {value}; leave it out")
+            raise ConfigError(f"{DIRECTION} must be {better}, what {metric.name} asks for, got {value}; leave it out")
     return better
 
 

@@ -63,6 +63,10 @@ class Method:
         """Yield what is wrong with these settings for a model of so many layers."""
         yield from ()
 
+    def paper(self) -> str:
+        """Return the paper that the method is from: authors, year, arXiv number; nothing where there is none."""
+        return ""
+
     def inject(self, backbone: "Backbone") -> "Adapted":
         """Put the method into the backbone and return the handles to it."""
         raise MethodError(f"method={self.name} must say how it is put into a model, got no inject in its class")

@@ -29,6 +29,10 @@ class BitFit(OwnWeights):
     which: Which = Which.blocks
     """blocks; or all: the embedding norm's, the last norm's and the pooler's biases too, where the model has them."""
 
+    def paper(self) -> str:
+        """Return the paper that the method is from."""
+        return "Ben Zaken et al. 2022, arXiv 2106.10199"
+
     def inject(self, backbone: "Backbone") -> Adapted:
         """Unfreeze the biases, those of normalisation layers too; the head's train in any case."""
         inside = f"{backbone.blocks_name if self.which is Which.blocks else backbone.model.base_model_prefix}."

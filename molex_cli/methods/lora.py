@@ -150,6 +150,10 @@ class LoRA(LowRank):
     allocation: Allocation = field(default_factory=Allocation)
     """How many times `rank` each layer gets; as long as nothing of it is set, once."""
 
+    def paper(self) -> str:
+        """Return the paper that the method is from."""
+        return "Hu et al. 2022, arXiv 2106.09685"
+
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
         yield from super().problems()

@@ -40,6 +40,10 @@ class MixLoRA(MoLA):
     name: str = "mixlora"
     display_name: str = "MixLoRA"
 
+    def paper(self) -> str:
+        """Return the paper that the method is from."""
+        return "Li et al. 2024, arXiv 2404.15159"
+
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
         yield from super().problems()

@@ -59,6 +59,10 @@ class MoLA(LowRank):
     count_padding: bool = False
     """Count padding in the balance loss and the usage."""
 
+    def paper(self) -> str:
+        """Return the paper that the method is from."""
+        return "Gao et al. 2024, arXiv 2402.08562"
+
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
         yield from super().problems()

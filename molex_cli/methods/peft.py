@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 KINDS = ("ia3", "loha", "lokr", "lora", "oft", "vera")  # those that the tests train
 LINEARS = ("exclude_modules", "layer_replication", "layers_pattern", "layers_to_transform", "target_modules")
+PAPERS = {
+    "dora": "Liu et al. 2024, arXiv 2402.09353",
+    "ia3": "Liu et al. 2022, arXiv 2205.05638",
+    "loha": "Hyeon-Woo et al. 2021, arXiv 2108.06098",
+    "lokr": "Yeh et al. 2023, arXiv 2309.14859",
+    "lora": "Hu et al. 2022, arXiv 2106.09685",
+    "oft": "Qiu et al. 2023, arXiv 2306.07280",
+    "vera": "Kopiczko et al. 2023, arXiv 2310.11454",
+}
 SET_HERE = (
     "inference_mode",
     "modules_to_save",
@@ -60,6 +69,10 @@ class Peft(Method):
             yield f".config.init_lora_weights must be {_words(INITIALISATIONS)}, got {self.config['init_lora_weights']}"
         if not self.targets:
             yield ".targets must name at least one linear, got []; all-linear takes all in the blocks"
+
+    def paper(self) -> str:
+        """Return the tuner's paper: DoRA is a setting of LoRA."""
+        return PAPERS["dora" if self.config.get("use_dora") else self.kind]
 
     def inject(self, backbone: "Backbone") -> Adapted:
         """Let PEFT replace the targeted linears."""

@@ -2,7 +2,8 @@
 
 import importlib.metadata
 import math
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 from molex_cli.errors import ConfigError, nearest, require_own_name
 from molex_cli.runtime.extras import install
 
-Score = Callable[..., float]
+Score = Callable[..., float | Sequence[float]]
 S = TypeVar("S", bound=Score)
 
 
@@ -33,22 +34,29 @@ class Metric:
 
     name: str
     function: Score
-    """Takes predictions and references, returns the score; NaN where it is undefined."""
+    """Takes predictions and references, returns the score, NaN where it is undefined; or a score for each example."""
     kinds: tuple[str, ...]
     """The kinds of task that it scores."""
     higher_is_better: bool = True
     low: float = 0.0
     high: float = 1.0
     """A score of at most 1 is shown in percent."""
-    by_example: ByExample = ByExample.no
+    by_example: ByExample = ByExample.jackknife
     of_one_class: bool = False
     """It scores the positive one of two classes, whose index its function takes as `positive`."""
     implementation: Callable[[], str] | None = None
     """Returns what computes the score, with versions, for the record; raises ConfigError where that is missing."""
-    when_undefined: float = 0.0
-    """What a prediction counts as for which the formula has no value, by convention: a constant says nothing."""
+    when_undefined: float | None = None
+    """What a prediction counts as for which the formula has no value, by convention: a constant says nothing.
+
+    None is 0, and `high` where low is better.
+    """
     not_computed: str = ""
     """Why it is not computed, and how to get it; such a metric can be named, but not come first."""
+    source: str = ""
+    """Where it is from if it is none of molex's own: a file, or the library `evaluate`."""
+    digest: str = ""
+    """Tells one text of such a metric from another; empty until it is loaded."""
 
     @property
     def scale(self) -> float:
@@ -57,15 +65,64 @@ class Metric:
 
     def score(self, predictions: Sequence[Any], references: Sequence[Any], positive: int = 1) -> float:
         """Return the score; `positive` is the index of the positive class, where it scores one."""
+        found = self.found(predictions, references, positive)
+        return statistics.fmean(found) if isinstance(found, Sequence) else found
+
+    def found(
+        self, predictions: Sequence[Any], references: Sequence[Any], positive: int = 1
+    ) -> float | Sequence[float]:
+        """Return the score, or that of each example if the function gives it."""
         if self.of_one_class:
             return self.function(predictions, references, positive=positive)
         return self.function(predictions, references)
+
+    @property
+    def undefined(self) -> float:
+        """What an undefined score counts as; infinite where nothing says it: low is better and may be of any size."""
+        if self.when_undefined is not None:
+            return self.when_undefined
+        if self.higher_is_better:
+            return 0.0 if math.isfinite(self.low) else -math.inf
+        return self.high
 
     def better(self, new: float, old: float | None) -> bool:
         """Return whether `new` beats `old`; a score that is undefined beats nothing."""
         if math.isnan(new):
             return False
         return old is None or math.isnan(old) or (new > old if self.higher_is_better else new < old)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return what a record keeps of a metric that is none of molex's own, so that it is compared without it."""
+        return {
+            "source": self.source,
+            "digest": self.digest,
+            "higher_is_better": self.higher_is_better,
+            "low": self.low,
+            "high": self.high,
+            "by_example": self.by_example.name,
+            "when_undefined": self.when_undefined,
+        }
+
+    @classmethod
+    def from_data(cls, name: str, about: Mapping[str, Any]) -> "Metric":
+        """Return the metric that a record describes; it computes nothing."""
+        low, high = about["low"], about["high"]
+        return cls(
+            name=name,
+            function=_unknown,
+            kinds=(),
+            higher_is_better=about["higher_is_better"],
+            low=-math.inf if low is None else low,
+            high=math.inf if high is None else high,
+            by_example=ByExample[about["by_example"]],
+            when_undefined=about["when_undefined"],
+            source=about["source"],
+            digest=about["digest"],
+        )
+
+
+def _unknown(predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    return math.nan
 
 
 METRICS: dict[str, Metric] = {}
@@ -92,6 +149,11 @@ def metric_named(name: str) -> Metric:
     if name not in METRICS:
         raise ConfigError(f"a metric must be one that molex knows, got {name}; {nearest(name, METRICS)}")
     return METRICS[name]
+
+
+def recorded(name: str, about: Mapping[str, Mapping[str, Any]]) -> Metric:
+    """Return a metric as a record describes it, one of molex's own by its name."""
+    return Metric.from_data(name, about[name]) if name in about else metric_named(name)
 
 
 def compute_scores(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from molex_cli import __version__
-from molex_cli.metrics.base import Metric, metric, package_version, register
+from molex_cli.metrics.base import ByExample, Metric, metric, package_version, register
 
 References = Sequence[Sequence[str]]
 Tokens = tuple[str, ...]
@@ -35,7 +35,7 @@ def _rouge_implementation() -> str:
     return f"{package_version('rouge-score')}, rougeL F1, no stemmer, best reference"
 
 
-@metric("generation", high=100.0, implementation=_bleu_implementation)
+@metric("generation", high=100.0, by_example=ByExample.no, implementation=_bleu_implementation)
 def bleu(texts: Sequence[str], references: References) -> float:
     """Return corpus BLEU in percent (Papineni et al. 2002)."""
     from sacrebleu.metrics import BLEU
@@ -45,7 +45,7 @@ def bleu(texts: Sequence[str], references: References) -> float:
     return float(BLEU(lowercase=True, tokenize="13a", smooth_method="none").corpus_score(list(texts), streams).score)
 
 
-@metric("generation", high=math.inf, implementation=_nist_implementation)
+@metric("generation", high=math.inf, by_example=ByExample.no, implementation=_nist_implementation)
 def nist(texts: Sequence[str], references: References) -> float:
     """Return corpus NIST-5 (Doddington 2002).
 
@@ -92,7 +92,7 @@ def _brevity(ratio: float) -> float:
     return math.exp(math.log(0.5) / math.log(1.5) ** 2 * math.log(ratio) ** 2)
 
 
-@metric("generation", high=100.0, implementation=_rouge_implementation)
+@metric("generation", high=100.0, by_example=ByExample.no, implementation=_rouge_implementation)
 def rouge_l(texts: Sequence[str], references: References) -> float:
     """Return the mean ROUGE-L F1 in percent, with the best reference of each text (Lin 2004)."""
     scorer = _rouge_scorer()
@@ -119,7 +119,12 @@ def undefined(texts: Sequence[str], references: References) -> float:
 for _name in ("METEOR", "CIDEr"):
     register(
         Metric(
-            name=_name.lower(), function=undefined, kinds=("generation",), high=math.inf, not_computed=f"{_name} {JAVA}"
+            name=_name.lower(),
+            function=undefined,
+            kinds=("generation",),
+            high=math.inf,
+            by_example=ByExample.no,
+            not_computed=f"{_name} {JAVA}",
         )
     )
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from molex_cli.config import schema
 from molex_cli.config.task import AnswerMode, Task
+from molex_cli.config.task_metrics import inside, outside
 from molex_cli.data import reading
 from molex_cli.data.encoding import Encoded
 from molex_cli.data.prompts import AnswersTooLong
@@ -15,6 +16,7 @@ from molex_cli.metrics.base import implementations, not_computed
 from molex_cli.models.loading import longest_input
 from molex_cli.models.structure import Backbone
 from molex_cli.objectives.base import Objective
+from molex_cli.objectives.outside import described
 from molex_cli.records.parts import Evaluation
 from molex_cli.runtime.paths import default_cache_dir
 
@@ -83,13 +85,15 @@ def how_scored(
     task: Task, labels: Sequence[str], adapted: Adapted, objective: Objective, batch_size: int
 ) -> Evaluation:
     """Return the answer mode, what computes each score or why it is not computed, and what the scores depend on."""
-    names = task.metrics
+    names = inside(task)
+    others = {"metrics": described(task)} if outside(task) else {}
     return {
         "labels": list(labels),
         "positive": task.positive_label(labels),
         "answer_mode": objective.answer_mode,
         "implementations": implementations(names),
         "not_computed": not_computed(names),
+        **cast(Evaluation, others),
         "batch_size": batch_size,
         "order": "as in the split" if adapted.batch_dependent else "by length",
         "depends_on_batch": adapted.batch_dependent or None,

@@ -21,7 +21,7 @@ from molex_cli.records.record import (
     variant_id,
     write_record,
 )
-from molex_cli.records.versions import environment, error_of
+from molex_cli.records.versions import command, environment, error_of
 
 __all__ = [
     "HOW_ONLY",
@@ -30,6 +30,7 @@ __all__ = [
     "RECORD_VERSION",
     "Record",
     "as_json",
+    "command",
     "correctness",
     "disk_error",
     "disk_errors_told",

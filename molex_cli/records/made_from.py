@@ -8,13 +8,15 @@ from molex_cli.records.record import NOT_IN_VARIANT, NUMBER_FORMATS, Record, fla
 from molex_cli.records.renamed import without_added
 
 BASE = "files of the base model"
-ROWS, LABELS = "rows of ", "labels of "
+ROWS, LABELS, TEXT = "rows of ", "labels of ", "text of "
 
 
-def made_from(settings: Mapping[str, Any], data: Mapping[str, Any], base: Base) -> dict[str, Any]:
+def made_from(
+    settings: Mapping[str, Any], data: Mapping[str, Any], base: Base, texts: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the settings, number formats, rows, labels and base model of a run, by name; what is unknown is left out.
 
-    `data` and `base` are as in a record.
+    `data` and `base` are as in a record; `texts` are digests of the metrics that are none of molex's own.
     """
     defining = {key: value for key, value in without_added(settings).items() if key not in NOT_IN_VARIANT}
     hardware = settings.get("hardware") or {}
@@ -26,17 +28,19 @@ def made_from(settings: Mapping[str, Any], data: Mapping[str, Any], base: Base) 
         known |= {f"{LABELS}{split}": ", ".join(about["labels"])} if about.get("labels") else {}
     if base.get("fingerprint"):
         known[BASE] = base["fingerprint"][:8]
+    known |= {f"{TEXT}{name}": digest[:8] for name, digest in (texts or {}).items() if digest}
     return {**flat(defining), **known}
 
 
 def is_data(name: str) -> bool:
-    """Return whether a name is one of rows, labels or base model: records of before may not have it."""
-    return name == BASE or name.startswith((ROWS, LABELS))
+    """Return whether a name is one of rows, labels, base model or text: records of before may not have it."""
+    return name == BASE or name.startswith((ROWS, LABELS, TEXT))
 
 
 def of_record(record: Record) -> dict[str, Any]:
     """Return what a recorded run was made from."""
-    return made_from(record.settings, record.data, record.base)
+    texts = {name: about["digest"] for name, about in record.evaluation.get("metrics", {}).items()}
+    return made_from(record.settings, record.data, record.base, texts)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,8 @@ Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 Status = Literal["running", "finished", "failed", "interrupted", "imported"]
 
+FAILED = " failed: "
+"""In a reason of a record that is degenerate: between the name of a metric and why it could not be computed."""
 SELECTION = "selection"
 """The split of training rows that chooses the best evaluation."""
 
@@ -68,6 +70,8 @@ class SplitData(TypedDict, total=False):
     rows_used: Count
     tokens: Count
     fingerprint: str
+    commit: str
+    """That of the hub which the rows are of."""
     division: str
     """How one file was divided into this split and others."""
     labels: dict[str, Count] | list[str]
@@ -77,9 +81,25 @@ class SplitData(TypedDict, total=False):
 
 
 class Base(TypedDict, total=False):
-    """The base model's files; empty for models from the hub and of random weights."""
+    """The base model's files; empty for random weights."""
 
     fingerprint: str
+    """A hash of those that it is loaded from; of the hub's where the hub told theirs."""
+    commit: str
+    """That of the hub which they are of."""
+
+
+class MetricRecord(TypedDict):
+    """A metric that is none of molex's own: what a comparison must know of it."""
+
+    source: str
+    digest: str
+    higher_is_better: bool
+    low: Number | None
+    """Null where it has no end, here and below."""
+    high: Number | None
+    by_example: Literal["no", "right_or_wrong", "mean", "jackknife"]
+    when_undefined: Number | None
 
 
 class Evaluation(TypedDict, total=False):
@@ -92,6 +112,8 @@ class Evaluation(TypedDict, total=False):
     answer_mode: str
     implementations: dict[str, str]
     not_computed: dict[str, str]
+    metrics: dict[str, MetricRecord]
+    """Those that are none of molex's own."""
     batch_size: Count
     order: str
     depends_on_batch: str | None
@@ -226,40 +248,6 @@ class LogSection(TypedDict, total=False):
 
     project: str
     entity: str | None
-
-
-class Answer(TypedDict):
-    """A prediction that is one of some labels, or none of them: a line of predictions-last.jsonl."""
-
-    id: str | int
-    label: str
-    prediction: str | None
-
-
-class Value(TypedDict):
-    """A prediction that is a number."""
-
-    id: str | int
-    label: Number
-    prediction: Number
-
-
-class Written(TypedDict):
-    """A prediction that is a text, with its references."""
-
-    id: str | int
-    label: list[str]
-    prediction: str
-
-
-class Outcome(TypedDict):
-    """An example of lm-evaluation-harness or of a text, with its value of each metric."""
-
-    id: str | int
-    values: dict[str, Number]
-
-
-PREDICTIONS = (Answer, Value, Written, Outcome)
 
 
 class JobFolder(TypedDict):

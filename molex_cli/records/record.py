@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from molex_cli.errors import RecordError
 from molex_cli.records.files import as_json, write_text
@@ -97,6 +97,9 @@ class Record:
     """Of a run that failed."""
     attempts: list[Attempt] = field(default_factory=list)
     """Earlier tries of a resumed run."""
+    folder = cast("Path | None", None)
+    """Where the run lies, once its own file was read or written. No field: a folder may be moved, its file says the
+    same."""
 
     def evaluated(self, which: str) -> Score | None:
         """Return the last or the best evaluation, if there is one."""
@@ -110,6 +113,7 @@ def write_record(folder: Path, record: Record) -> Path:
     """Write record.json into the run's folder and return its path."""
     path = folder / "record.json"
     write_text(path, as_json(asdict(record), indent=2) + "\n")
+    record.folder = folder
     return path
 
 
@@ -120,9 +124,11 @@ def read_record(folder: Path) -> Record:
     if content.get("version") != RECORD_VERSION:
         raise RecordError(f"{path} must be a record of version {RECORD_VERSION}, got {content.get('version')!r}")
     try:
-        return record_from(content)
+        found = record_from(content)
     except Misfit as error:
         raise RecordError(f"{path} is not the record of a run, or is damaged: {error}") from None
+    found.folder = path.parent
+    return found
 
 
 def record_from(content: Mapping[str, Any]) -> Record:

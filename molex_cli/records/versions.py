@@ -1,10 +1,14 @@
-"""What a record keeps of the process that made it: versions, commit, host, errors."""
+"""What a record keeps of the process that made it: command, versions, commit, host, errors."""
 
 import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from molex_cli import __version__
@@ -20,6 +24,23 @@ PACKAGES = (
     "hydra-core",
     "peft",
 )
+
+_words: ContextVar[Sequence[str] | None] = ContextVar("words of a command that was not typed", default=None)
+
+
+def command() -> list[str]:
+    """Return what the process was started with; where Python asked for a run, what would have been typed."""
+    return list(sys.argv[1:] if (words := _words.get()) is None else words)
+
+
+@contextmanager
+def as_if_typed(words: Sequence[str]) -> Iterator[None]:
+    """Let `command` return these words: the arguments of a notebook's process say nothing of its runs."""
+    before = _words.set(words)
+    try:
+        yield
+    finally:
+        _words.reset(before)
 
 
 def environment() -> Environment:

@@ -20,7 +20,8 @@ class Terminal(Console):
     """A console to which no text is markup; what is styled says so with `style=` or a `rich.text.Text`."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, **settings)
+        # In a notebook rich would display a page for each line, even of what is captured.
+        super().__init__(markup=False, emoji=False, highlight=False, force_jupyter=False, **settings)
 
     @property
     def is_live(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.metrics.base import METRICS, ByExample
+from molex_cli.records.predictions import VALUES
 
 
 def of_rows(
@@ -16,12 +17,15 @@ def of_rows(
     """Return each prediction's own score or, of a metric that is no mean, its jackknife pseudo-value.
 
     `labels` are in the order of their class index, of which `positive` is the second unless it is given. None where the
-    metric has no values by example, or is undefined without one of the examples.
+    metric has no values by example, or is undefined without one of the examples. Those of a metric that is none of
+    molex's own stand in the rows.
     """
+    if all(metric in (row.get(VALUES) or {}) for row in rows) and rows:
+        return np.array([row[VALUES][metric] for row in rows], dtype=np.float64)
     known = METRICS.get(metric)
     if known is None or known.by_example is ByExample.no or not rows:
         return None
-    predictions, references = _as_indices(rows, labels or [])
+    predictions, references = as_indices(rows, labels or [])
     score = partial(known.score, positive=list(labels).index(positive) if labels and positive is not None else 1)
     if known.by_example is ByExample.jackknife:
         values = pseudo_values(score, predictions, references)
@@ -31,7 +35,7 @@ def of_rows(
     return values if np.isfinite(values).all() else None
 
 
-def _as_indices(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> tuple[list[Any], list[Any]]:
+def as_indices(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> tuple[list[Any], list[Any]]:
     """Return predictions and references; labels as their class index, -1 where no label was predicted."""
     predictions: list[Any] = [row["prediction"] for row in rows]
     references: list[Any] = [row.get("label") for row in rows]

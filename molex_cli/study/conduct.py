@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from molex_cli.compare.arms import label
 from molex_cli.compare.collapse import ENOUGH_SEEDS, caveat
 from molex_cli.compare.differences import Difference, difference
-from molex_cli.compare.loading import Run
+from molex_cli.compare.loading import Run, unscored
 from molex_cli.compare.table import Cell
 from molex_cli.compare.tuning import Tuned
-from molex_cli.metrics.base import metric_named
 from molex_cli.records.made_from import differences, of_record
 from molex_cli.statistics.sequential import Race, of_look
 from molex_cli.study.arms import Arm, Composer
@@ -45,12 +44,13 @@ class Conducted:
     def cell(self, arm: str, seeds: int | None = None) -> Cell:
         """Return an arm's first seeds."""
         runs = self.runs[arm][:seeds]
-        metric = metric_named(runs[0].record.scores["metric"])
         positive = runs[0].record.evaluation.get("positive")
-        return Cell(runs, metric, positive, self.study.which, tuned=self.tuned.get(arm))
+        return Cell(runs, runs[0].metric(), positive, self.study.which, tuned=self.tuned.get(arm))
 
     def add(self, arm: str, run: Run) -> None:
         """Take the run of an arm's next seed; raise UnfinishedError if it was made from other things than the first."""
+        if why := unscored(run, self.study.which):
+            raise UnfinishedError(why)
         runs = self.runs.setdefault(arm, [])
         if runs and (found := differences(of_record(runs[0].record), of_record(run.record))):
             raise UnfinishedError(

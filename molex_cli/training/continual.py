@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.checkpoints import adapter
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode
+from molex_cli.config.task_metrics import metric_of
 from molex_cli.data.reading import Rows
 from molex_cli.errors import ConfigError, TaskError
 from molex_cli.methods.base import Adapted
 from molex_cli.methods.ledger import plan_into
 from molex_cli.methods.placement import place
-from molex_cli.metrics.base import metric_named, scored_class
+from molex_cli.metrics.base import scored_class
 from molex_cli.metrics.continual import backward_transfer, overall_performance, performance_drop
 from molex_cli.models.structure import Backbone
-from molex_cli.objectives import Predictions
+from molex_cli.objectives import Predictions, outside
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.records import Record, write_rows
 from molex_cli.records.parts import Score, Scores
@@ -204,9 +205,9 @@ def _score_all(run: Sequential) -> None:
 def _score(run: Sequential, stage: Stage, during: dict[str, Any]) -> Evaluated:
     """Score one stage's task now; `during` is the routing of the training before."""
     began = time.perf_counter()
-    names, size = stage.experiment.task.metrics, stage.experiment.train.eval_batch_size
-    encoded = stage.encoded["validation"]
-    predictions = stage.objective.predictions(run.adapted, encoded, names, size, run.accelerator.device)
+    task, size = stage.experiment.task, stage.experiment.train.eval_batch_size
+    encoded, device = stage.encoded["validation"], run.accelerator.device
+    predictions = outside.predictions(stage.objective, run.adapted, encoded, task, size, device)
     run.predictions.append(predictions)
     return Evaluated(
         step=run.step,
@@ -275,5 +276,5 @@ def _scores(run: Sequential) -> Scores:
 
 def _defined(run: Sequential) -> list[list[float]]:
     """Return the matrix with what an undefined score counts as by convention."""
-    value = metric_named(run.metric).when_undefined
+    value = metric_of(run.stages[0].experiment.task, run.metric).undefined
     return [[value if math.isnan(score) else score for score in row] for row in run.matrix]

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from molex_cli.config.task_metrics import metric_of
 from molex_cli.errors import DivergedError
 from molex_cli.methods.base import Adapted
-from molex_cli.metrics.base import METRICS
+from molex_cli.objectives import outside
 from molex_cli.objectives.base import Predictions
 from molex_cli.records import correctness
 from molex_cli.records.parts import SELECTION, Score, Scores
@@ -57,7 +58,8 @@ class Scoring:
 
     def __init__(self, adapted: Adapted, stage: Stage, accelerator: "Accelerator") -> None:
         self.adapted, self.objective = adapted, stage.objective
-        self.encoded, self.names = stage.encoded, list(stage.experiment.task.metrics)
+        self.encoded, self.task = stage.encoded, stage.experiment.task
+        self.metric = metric_of(self.task, self.task.metrics[0])
         self.chosen_on = SELECTION if SELECTION in self.encoded else "validation"
         self.settings, self.schedule, self.device = stage.experiment.train, stage.schedule, accelerator.device
         self.first: ScoredPredictions | None = None
@@ -129,9 +131,8 @@ class Scoring:
         yield whole(split=self.chosen_on, loss=chosen.loss, scores=chosen.scores, seconds=seconds)
 
     def _predictions(self, split: str, step: int) -> Predictions:
-        found = self.objective.predictions(
-            self.adapted, self.encoded[split], self.names, self.settings.eval_batch_size, self.device
-        )
+        size = self.settings.eval_batch_size
+        found = outside.predictions(self.objective, self.adapted, self.encoded[split], self.task, size, self.device)
         if not math.isfinite(found.loss):
             way_out = "lower train.learning_rate"
             raise DivergedError(f"{split} loss must be finite, got {found.loss} at step {step}; {way_out}")
@@ -141,9 +142,9 @@ class Scoring:
         """Return whether no earlier evaluation chose as well."""
         if self.best is None:
             return True
-        name = self.names[0]
+        name = self.metric.name
         before = self.best.selection or self.best.predictions.scores
-        return METRICS[name].better(found.scores[name], before[name])
+        return self.metric.better(found.scores[name], before[name])
 
     def _remember(self, scored: ScoredPredictions, is_best: bool) -> None:
         self.last = scored
@@ -158,7 +159,7 @@ class Scoring:
         assert self.best is not None
         first: Scores = {"first": self.first.summary()} if self.first else {}
         return {
-            "metric": self.names[0],
+            "metric": self.metric.name,
             **first,
             "last": self.last.with_correctness(),
             "best": self.best.with_correctness(),
@@ -169,13 +170,13 @@ class Scoring:
 
     def _rule(self) -> str:
         """Return how the best evaluation was chosen, in words."""
-        end = "highest" if METRICS[self.names[0]].higher_is_better else "lowest"
+        end = "highest" if self.metric.higher_is_better else "lowest"
         rows = (
             f"{len(self.encoded[SELECTION].ids):,} training rows that were set apart for it"
             if self.chosen_on == SELECTION
             else "validation, the split that is reported"
         )
-        return f"the best is the {end} {self.names[0]} on {rows}; the first of equals"
+        return f"the best is the {end} {self.metric.name} on {rows}; the first of equals"
 
     def degenerate(self) -> list[str]:
         """Return why the last scores are degenerate."""

@@ -11,7 +11,7 @@ from molex_cli.data.encoding import Encoded
 from molex_cli.data.reading import Split
 from molex_cli.methods.base import Adapted
 from molex_cli.models.structure import Backbone
-from molex_cli.objectives import Objective, build_objective
+from molex_cli.objectives import Objective, build_objective, outside
 from molex_cli.objectives.splits import about, encoded_splits, notes
 from molex_cli.records import Record
 from molex_cli.tracking.events import Noted, Started, Step
@@ -44,6 +44,7 @@ class Stage:
         """Encode the splits of an experiment's task for its model, of which no weights are needed."""
         objective = build_objective(experiment.task, experiment.model, labels, experiment.train.label_smoothing)
         encoded = encoded_splits(experiment, backbone, objective, splits)
+        outside.require_working(experiment.task, encoded["validation"].labels)
         schedule = Schedule.of(experiment.train, len(encoded["train"].ids))
         prefix = f"{name}/" if name else ""
         data = {f"{prefix}{split}": about(rows, encoded[split]) for split, rows in splits.items()}
@@ -56,7 +57,7 @@ class Stage:
 
     def baseline(self, names: Sequence[str]) -> dict[str, float]:
         """Return the best scores on the scored split that the same answer to every row reaches."""
-        return self.objective.baseline(names, self.encoded["validation"])
+        return outside.baseline(self.objective, self.encoded["validation"], self.experiment.task, names)
 
     def unreached(self) -> Iterator[str]:
         """Yield, in words, which steps that are asked for the training ends before."""

@@ -17,7 +17,7 @@ from house import PACKAGE
 
 from molex_cli.cli import main
 from molex_cli.diagnosis import checking, machine, sources
-from molex_cli.diagnosis.checking import Finding, address, findings
+from molex_cli.diagnosis.checking import Finding, findings
 from molex_cli.errors import ModelError
 from molex_cli.runtime import extras
 
@@ -56,21 +56,6 @@ def test_a_check_that_raises_or_hangs_costs_its_own_line():
     assert found["a"] == found["d"] == FINE
     assert found["b"] == Finding(False, "could not be checked (OSError: cannot read ***)")
     assert found["c"] == Finding(False, "gave no answer within 0.5 s")
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://huggingface.co", "https://huggingface.co"),
-        ("https://user:pass@hub.example:8443/api?token=x", "https://hub.example:8443/api"),
-        ("http://[::1]:8080", "http://[::1]:8080"),
-        ("nothing", "an address without a host"),
-        ("http://[::1", "an address that cannot be read"),
-        ("http://host:port", "an address that cannot be read"),
-    ],
-)
-def test_an_address_is_shown_without_what_may_be_secret(url, shown):
-    assert address(url) == shown
 
 
 @pytest.mark.parametrize("password", ["hunter2", "p:w", ""])

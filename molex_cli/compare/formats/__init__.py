@@ -7,6 +7,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from molex_cli.errors import ConfigError, nearest
+
 if TYPE_CHECKING:
     from molex_cli.compare.layout import Report
 
@@ -17,6 +19,8 @@ def names() -> list[str]:
 
 
 def text(name: str, report: "Report") -> str:
-    """Return a report in the format of a name."""
+    """Return a report in the format of a name; raise ConfigError where there is none."""
+    if name not in names():
+        raise ConfigError(f"format must be one of {', '.join(names())}, got {name}; {nearest(name, names())}")
     written: str = import_module(f"{__name__}.{name}").text(report)
     return written

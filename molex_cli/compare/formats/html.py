@@ -202,7 +202,7 @@ def _runs(table: Comparison, beside: Path) -> Iterator[list[Entry]]:
 def _undefined(run: Run, cell: Cell) -> str:
     """Return why a run has no score, and what it counts as."""
     why = ": all predictions are the same" if CONSTANT in run.record.degenerate else ""
-    return f"undefined{why}; counts as {cell.metric.when_undefined * cell.metric.scale:.2f}"
+    return f"undefined{why}; counts as {cell.metric.undefined * cell.metric.scale:.2f}"
 
 
 def _relative(folder: Path, beside: Path) -> str:

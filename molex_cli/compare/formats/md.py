@@ -18,14 +18,15 @@ def text(report: Report) -> str:
     head, lines = matrix(report.table, report.columns)
     first = [f"# {escaped(report.title)}"] if report.title else []
     rows = [[escaped(name), *map(_cell, cells)] for name, cells in lines]
-    arms = _table(head, rows, [False, *[True] * len(head[1:])])
+    arms = table(head, rows, [False, *[True] * len(head[1:])])
     remarks = [line for each in report.remarks().items() for line in _group(*each)]
     found = report.differences()
     sections = [*([Section("Differences", *as_rows(found))] if found else []), *report.sections]
     return "\n\n".join([*first, *map(escaped, report.answers), arms, *remarks, *map(_section, sections)]) + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[bool]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[bool]) -> str:
+    """Return a table; cells of the rows are Markdown, those of the head are not."""
     rule = "".join("---:|" if each else "---|" for each in numeric)
     lines = [f"| {' | '.join(map(escaped, head))} |", f"|{rule}", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines)
@@ -39,7 +40,7 @@ def _group(heading: str, notes: Iterable[Note]) -> Iterator[str]:
 
 def _section(section: Section) -> str:
     rows = [list(map(escaped, row)) for row in section.rows]
-    parts = [f"## {escaped(section.title)}", _table(section.head, rows, section.numeric()), escaped(section.note)]
+    parts = [f"## {escaped(section.title)}", table(section.head, rows, section.numeric()), escaped(section.note)]
     return "\n\n".join(filter(None, parts))
 
 

@@ -143,7 +143,7 @@ def _scores(runs: Sequence[Run], which: str, metric: str) -> dict[int, float | N
         scores = evaluated["scores"] if evaluated else {}
         score = scores.get(metric)
         if metric in scores and score is None and known:
-            score = known.when_undefined
+            score = known.undefined
         found[run.record.seed] = None if score is None else score * scale
     return found
 

@@ -132,6 +132,10 @@ class MoLEx(Method):
     pad_to: int | None = None
     """Tokens that every batch is padded to; null pads to the longest row."""
 
+    def paper(self) -> str:
+        """Return the paper that the method is from."""
+        return "Teo and Nguyen 2025, arXiv 2503.11144"
+
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with these settings."""
         yield from (f".lora{problem}" for problem in self.lora.problems())

@@ -1,0 +1,1 @@
+"""Runs on the Hugging Face hub: what of a run is sent, its card, sending it, opening it from there."""
