@@ -21,6 +21,7 @@ ELSEWHERE = {
     r"hardware=(ddp|fsdp)": "starts processes; tests/launching/test_torchrun.py does",
     r"hydra/sweeper=optuna": "a search; tests/launching/test_sweeper.py has one",
     r"^molex wandb-view outputs/ *(#|$)": "needs W&B's server; tests/tracking has one",
+    r"model\.(hub|revision)=": "needs a hub; tests/test_hub.py has one",
     r"^molex push": "needs a hub; tests/test_push_to_hub.py has one",
     r"lm_eval|arc_challenge|text=|wiki\.txt": "needs a decoder and tasks of others; tests/evaluators has both",
 }

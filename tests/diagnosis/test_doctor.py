@@ -72,6 +72,23 @@ def test_a_server_is_asked_without_what_may_be_secret_and_no_reason_tells_it(pas
     assert "nonnumeric" not in sources.reached_hub().text
 
 
+def test_an_endpoint_that_is_no_address_costs_the_line_of_the_hub_alone(monkeypatch, capsys):
+    """The hub's clients cannot even be imported then: their error quotes what may be a password."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:hunter2")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    code = (
+        "import sys\nfrom molex_cli.diagnosis import sources\n"
+        "print(sources.models().text, sources.reached_hub().text)\nassert 'huggingface_hub' not in sys.modules\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "from the hub: " in shown
+    assert (
+        "HF_ENDPOINT must be the address of a hub such as https://huggingface.co, got 'http://127.0.0.1:***'" in shown
+    )
+    assert main(["plan", "model=tiny_bert"]) == 2
+    assert capsys.readouterr().err.startswith("molex: HF_ENDPOINT must be the address of a hub")
+
+
 def test_all_checks_are_lines_or_json(offline, capsys):
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -104,7 +104,7 @@ def has_token() -> bool:
 
 
 def prepare_clients() -> None:
-    """Let no request of the hub's clients take for ever, and leave it to us to say what goes wrong."""
+    """Let no request that reads take for ever, and leave it to us to say what goes wrong."""
     import huggingface_hub
     from huggingface_hub.utils import logging
 
@@ -125,7 +125,7 @@ def limit_seconds() -> float:
 
 
 def _limited_client() -> Any:
-    """Return the client's own session in which every request has a limit: many of its calls have none."""
+    """Return the client's own session in which each request that reads has a limit: many of its calls have none."""
     from huggingface_hub.utils._http import default_client_factory
 
     client = default_client_factory()
@@ -138,6 +138,8 @@ def _limited_client() -> Any:
 
 
 def _limit(request: Any) -> None:
+    if request.method not in ("GET", "HEAD"):  # the hub may take its time to take in what is sent
+        return
     most, given = limit_seconds(), request.extensions.get("timeout") or {}
     names = ("connect", "read", "write", "pool")
     request.extensions["timeout"] = {name: min(most, given.get(name) or most) for name in names}
