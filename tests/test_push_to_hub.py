@@ -105,13 +105,14 @@ def test_a_branch_is_made_and_opened_by_its_name(runs, push, molex, hub, hub_pro
     assert seeds == [0, 1]
     assert molex("eval", "run=hub:ada/tiny@seed-1").code == 0
     assert predictions_from_hub(hub_process) == (runs["other"] / "predictions-last.jsonl").read_text()
-    assert "must have that revision, got none of that name" in molex("eval", "run=hub:ada/tiny@gone").line()
+    line = molex("eval", "run=hub:ada/tiny@gone").line()
+    assert "run=hub:USER/NAME@REVISION must be a branch, a tag or a commit of ada/tiny, got gone" in line
 
 
 def test_a_private_repository_opens_to_its_owner_alone(runs, push, molex, hub):
     assert push(runs["lora"], "--private").code == 0
     assert hub.repositories["models", "ada/tiny"].private
-    assert "got no such repository or one that is private" in molex("eval", "run=hub:ada/tiny").line()
+    assert "run=hub:USER/NAME must be a run on the hub, got ada/tiny, which" in molex("eval", "run=hub:ada/tiny").line()
     assert molex("eval", "run=hub:ada/tiny", HF_TOKEN=WRITER).code == 0
 
 
@@ -173,10 +174,10 @@ def test_private_is_not_promised_of_what_is_public(runs, push, hub):
 @pytest.mark.parametrize(
     ("run", "told"),
     [
-        ("hub:ada/none", "hub:ada/none must be on the hub, got no such repository or one that is private"),
+        ("hub:ada/none", "run=hub:USER/NAME must be a run on the hub, got ada/none, which"),
         ("hub:tiny", "a run on the hub must be named hub:USER/NAME or hub:USER/NAME@REVISION, got hub:tiny"),
         ("hub:ada/../etc", "a run on the hub must be named hub:USER/NAME"),
-        ("hub:ada/gated", "hub:ada/gated must be open to you, got a gated repository"),
+        ("hub:ada/gated", "run=hub:USER/NAME must be a run that is open to you, got ada/gated"),
         ("hub:ada/other", "hub:ada/other must hold a run that molex push sent, got a repository without adapter-last"),
         ("hub:ada/broken", "got a damaged or foreign one"),
     ],
@@ -193,4 +194,4 @@ def test_a_hub_that_is_away_says_so_without_a_copy(molex, hub):
     hub.add("models", "ada/tiny", {"record.json": b"{}"})
     hub.faults.append(Fault(".*", gone))
     line = molex("eval", "run=hub:ada/tiny").line()
-    assert line.startswith("hub:ada/tiny must be fetched, got no answer of the hub")
+    assert line.startswith(("run=hub:ada/tiny must come from the hub", "ada/tiny must come whole"))

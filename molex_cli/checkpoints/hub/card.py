@@ -195,4 +195,5 @@ def _data(record: Record) -> str:
 
 def _split(about: Mapping[str, Any]) -> list[str]:
     used = f"{about['rows_used']:,}" if "rows_used" in about else ""
-    return [escaped(about.get("source", "")), used, escaped(str(about.get("fingerprint", "")))]
+    known = [about.get("fingerprint", ""), f"commit {about['commit']}" if "commit" in about else ""]
+    return [escaped(about.get("source", "")), used, escaped(" ".join(filter(None, known)))]

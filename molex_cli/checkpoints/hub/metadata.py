@@ -77,6 +77,7 @@ def _result(content: Content, scored: Scored) -> "EvalResult":
         dataset_name=task.name,
         dataset_config=task.hub.subset,
         dataset_split="validation",
+        dataset_revision=split.get("commit"),
         dataset_args={"fingerprint": split["fingerprint"]} if "fingerprint" in split else None,
         metric_type=_metric_id(scored),
         metric_name=scored.name,

@@ -7,7 +7,7 @@ from pathlib import Path
 from molex_cli.checkpoints.hub import trouble
 from molex_cli.checkpoints.hub.client import quiet
 from molex_cli.errors import CheckpointError, ConfigError
-from molex_cli.models.hub import connection
+from molex_cli.models.hub import repositories
 from molex_cli.records import unwritable
 from molex_cli.runtime.paths import default_cache_dir, expanded
 
@@ -43,11 +43,17 @@ def located(path: str | Path) -> Path:
 
 def _snapshot(repo: str, revision: str | None) -> Path:
     """Return the folder in the hub's cache that holds a run's files at a revision."""
+    source = trouble.RunSource("model", repo, revision, f"run=hub:{repo}", "name a run of this machine")
+    found = repositories.at(source)
     from huggingface_hub import snapshot_download
 
-    connection.go_offline_if_unreachable()
-    with trouble.of_reading(repo, revision), quiet():
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(TAKEN)))
+    is_away, taken = found.files is None, list(TAKEN)
+    with trouble.of_reading(source), quiet():
+        return Path(
+            snapshot_download(
+                repo, revision=found.commit, local_files_only=is_away, allow_patterns=taken, dry_run=False
+            )
+        )
 
 
 def _own_folder(snapshot: Path, repo: str) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from molex_cli.checkpoints.hub import trouble
 from molex_cli.checkpoints.hub.client import quiet
 from molex_cli.errors import ConfigError
+from molex_cli.models.hub import connection
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -33,6 +34,7 @@ def send(folder: Path, repo: str, token: str, *, private: bool, revision: str | 
     """Let a branch of a repository hold what is in a folder; both are made where they are not there."""
     from huggingface_hub import HfApi
 
+    connection.prepare_clients()
     api = HfApi(token=token)
     with trouble.of_writing(repo, token), quiet():
         url = api.create_repo(repo, private=private or None, exist_ok=True)
