@@ -8,6 +8,7 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+import molex_cli
 from molex_cli.cli import registry
 from molex_cli.cli.catalogue import parser_of
 from molex_cli.cli.help_text import flag_name, flag_takes
@@ -17,14 +18,18 @@ from molex_cli.config.reference import Section, Setting
 from molex_cli.methods.base import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
-OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "outputs/README.md": "outputs.md"}
+OUTSIDE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "outputs/README.md": "outputs.md",
+}
 """Pages that lie outside docs/, and the pages of the site that have their place."""
-API = "# Python API\n\n::: molex_cli\n    options: {show_root_heading: false, show_root_toc_entry: false}\n"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made here."""
-    pages = {"commands.md": commands(), "settings.md": settings(), "api.md": API}
+    pages = {"commands.md": commands(), "settings.md": settings(), "api.md": api()}
     for path, page in OUTSIDE.items():
         if page != "index.md":
             pages[page] = (ROOT / path).read_text(encoding="utf-8").replace("](docs/", "](")
@@ -47,6 +52,11 @@ def commands() -> str:
     overview = [(f"[`molex {name}`](#molex-{name})", _plain(summary)) for name, summary in known.items()]
     texts = [_command(name, parser) for name in known if (parser := parser_of(name))]
     return "\n\n".join(["# Commands", _table("command", "what it does", rows=overview), *texts]) + "\n"
+
+
+def api() -> str:
+    """Return the page of what Python may use, whose texts mkdocstrings puts in."""
+    return "\n\n".join(["# Python API", *(f"::: molex_cli.{name}" for name in molex_cli.__all__)]) + "\n"
 
 
 def settings() -> str:

@@ -12,6 +12,7 @@ from molex_cli.analysis.allocating import frozen
 from molex_cli.config import schema
 from molex_cli.data import reading, same_run
 from molex_cli.errors import DiskError, RecordError
+from molex_cli.models.hub import repositories
 from molex_cli.records import locks, tidying
 from molex_cli.records.locks import BEGUN, RunLock, State
 from molex_cli.records.parts import Attempt
@@ -43,6 +44,7 @@ def run(
     with distributed.destroy_at_end():
         if hardware.shared_by_others():  # the processes must know each other to agree on a folder
             hardware.accelerator(experiment.hardware)
+        repositories.pin(distributed.broadcast(same_run.commits(experiment) if distributed.rank() == 0 else {}))
         experiment = frozen(experiment)
         learner = continual if experiment.stages else single_task
         rows = rows or reading.read_all(experiment)

@@ -60,7 +60,7 @@ def printed(page: Path) -> list[str]:
     blocks = "".join(FENCED.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
     lines = (line.strip().removeprefix("$ ") for line in blocks.splitlines())
     lines = (re.sub(r"\[settings of the line\]|\s\.\.\.(?=\s|$)|(?<=RUN)\.\.\.", "", line) for line in lines)
-    return [line for line in lines if re.match(r"molex [a-z-]", line) and line not in MISTAKES]
+    return [line for line in lines if re.match(r"molex [a-z-]+\b(?! must )", line) and line not in MISTAKES]
 
 
 COMMANDS = {f"{page.name}: {line}": line for page in PAGES if page.name != RUN_AS_PRINTED for line in printed(page)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
+from support.browser import tab
 
 from molex_cli.cli.catalogue import parser_of
 from molex_cli.cli.registry import commands
@@ -84,3 +85,24 @@ def test_pages_beside_docs_are_in_the_site_with_their_links(site):
     assert "From the command line to a setting" in shown
     assert 'href="docs/' not in shown
     assert "record.json" in text_of(site / "outputs.html")
+
+
+SEARCH = """(async () => {
+  const box = document.querySelector("[data-md-component=search-query]");
+  box.focus();
+  box.value = "bitfit";
+  box.dispatchEvent(new KeyboardEvent("keyup", { bubbles: true }));
+  for (let i = 0; i < 300 && !document.querySelector(".md-search-result__item"); i++)
+    await new Promise(done => setTimeout(done, 100));
+  return [...document.querySelectorAll(".md-search-result__item")].map(each => each.innerText);
+})()"""
+
+
+@pytest.mark.browser
+def test_pages_that_are_opened_from_a_folder_can_be_searched(site):
+    with tab() as one:
+        one.open(site / "methods.html")
+        found = one.value(SEARCH)
+        assert any("BitFit" in each for each in found)
+        assert one.value("errors") == []
+        assert one.console == []

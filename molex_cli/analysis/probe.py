@@ -185,9 +185,9 @@ def drawn(probe: Probe, metric: str, title: str, path: Path) -> None:
         plots.Line("validation", layers, [scores[metric] for scores in probe.scores]),
         plots.Line("training rows", layers, probe.training, colour=1, style=2),
     ]
-    level = plots.Level("best constant", probe.constant[metric], colour=7)
+    levels = [plots.Level("best constant", probe.constant[metric], colour=7)] if metric in probe.constant else []
     named = scored_class(metric, probe.positive)
-    figure = plots.line_chart(title, lines, [level], x="layer (0: its input)", y=named)
+    figure = plots.line_chart(title, lines, levels, x="layer (0: its input)", y=named)
     try:
         figure.savefig(path, dpi=160)
     except (OSError, ValueError) as error:

@@ -29,6 +29,7 @@ from molex_cli.runtime.paths import expanded, require_file
 
 FORMAT = 1
 ABOUT_DIGEST = "about_sha256"  # over all beside the tensors; adapters of before have none
+COMMIT = "base_commit"  # of the hub, that the base model is of; other models and adapters of before have none
 BIG_MODEL_PARAMETERS = 10**9  # a second copy of a bigger model is not made to check that it reloads
 
 
@@ -77,6 +78,7 @@ def save(path: Path, adapted: Adapted, experiment: schema.Experiment, labels: li
         "settings": schema.as_data(experiment),
         "labels": labels,
         "step": step,
+        **({COMMIT: adapted.backbone.commit} if adapted.backbone.commit else {}),
     }
     about[ABOUT_DIGEST] = _about_digest(about)  # among the rest: safetensors writes several texts in any order
     write_tensors(path, tensors, {"molex": json.dumps(about)})
@@ -106,6 +108,7 @@ def read_about(path: Path) -> Saved:
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path} must be of adapter format {FORMAT}, got {about['format']}")
         experiment = schema.from_data(about["method_class"], about["settings"])
+        experiment = _of_commit(experiment, about.get(COMMIT))
         found = Saved(_written_here(experiment), about["labels"], about["step"], about["sha256"], path)
         if problems := [*unusable(experiment), *_mistyped(found)]:
             raise ConfigError(problems)
@@ -138,6 +141,13 @@ def _mistyped(found: Saved) -> Iterator[str]:
 def _written_here(experiment: schema.Experiment) -> schema.Experiment:
     """Return the experiment without the folders of whoever saved it: what opens a file writes where it says itself."""
     return dataclasses.replace(experiment, cache_dir=None, output_dir=schema.Experiment.output_dir)
+
+
+def _of_commit(experiment: schema.Experiment, commit: str | None) -> schema.Experiment:
+    """Return the experiment with the commit of the base model that its adapter was trained on."""
+    if commit is None:
+        return experiment
+    return dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, revision=commit))
 
 
 def load(path: Path, cache_dir: str | None = None) -> tuple[Saved, Adapted]:

@@ -17,6 +17,7 @@ import torch
 from molex_cli import records
 from molex_cli.checkpoints import adapter
 from molex_cli.checkpoints.adapter import Saved
+from molex_cli.checkpoints.hub.code import without_code
 from molex_cli.checkpoints.hub.opening import located
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import AnswerMode, Kind, Task
@@ -76,7 +77,8 @@ def adapter_file(path: Path, which: str) -> Path:
 
 def about(path: Path, which: str) -> Saved:
     """Return what a run's adapter file holds beside the tensors, without loading its model."""
-    return adapter.read_about(adapter_file(path, which))
+    saved = adapter.read_about(adapter_file(path, which))
+    return dataclasses.replace(saved, experiment=without_code(saved.file, saved.experiment))
 
 
 def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str | None = None) -> SavedRun:
@@ -88,7 +90,8 @@ def opened(path: Path, which: str, settings: hardware.Hardware, cache_dir: str |
     accelerator = hardware.accelerator(settings)
     saved, adapted = adapter.load(file, cache_dir)
     place(adapted, settings, accelerator)
-    return SavedRun(file.parent, file, saved.experiment, saved.labels, saved.step, adapted, accelerator.device)
+    experiment = without_code(file, saved.experiment)
+    return SavedRun(file.parent, file, experiment, saved.labels, saved.step, adapted, accelerator.device)
 
 
 def scored(
@@ -141,6 +144,7 @@ def prepared(run: SavedRun | Saved, request: EvaluationRequest) -> tuple[Split, 
     require_same_division(run.experiment, task, run.file)
     labels = _labels(run, task)
     split = read_split(task, request.split, request.data_dir, labels, request.max_rows)
+    outside.require_working(task, split.labels)
     return split, _objective(run, task, labels, request.mapping)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import targets
 from molex_cli.cli.parser import Parser
 from molex_cli.compare import formats
@@ -35,10 +36,11 @@ def main(argv: list[str]) -> int:
     request.require_possible()
     from molex_cli.compare import figure
 
-    found = request.loaded(options.paths)
+    paths = [located(path) for path in options.paths]
+    found = request.loaded(paths)
     for line in found.left_out:
         say(f"left out: {line}", file=sys.stderr)
-    report = request.report(found, options.paths)
+    report = request.report(found, paths)
     name, path = ("html", options.html) if options.html else (options.format, options.output)
     report = replace(
         report,
@@ -87,7 +89,7 @@ def _parser() -> Parser:
         "molex compare outputs/ --tune train.learning_rate --tuning-seeds 1000,1001",
     )
     parser = Parser("compare", __doc__, examples=examples)
-    parser.add_argument("paths", nargs="+", type=expanded, help="folders of runs, run folders, records")
+    parser.add_argument("paths", nargs="+", type=expanded, help="folders of runs, run folders, records, hub:USER/NAME")
     parser.add_argument("--rows", default="method", help="settings that make an arm, e.g. method,method.rank")
     parser.add_argument("--cols", default="task,model", help="settings that make a column, e.g. task")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="evaluation that is compared")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli.parser import Parser
 from molex_cli.errors import ConfigError
 from molex_cli.records import HOW_ONLY
@@ -14,8 +15,10 @@ SUMMARY = "list how two runs differ: settings, data, versions, cost, scores"
 def main(argv: list[str]) -> int:
     """Show the differences of two runs."""
     parser = Parser("diff", __doc__, examples=("molex diff outputs/ONE outputs/OTHER",))
-    parser.add_argument("runs", nargs=2, type=expanded, metavar="RUN", help="a run's folder or its record")
-    paths = parser.parse(argv).runs
+    parser.add_argument(
+        "runs", nargs=2, type=expanded, metavar="RUN", help="a run's folder, its record, or hub:USER/NAME"
+    )
+    paths = [located(path) for path in parser.parse(argv).runs]
     from rich.table import Table
 
     from molex_cli.compare.arms import differing

@@ -8,6 +8,7 @@ from importlib import import_module
 from molex_cli import __version__
 from molex_cli.cli import registry
 from molex_cli.errors import ConfigError, MolexError, nearest, shortened
+from molex_cli.models.hub.connection import require_endpoint
 from molex_cli.records.disk import disk_errors_told
 from molex_cli.records.secrets import hidden
 from molex_cli.runtime.paths import know_user
@@ -72,6 +73,8 @@ def _answer(argv: list[str]) -> int:
     if module is None:
         return _complain([_no_command(argv[0])])
     know_user()
+    if argv[0] != "doctor":  # which says it in a line of its own
+        require_endpoint()
     code: int = import_module(module).main(argv[1:])
     return code
 

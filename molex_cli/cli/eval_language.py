@@ -26,6 +26,12 @@ READ = {  # what each reads beside these
 WHY = {"lm_eval": "the harness's task says what is scored", "text": "the text is what is scored"}
 
 
+def in_brackets(text: str) -> str:
+    """Return an override with the harness's own way to name tasks, `arc_challenge,hellaswag`, as a list."""
+    key, _, value = text.partition("=")
+    return f"{key}=[{value}]" if key == "lm_eval" and value and not value.startswith("[") else text
+
+
 def kind_of(settings: "Settings", typed: set[str]) -> str:
     """Return lm_eval or text, or nothing where a task is scored; raise ConfigError for settings that are not read."""
     asked = [kind for kind in KINDS if getattr(settings, kind)]

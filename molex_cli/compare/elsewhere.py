@@ -10,7 +10,8 @@ from molex_cli.compare.collapse import CONSTANT
 from molex_cli.compare.loading import Run
 from molex_cli.errors import RecordError
 from molex_cli.metrics.base import ByExample, Metric
-from molex_cli.records.parts import FAILED, Score, ScoredBy, Scores, SplitEvaluation
+from molex_cli.records.evaluation import ScoredBy, SplitEvaluation
+from molex_cli.records.parts import FAILED, Score, Scores
 from molex_cli.records.reading import read_json
 
 ELSEWHERE = ("lm_eval", "text")  # the `split` of these

@@ -16,7 +16,8 @@ from molex_cli.compare.elsewhere import adapter_name, evaluations, is_of_predict
 from molex_cli.compare.loading import LoadedRuns, Run, unscored
 from molex_cli.errors import ConfigError, RecordError, nearest, shortened
 from molex_cli.records import read_rows
-from molex_cli.records.parts import Score, Scores, SplitEvaluation
+from molex_cli.records.evaluation import SplitEvaluation
+from molex_cli.records.parts import Score, Scores
 
 
 def on_split(loaded: LoadedRuns, which: str, name: str, metric: str = "") -> LoadedRuns:

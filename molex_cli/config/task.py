@@ -62,6 +62,8 @@ class Hub:
     """Id of the data set."""
     subset: str | None = None
     """One of its configurations."""
+    revision: str | None = None
+    """Branch, tag or commit; null takes main. The record has the commit that was got."""
     train: str = "train"
     """Its split of training rows."""
     validation: str = "validation"

@@ -98,7 +98,7 @@ def arguments_of(task: "Task", name: str) -> dict[str, Any]:
 
 def texts(task: "Task") -> dict[str, str]:
     """Return the digest of the file of each metric that is in a file here."""
-    found = {}
+    found: dict[str, str] = {}
     for name in outside(task):
         if name.startswith(LIBRARY):
             file = Named.of(name).file
@@ -146,7 +146,11 @@ def _library_problems(task: "Task", name: str) -> Iterator[str]:
             f"{'both' if name in task.lower_is_better else 'neither'}: evaluate does not say which is better; set "
             f"task.higher_is_better=[{name}] or task.lower_is_better=[{name}]"
         )
-    if named.file is None and "/" in named.path and REVISION not in arguments_of(task, name):
+    is_path = named.path.startswith((".", "/", "~")) or named.path.count("/") > 1
+    if named.file is None and is_path:
+        script = Path(named.path, f"{Path(named.path).name}.py")
+        yield f".metrics must name a script of evaluate or its folder, got {named.path}; there is no {script}"
+    elif named.file is None and "/" in named.path and REVISION not in arguments_of(task, name):
         yield (
             f".metric_arguments.{REVISION} must pin the code of {name}, which somebody put on the hub, got none (and "
             "no script here is called so); read it, then set the commit that you read"
@@ -168,7 +172,7 @@ def file_problems(task: "Task") -> Iterator[str]:
             yield f".metrics must be metrics that there are, got {name}; {nearest(name, [*own, *METRICS])}"
         elif name in own and task.kind.name not in own[name].kinds:
             yield f".metrics must be metrics of kind={task.kind.name}, got {name} of {own[name].source}"
-    for file in task.metric_files:
-        if not {name for name, metric in own.items() if metric.source == file} & set(task.metrics):
-            names = ", ".join(name for name, metric in own.items() if metric.source == file)
-            yield f".metric_files must be files of metrics in task.metrics, got {file}; add {names} there"
+    for named in task.metric_files:
+        held = [name for name, metric in own.items() if metric.source == named]
+        if not set(held) & set(task.metrics):
+            yield f".metric_files must be files of metrics in task.metrics, got {named}; add {', '.join(held)} there"

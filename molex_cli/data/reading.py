@@ -42,6 +42,8 @@ class Split:
     """Of the labels, by class index."""
     division: str = ""
     """Which rows of the source these are, where one file is divided."""
+    commit: str | None = None
+    """That of the hub which the rows are of."""
 
     def only(self, rows: Sequence[int]) -> "Split":
         """Return some of the rows."""
@@ -62,6 +64,7 @@ class Split:
             "rows": self.num_rows,
             "rows_used": len(self.ids),
             "fingerprint": self.fingerprint,
+            **({"commit": self.commit} if self.commit else {}),
             **({"division": self.division} if self.division else {}),
             **({"labels": {name: rows_of[i] for i, name in enumerate(self.names)}} if self.names else {}),
         }
@@ -172,7 +175,7 @@ def _as_split(named: Sequence[Named], table: Table, labels: Sequence[str]) -> Sp
     ids, texts, choices, targets = map(list, zip(*named, strict=True))
     content = json.dumps([ids, texts, targets, *([choices] if any(choices) else [])], ensure_ascii=False)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    known = table.source, len(table.rows), fingerprint, list(labels), table.division
+    known = table.source, len(table.rows), fingerprint, list(labels), table.division, table.commit
     return Split(ids, texts, targets, choices if any(choices) else [], *known)
 
 

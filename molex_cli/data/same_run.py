@@ -8,11 +8,14 @@ from typing import Any
 from molex_cli.config import schema, task_metrics
 from molex_cli.config.run_id import run_name
 from molex_cli.data import reading
-from molex_cli.data.tables import files_of
+from molex_cli.data.tables import SPLITS, files_of, on_hub
 from molex_cli.errors import RecordError
 from molex_cli.models import sources
+from molex_cli.models.hub import repositories
+from molex_cli.models.hub.problems import Source
+from molex_cli.models.hub.repositories import Key
 from molex_cli.records import locks
-from molex_cli.records.locks import RunLock
+from molex_cli.records.locks import Resume, RunLock
 from molex_cli.records.made_from import differences, made_from, of_record
 from molex_cli.records.parts import Base
 
@@ -22,6 +25,8 @@ def acquired(experiment: schema.Experiment, data: Mapping[str, Any] | None = Non
 
     `data` is what the record will say of the rows, where they have been read.
     """
+    if data is None:
+        repositories.pin(_earlier_commits(experiment))
     now = _made_from(experiment, data)
     return locks.acquire(experiment.output_dir, run_name(experiment), experiment.resume, now)
 
@@ -31,6 +36,7 @@ def ended(experiment: schema.Experiment) -> RunLock | None:
     name = run_name(experiment)
     if not locks.tries(experiment.output_dir, name):
         return None
+    repositories.pin(_earlier_commits(experiment))
     return locks.ended(experiment.output_dir, name, experiment.resume, _made_from(experiment))
 
 
@@ -50,8 +56,41 @@ def others(experiment: schema.Experiment, folder: Path, data: Mapping[str, Any])
 
 def base_of(experiment: schema.Experiment) -> Base:
     """Return what a record keeps of the base model's files."""
-    found = sources.fingerprint(experiment.model)
-    return {"fingerprint": found} if found else {}
+    return sources.base(experiment.model)
+
+
+def commits(experiment: schema.Experiment) -> dict[Key, str]:
+    """Return the commits of the hub that a run is made from: those of the try that it resumes, else today's."""
+    repositories.pin(_earlier_commits(experiment))
+    return repositories.commits(_on_hub(experiment).values()) | repositories.pinned()
+
+
+def _earlier_commits(experiment: schema.Experiment) -> dict[Key, str]:
+    """Return the commits of the last try of this name, if it has not finished."""
+    folders = locks.tries(experiment.output_dir, run_name(experiment))
+    if not folders or experiment.resume is Resume.never:
+        return {}
+    try:
+        record = locks.record_of(folders[-1])
+    except RecordError:  # whoever opens it says so
+        return {}
+    if record is None or record.status == "finished":
+        return {}
+    found = {"": record.base.get("commit")} | {split: about.get("commit") for split, about in record.data.items()}
+    hub = _on_hub(experiment)
+    return {repositories.key_of(hub[name]): commit for name, commit in found.items() if commit and name in hub}
+
+
+def _on_hub(experiment: schema.Experiment) -> dict[str, Source]:
+    """Return the repositories of the hub that a run is made from, by the names of splits; the model's by none."""
+    tasks = experiment.stages or {"": experiment.task}
+    found = {
+        f"{stage}/{split}" if stage else split: on_hub(task, experiment.data_dir)
+        for stage, task in tasks.items()
+        for split in SPLITS
+    }
+    found[""] = sources.on_hub(experiment.model)
+    return {name: source for name, source in found.items() if source}
 
 
 def _made_from(experiment: schema.Experiment, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -68,7 +107,7 @@ def _made_from(experiment: schema.Experiment, data: Mapping[str, Any] | None = N
         for path in files_of(task, experiment.data_dir)
         if path.exists()
     ]
-    key = json.dumps([rows, files], sort_keys=True)
+    key = json.dumps([rows, files, sorted(map(str, repositories.pinned().items()))], sort_keys=True)
     if key not in _SEEN:
         _SEEN[key] = reading.about_all(reading.read_all(experiment))
     return made_from(settings, _SEEN[key], base_of(experiment), texts)

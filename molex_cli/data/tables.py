@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from molex_cli.config.task import Files, Quoting, Task
-from molex_cli.data import division
+from molex_cli.data import division, hub_rows
 from molex_cli.errors import DataError, nearest
-from molex_cli.models import hub
+from molex_cli.models.hub.problems import Source
 from molex_cli.runtime.paths import expanded, require_file
 
 SPLITS = ("train", "validation")
@@ -34,6 +34,8 @@ class Table:
     """The index of each row in the source, from 0."""
     division: str = ""
     """Which rows of the source these are, where one file is divided."""
+    commit: str | None = None
+    """That of the hub which the rows are of."""
 
 
 def table(task: Task, split: str, data_dir: str | None) -> Table:
@@ -48,7 +50,7 @@ def table(task: Task, split: str, data_dir: str | None) -> Table:
         wanted = "".join(f" with {name}={value}" for name, value in task.where.items())
         raise DataError(f"the {split} split must have rows{wanted}, got none in {whole.source}")
     if task.files.split is None:
-        return Table(whole.source, list(fitting.values()), list(fitting))
+        return Table(whole.source, list(fitting.values()), list(fitting), commit=whole.commit)
     return _part(task, split, whole.source, fitting)
 
 
@@ -90,7 +92,7 @@ def _source(task: Task, split: str, data_dir: str | None) -> Table:
             reason = "is no folder" if Path(data_dir).exists() else "does not exist"
             raise DataError(f"data_dir must be a folder with {official}, got {data_dir}, which {reason}")
         return _split_file(task, task.official, Path(data_dir) / official, "data_dir")
-    return _hub(task, split, official)
+    return _hub(task, split)
 
 
 def _builtin(task: Task, split: str) -> Table:
@@ -101,27 +103,31 @@ def _builtin(task: Task, split: str) -> Table:
     return Table("builtin nli", nli.rows(split))
 
 
-def _hub(task: Task, split: str, official: str | None) -> Table:
-    way_out = (
+def on_hub(task: Task, data_dir: str | None) -> Source | None:
+    """Return the repository of the hub that rows of a task come from, if they do."""
+    if task.builtin or task.files.train or not task.hub.path or (data_dir is not None and task.official.train):
+        return None
+    return _hub_source(task)
+
+
+def _hub_source(task: Task) -> Source:
+    official = task.official.train
+    instead = (
         f"set data_dir=PATH (or MOLEX_DATA) to a folder that holds {official}"
         if official
         else "set task.files.train and task.files.validation"
     )
-    online = hub.go_offline_if_unreachable()
-    from datasets import load_dataset
+    return Source("dataset", str(task.hub.path), task.hub.revision, f"task={task.name}", instead)
 
+
+def _hub(task: Task, split: str) -> Table:
     where = f"{task.hub.path}/{task.hub.subset}" if task.hub.subset else f"{task.hub.path}"
-    try:
-        rows = load_dataset(task.hub.path, task.hub.subset, split=getattr(task.hub, split))
-    except (OSError, ValueError, RuntimeError) as error:
-        if online:
-            raise DataError(f"task.hub must be a data set on the hub, got {where}: {_first_line(error)}") from error
-        reason = "no connection to the hub and no cached copy"
-        raise DataError(f"task={task.name} must get {where} from the hub, got {reason}; {way_out}") from error
+    rows = hub_rows.loaded(_hub_source(task), task.hub.subset, getattr(task.hub, split), f"task.hub.{split}")
     _require_columns([*_columns(task), task.label], rows.column_names, where, "set task.columns to what it has")
+    commit = hub_rows.commit_of(rows)
     if task.hub.empty:
         rows = rows.filter(lambda row: row[task.hub.empty] is None).remove_columns(task.hub.empty)
-    return Table(where, rows.to_list())
+    return Table(where, rows.to_list(), commit=commit)
 
 
 def _alike(path: Path) -> str:

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from molex_cli.errors import reason_of
 from molex_cli.records.secrets import hidden
@@ -39,16 +38,6 @@ def findings(checks: Mapping[str, Check], seconds: float = LIMIT_SECONDS) -> dic
     late = Finding(False, f"gave no answer within {seconds:g} s")
     in_time = dict(found)
     return {name: _without_secrets(in_time.get(name, late)) for name in checks}
-
-
-def address(url: str) -> str:
-    """Return a URL without what may be secret in it: user, password, query."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # one that is no number raises
-    except ValueError:
-        return "an address that cannot be read"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if host else "an address without a host"
 
 
 def _into(found: dict[str, Finding], name: str, check: Check) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from molex_cli.config import choices, command_line, schema
 from molex_cli.config.task import Task
-from molex_cli.diagnosis.checking import Finding, address
+from molex_cli.diagnosis.checking import Finding
 from molex_cli.errors import ModelError, reason_of
-from molex_cli.models import hub
+from molex_cli.models.hub import connection as hub
 from molex_cli.models.settings import Model
 from molex_cli.models.sources import package_folder
+from molex_cli.runtime.addresses import address
 from molex_cli.runtime.extras import LAUNCHERS, install, is_installed
 
 ANSWER_SECONDS = 3.0  # that the hub or W&B's server may take
@@ -67,6 +68,8 @@ def _state(model: Model) -> str:
 
 def _is_cached(name: str) -> bool:
     """Return whether the hub's cache has a model's config."""
+    if hub.endpoint_problem():  # its client cannot be imported
+        return False
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(name, "config.json"), str)
@@ -76,6 +79,8 @@ def reached_hub() -> Finding:
     """Return whether the Hugging Face hub, or what HF_ENDPOINT names, answers."""
     if hub.is_set_offline():
         return Finding(True, "not asked: HF_HUB_OFFLINE is set; models and rows come from caches, packages and files")
+    if wrong := hub.endpoint_problem():
+        return Finding(False, wrong)
     problem = _problem(hub.endpoint())
     if problem is None:
         return Finding(True, f"{address(hub.endpoint())} answers")

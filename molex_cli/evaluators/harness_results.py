@@ -42,7 +42,7 @@ def _by_name(results: Mapping[str, Any]) -> dict[str, tuple[float, float | None]
     found = {}
     for key in keys:
         metric, _, used = key.partition(",")
-        error = results.get(f"{metric}_stderr,{used}")
+        error: Any = results.get(f"{metric}_stderr,{used}")
         if isinstance(results[key], int | float):
             found[key if several else metric] = float(results[key]), float(error) if _is_number(error) else None
     return found

@@ -11,7 +11,7 @@ from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
-from molex_cli.errors import ConfigError, MetricError, MolexError, reason_of
+from molex_cli.errors import ConfigError, MetricError, MolexError
 from molex_cli.metrics.base import METRICS, Metric
 from molex_cli.runtime.paths import expanded, require_file
 
@@ -29,7 +29,10 @@ def source_of(file: str) -> bytes:
     try:
         return require_file(expanded(file)).read_bytes()
     except OSError as error:
-        raise ConfigError(f"a metric's file must be one of Python, got {file} ({error.strerror})") from None
+        raise ConfigError(
+            f"a metric's file must be one of Python, got {file} ({error.strerror}); it is looked for from the working "
+            "directory"
+        ) from None
 
 
 def digest_of(text: bytes) -> str:
@@ -105,7 +108,8 @@ def _kind(value: Any) -> str:
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {reason_of(error)}" if str(error) else type(error).__name__
+    reason = " ".join(str(error).split())
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
 def _line(error: BaseException, file: str) -> str:

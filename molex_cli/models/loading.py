@@ -1,7 +1,6 @@
 """Settings to a backbone: with its weights for training, or without any for counting."""
 
 import difflib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,11 +13,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from molex_cli.errors import ModelError, MolexError, nearest, reason_of
-from molex_cli.models import hub
 from molex_cli.models.adjusting import adjusted, set_dropout, with_dropout
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
+from molex_cli.models.hub import repositories
 from molex_cli.models.settings import Model, size_problems
-from molex_cli.models.sources import local_folder
+from molex_cli.models.sources import local_folder, on_hub
 from molex_cli.models.structure import Backbone
 from molex_cli.records.disk import no_room
 from molex_cli.runtime.hardware import machine_memory, random_stream
@@ -35,14 +34,15 @@ def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None
     _be_quiet()
     if settings.random:
         return _random(settings, outputs, seed)
-    with _source(settings, cache_dir) as source:
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        _require_memory(settings, outputs, _config(source, settings, outputs))
+    with _folder(settings, cache_dir, weights=False) as folder:
+        _require_memory(settings, outputs, _config(folder, settings, outputs))  # before gigabytes come from the hub
+    with _folder(settings, cache_dir) as folder:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
         with random_stream(seed, "head"):
-            model, fresh, note = _with_head(source, settings, outputs)
+            model, fresh, note = _with_head(folder, settings, outputs)
     set_dropout(model, settings)
-    backbone = Backbone(model, tokenizer, settings.name, fresh, note, is_language_model=outputs is None)
-    return _prepared(backbone)
+    named = {"is_language_model": outputs is None, "commit": _commit(settings)}
+    return _prepared(Backbone(model, tokenizer, settings.name, fresh, note, **named))
 
 
 def reader(settings: Model, outputs: int | None, cache_dir: Path | None = None) -> Backbone:
@@ -52,9 +52,9 @@ def reader(settings: Model, outputs: int | None, cache_dir: Path | None = None) 
         config = _architecture(settings, outputs)
         tokenizer = _byte_tokenizer(config)
     else:
-        with _source(settings, cache_dir) as source:
-            tokenizer = AutoTokenizer.from_pretrained(**source)
-            config = _config(source, settings, outputs)
+        with _folder(settings, cache_dir, weights=False) as folder:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            config = _config(folder, settings, outputs)
     model = _unfilled(settings, outputs, config)
     return _prepared(Backbone(model, tokenizer, settings.name, is_language_model=outputs is None))
 
@@ -91,25 +91,34 @@ def _be_quiet() -> None:
 
 
 @contextmanager
-def _source(settings: Model, cache_dir: Path | None) -> Iterator[dict[str, str]]:
-    """Yield where transformers finds the model's files, and turn its complaints into one line."""
-    folder = local_folder(settings, cache_dir or default_cache_dir())
-    online = folder is None and hub.go_offline_if_unreachable()
+def _folder(settings: Model, cache_dir: Path | None, *, weights: bool = True) -> Iterator[Path]:
+    """Yield the folder with the model's files, got from the hub if need be, and turn complaints into one line."""
+    source, folder = on_hub(settings), None
     try:
-        yield {"pretrained_model_name_or_path": str(folder or settings.hub), "revision": settings.revision or "main"}
+        if source is None:
+            folder = local_folder(settings, cache_dir or default_cache_dir())
+        else:
+            folder = repositories.folder(source, weights=weights)
+        yield folder
     except MolexError:
         raise
     except Exception as error:  # there is no end to what the libraries raise for damaged files
         if told := no_room(error):
             raise told from error
-        raise _unloadable(settings, folder, online, error) from error
+        raise _unloadable(settings, folder, error) from error
 
 
-def _with_head(source: dict[str, str], settings: Model, outputs: int | None) -> tuple[Any, frozenset[str], str]:
+def _commit(settings: Model) -> str | None:
+    """Return the commit of the hub that the model is of."""
+    source = on_hub(settings)
+    return repositories.at(source).commit if source else None
+
+
+def _with_head(folder: Path, settings: Model, outputs: int | None) -> tuple[Any, frozenset[str], str]:
     """Return the model, the names of its fresh parameters and, where the head that it came with did not fit, a note."""
-    config = _config(source, settings, outputs)
+    config = _config(folder, settings, outputs)
     model, report = _auto_class(outputs).from_pretrained(
-        **source, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
     inside = f"{model.base_model_prefix}."
     misfits = sorted(report["mismatched_keys"])  # name, shape in the files, shape in the model
@@ -121,9 +130,9 @@ def _with_head(source: dict[str, str], settings: Model, outputs: int | None) -> 
     return model, frozenset(report["missing_keys"]), note if misfits else ""
 
 
-def _config(source: dict[str, str], settings: Model, outputs: int | None) -> Any:
+def _config(folder: Path, settings: Model, outputs: int | None) -> Any:
     """Return the architecture in the model's files, changed as the settings ask."""
-    loaded = AutoConfig.from_pretrained(**source, **_head(outputs))
+    loaded = AutoConfig.from_pretrained(folder, **_head(outputs))
     return adjusted(loaded, settings, partial(_shapes, settings, outputs))
 
 
@@ -191,8 +200,11 @@ def _require_memory(settings: Model, outputs: int | None, config: Any) -> None:
 
 
 def _architecture(settings: Model, outputs: int | None) -> Any:
-    """Return the config that the settings describe or, where they name no family, that of the files, adjusted."""
-    if settings.random or "model_type" in settings.config:
+    """Return the config that the settings describe or, where they name no family, that of the files, adjusted.
+
+    What they describe is the main branch: that of another revision is read.
+    """
+    if settings.random or ("model_type" in settings.config and settings.revision is None):
         values = dict(settings.config)
         model_type = values.pop("model_type", None)
         if model_type not in transformers.CONFIG_MAPPING:
@@ -207,8 +219,8 @@ def _architecture(settings: Model, outputs: int | None) -> Any:
             values = {"vocab_size": VOCABULARY_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | values
         with _possible(settings):
             return with_dropout(AutoConfig.for_model(model_type, **_head(outputs), **values), settings)
-    with _source(settings, None) as source:
-        return _config(source, settings, outputs)
+    with _folder(settings, None, weights=False) as folder:
+        return _config(folder, settings, outputs)
 
 
 @contextmanager
@@ -234,14 +246,9 @@ def _prepared(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def _unloadable(settings: Model, folder: Path | str | None, online: bool, error: Exception) -> ModelError:
+def _unloadable(settings: Model, folder: Path | None, error: Exception) -> ModelError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if folder is not None:
-        return ModelError(f"model={settings.name} must be loadable from {folder}, got: {reason}")
-    if online:
-        return ModelError(f"model.hub must be a model on the hub, got {settings.hub}: {reason}")
-    offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the hub cannot be reached"
-    return ModelError(
-        f"model={settings.name} must come from the hub, got no connection ({offline}) and no cached copy; "
-        "set model.folder=PATH (and model.hub=null), or choose model=minilm"
-    )
+    way_out = ""
+    if folder and settings.hub:
+        way_out = f"; if a file there is damaged, remove {folder.parents[1]} and run it again, which gets it anew"
+    return ModelError(f"model={settings.name} must be loadable from {folder or settings.hub}, got: {reason}{way_out}")

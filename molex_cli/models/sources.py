@@ -6,9 +6,12 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from molex_cli.errors import ModelError
+from molex_cli.errors import ModelError, MolexError
+from molex_cli.models.hub import repositories
+from molex_cli.models.hub.problems import Source
 from molex_cli.models.settings import Model
 from molex_cli.records.partial import folder_renamed_when_whole
+from molex_cli.records.parts import Base
 from molex_cli.runtime.paths import expanded
 
 MODEL_FILES = (".json", ".safetensors", ".bin", ".gguf", ".txt", ".model")
@@ -29,10 +32,30 @@ def local_folder(settings: Model, cache_dir: Path) -> Path | None:
     return folder
 
 
-def fingerprint(settings: Model) -> str | None:
-    """Return a hash of the model's files: name, size and both ends of each; None where they are not on this machine."""
-    if not (settings.folder or settings.package):
+def on_hub(settings: Model) -> Source | None:
+    """Return the model's repository on the hub, if that is its source."""
+    if not settings.hub:
         return None
+    instead = "set model.folder=PATH (and model.hub=null), or choose model=minilm"
+    return Source("model", settings.hub, settings.revision, f"model={settings.name}", instead)
+
+
+def base(settings: Model) -> Base:
+    """Return what a record keeps of the base model's files; of the hub's what can be had now."""
+    found: dict[str, str | None] = {}
+    if source := on_hub(settings):
+        try:
+            at = repositories.at(source)
+        except MolexError:  # whoever loads the model says so
+            return {}
+        found = {"commit": at.commit, "fingerprint": at.fingerprint()}
+    elif settings.folder or settings.package:
+        found = {"fingerprint": _fingerprint(settings)}
+    return Base(**{name: value for name, value in found.items() if value})  # type: ignore[typeddict-item]
+
+
+def _fingerprint(settings: Model) -> str:
+    """Return a hash of a local model's files: name, size and both ends of each."""
     folder = expanded(settings.folder) if settings.folder else package_folder(settings)
     paths = [folder / settings.gguf] if settings.gguf else sorted(folder.glob("*"))
     digest = hashlib.sha256()

@@ -62,6 +62,8 @@ class Backbone:
     """What its user should know of how it was loaded."""
     is_language_model: bool = False
     """Whether it predicts tokens; its output layer is part of what was pretrained."""
+    commit: str | None = None
+    """That of the hub which its files are of."""
     blocks_name: str = field(init=False)
     blocks: nn.ModuleList = field(init=False)
 

@@ -8,8 +8,8 @@ from typing import Any
 from molex_cli.config.task_metrics import REVISION, Named
 from molex_cli.errors import ConfigError, MetricError, reason_of
 from molex_cli.metrics.base import Metric
-from molex_cli.metrics.own_files import digest_of, source_of
-from molex_cli.models import hub
+from molex_cli.metrics.own_files import DIGITS, digest_of, source_of
+from molex_cli.models.hub import connection
 
 LOADED_WITH = ("config_name", REVISION)
 """Arguments of `evaluate.load`; all others are those of `compute`."""
@@ -19,23 +19,23 @@ ELSEWHERE = "or name a folder that holds its script: evaluate/PATH"
 def loaded(metric: Metric, arguments: Mapping[str, Any]) -> Metric:
     """Return a metric of the library that computes; raise ConfigError where it cannot be had."""
     named = Named.of(metric.name)
-    for_loading = {key: value for key, value in arguments.items() if key in LOADED_WITH}
-    module = _module(metric.name, tuple(for_loading.items()))
+    digest = digest_of(source_of(str(named.file))) if named.file else ""
+    for_loading = {key: str(value) for key, value in arguments.items() if key in LOADED_WITH}
+    module = _module(metric.name, digest, tuple(for_loading.items()))
 
     def function(predictions: Sequence[Any], references: Sequence[Any], **others: Any) -> Any:
         given = _as_declared(metric.name, module, references)
         return _chosen(named, module.compute(predictions=list(predictions), references=given, **others))
 
-    digest = digest_of(source_of(str(named.file))) if named.file else str(module._hash)[:16]
     source = str(named.file) if named.file else f"evaluate {_version()}, {named.path} of the hub"
-    return replace(metric, function=function, source=source, digest=digest)
+    return replace(metric, function=function, source=source, digest=digest or str(module._hash)[:DIGITS])
 
 
 @cache
-def _module(name: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
-    """Return a module of the library; the hub's is asked for only if that can be reached."""
+def _module(name: str, digest: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
+    """Return a module of the library, of this text; the hub's is asked for only if that can be reached."""
     named = Named.of(name)
-    online = named.file is None and hub.go_offline_if_unreachable()
+    online = named.file is None and connection.go_offline_if_unreachable()
     import evaluate
 
     evaluate.config.HF_EVALUATE_OFFLINE = not online

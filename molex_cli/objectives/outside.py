@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from molex_cli.metrics.constant import best_constants
 from molex_cli.metrics.own_files import checked
 from molex_cli.objectives import evaluate_library
 from molex_cli.objectives.base import Objective, Predictions
-from molex_cli.records.parts import FAILED, VALUES
+from molex_cli.records.parts import FAILED
+from molex_cli.records.predictions import VALUES
 from molex_cli.statistics.pseudo_values import as_indices, pseudo_values
 
 TRIED = 32  # rows of a trial
@@ -28,7 +30,7 @@ def metrics(task: Task) -> list[Metric]:
 
     Each fault of theirs is a MetricError.
     """
-    found = all_of({name: lambda name=name: _ready(task, name) for name in outside(task)})
+    found = all_of({name: partial(_ready, task, name) for name in outside(task)})
     return list(found.values())
 
 
@@ -63,7 +65,7 @@ def predictions(
     scores, failed = scored(own, predicted, references)
     everything = {**found.scores, **scores}
     ordered = {name: everything[name] for name in task.metrics if name in everything}
-    values = {each.name: by_row for each in own if (by_row := _values(each, predicted, references))}
+    values = {each.name: by_row for each in own if (by_row := by_example(each, predicted, references))}
     rows = [{**row, VALUES: {name: of[i] for name, of in values.items()}} for i, row in enumerate(found.rows)]
     return replace(
         found,
@@ -92,7 +94,7 @@ def failure(name: str, reason: str) -> str:
     return f"{name}{FAILED}{reason}; once it is mended, molex eval scores the run again"
 
 
-def _values(metric: Metric, predicted: Sequence[Any], references: Sequence[Any]) -> list[float]:
+def by_example(metric: Metric, predicted: Sequence[Any], references: Sequence[Any]) -> list[float]:
     """Return a value of each example whose mean is the score; nothing where there is none."""
     try:
         found = metric.found(predicted, references)

@@ -18,8 +18,6 @@ Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 Status = Literal["running", "finished", "failed", "interrupted", "imported"]
 
-VALUES = "values"
-"""In a prediction: a value of the example for each metric that is none of molex's own, by its name."""
 FAILED = " failed: "
 """In a reason of a record that is degenerate: between the name of a metric and why it could not be computed."""
 SELECTION = "selection"
@@ -72,6 +70,8 @@ class SplitData(TypedDict, total=False):
     rows_used: Count
     tokens: Count
     fingerprint: str
+    commit: str
+    """That of the hub which the rows are of."""
     division: str
     """How one file was divided into this split and others."""
     labels: dict[str, Count] | list[str]
@@ -81,9 +81,12 @@ class SplitData(TypedDict, total=False):
 
 
 class Base(TypedDict, total=False):
-    """The base model's files; empty for models from the hub and of random weights."""
+    """The base model's files; empty for random weights."""
 
     fingerprint: str
+    """A hash of those that it is loaded from; of the hub's where the hub told theirs."""
+    commit: str
+    """That of the hub which they are of."""
 
 
 class MetricRecord(TypedDict):
@@ -116,39 +119,6 @@ class Evaluation(TypedDict, total=False):
     depends_on_batch: str | None
     protocol: dict[str, str | Number | None]
     """Of scores that are of no split: versions, few-shot examples, windows and all else that decides them."""
-
-
-class ScoredBy(TypedDict, total=False):
-    """What a comparison must know of a metric that is not molex's own."""
-
-    higher_is_better: bool
-    mean_of_examples: bool
-    """The score is the mean of the values of single examples."""
-    right_or_wrong: bool
-    """These are 0 and 1."""
-
-
-class SplitEvaluation(TypedDict):
-    """What `molex eval` leaves of one scoring of a saved run."""
-
-    task: str
-    where: dict[str, Any]
-    split: str
-    adapter: str
-    step: Count
-    perturbation: dict[str, Any] | None
-    mapping: dict[str, str]
-    max_length: Count
-    scores: Mapping[str, Number | None]
-    degenerate: list[str]
-    rows: Count
-    rows_used: Count
-    fingerprint: str
-    evaluation: Evaluation
-    stderr: NotRequired[Mapping[str, Number | None]]
-    """Standard errors of the scores, over examples."""
-    metrics: NotRequired[dict[str, ScoredBy]]
-    """Those that can be compared, where they are not molex's own; the first is compared unless another is named."""
 
 
 class Training(TypedDict, total=False):
@@ -278,40 +248,6 @@ class LogSection(TypedDict, total=False):
 
     project: str
     entity: str | None
-
-
-class Answer(TypedDict):
-    """A prediction that is one of some labels, or none of them: a line of predictions-last.jsonl."""
-
-    id: str | int
-    label: str
-    prediction: str | None
-
-
-class Value(TypedDict):
-    """A prediction that is a number."""
-
-    id: str | int
-    label: Number
-    prediction: Number
-
-
-class Written(TypedDict):
-    """A prediction that is a text, with its references."""
-
-    id: str | int
-    label: list[str]
-    prediction: str
-
-
-class Outcome(TypedDict):
-    """An example of lm-evaluation-harness or of a text, with its value of each metric."""
-
-    id: str | int
-    values: dict[str, Number]
-
-
-PREDICTIONS = (Answer, Value, Written, Outcome)
 
 
 class JobFolder(TypedDict):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from molex_cli.errors import RecordError
-from molex_cli.records.parts import PREDICTIONS
+from molex_cli.records.predictions import PREDICTIONS
 
 LARGEST = 2**31  # bytes; a record has thousands, predictions have millions
 DEEPEST = 100  # levels; what walks through content later does so by recursion

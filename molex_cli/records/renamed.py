@@ -27,6 +27,7 @@ ADDED: dict[str, Any] = {
     "method.dropout_per_expert": False,
     "method.scaling": "alpha_over_rank",
     "task.positive": None,
+    "task.hub.revision": None,
     "task.metric_files": [],
     "task.metric_arguments": {},
     "task.higher_is_better": [],

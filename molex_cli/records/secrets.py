@@ -9,6 +9,8 @@ from functools import lru_cache
 NAME = re.compile("(^|_)(KEY|TOKEN)S?(_|$)|APIKEY|SECRET|PASSW|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
 VALUE = re.compile(r"(?![/~.]).{16,}|(?=.*\d)(?=.*[A-Za-z])(?![/~.]).{8,}", re.DOTALL)
 """No word, number or path, such as variables called TOKEN_DIR or KEYBOARD have: these stay as they are."""
+IN_ADDRESS = re.compile(r"\w+://[^/@\s]*?:([^/@\s]+)@")
+"""The password in the address of a server or a proxy."""
 HIDDEN = "***"
 
 
@@ -25,6 +27,8 @@ def shown(name: str) -> str:
 def secrets() -> list[str]:
     """Return the values of all variables that look secret, the longest first: one may begin with another."""
     found = [value for name, value in os.environ.items() if _is_secret(name, value)]
+    addresses = [value for name, value in os.environ.items() if "://" in value and "@" in value]
+    found += [password for value in addresses for password in IN_ADDRESS.findall(value) if VALUE.fullmatch(password)]
     return sorted(found, key=len, reverse=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molex_cli.metrics.base import METRICS, ByExample
-from molex_cli.records.parts import VALUES
+from molex_cli.records.predictions import VALUES
 
 
 def of_rows(

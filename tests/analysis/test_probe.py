@@ -31,3 +31,10 @@ def test_a_layers_call_as_a_guest_is_no_layers_output(adapted, mixing):
         for block, before, after in zip(blocks, found, found[1:], strict=False):
             output = block(before, *given[0], **given[1])
             torch.testing.assert_close(output[0] if isinstance(output, tuple) else output, after)
+
+
+def test_a_score_that_no_constant_answer_has_is_drawn_without_one(tmp_path):
+    """Matthews' correlation of a constant is undefined."""
+    read = probe.Probe("mean", [{"matthews": 0.0}, {"matthews": 0.5}], [0.1, 0.6], {"accuracy": 0.7}, None)
+    probe.drawn(read, "matthews", "glue/cola", tmp_path / "layers.png")
+    assert (tmp_path / "layers.png").stat().st_size > 1000

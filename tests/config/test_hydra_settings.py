@@ -189,7 +189,7 @@ def test_an_optimiser_seeks_what_the_metric_calls_better(monkeypatch):
 
     def asked(metric, *given):
         _, line = overrides.jobs(command_line.parse([*search, "method=lora", *given]))
-        return optimiser.with_search(line, metric, overrides.hydra_settings(line).hydra.sweeper)
+        return optimiser.with_search(line, METRICS[metric], overrides.hydra_settings(line).hydra.sweeper)
 
     for metric, better, other in (("accuracy", "maximize", "minimize"), ("error_rate", "minimize", "maximize")):
         for given in ([], [f"hydra.sweeper.direction={better}"]):

@@ -9,6 +9,7 @@ import pytest
 from molex_cli.config.task import Files, Hub, Quoting, Task
 from molex_cli.data.reading import read
 from molex_cli.errors import DataError
+from molex_cli.models.hub import repositories
 
 ROWS = [("a cat", "an animal", "yes"), ('say "hi"', "a, b", "no"), ("naïve café", "x\ty", "yes"), ("one", "two", "no")]
 
@@ -117,7 +118,8 @@ def test_the_hub_gives_the_ids_of_the_files(tmp_path, monkeypatch):
     )
     columns = {"a": [r[0] for r in ROWS], "b": [r[1] for r in ROWS], "label": [r[2] for r in ROWS]}
     hub = datasets.Dataset.from_dict(columns, features=features)
-    monkeypatch.setattr(datasets, "load_dataset", lambda path, subset, split: hub)
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, subset, split, revision: hub)
+    monkeypatch.setattr(repositories, "at", lambda source: repositories.Found("c" * 40))
     there = Task(name="t", hub=Hub(path="some/set"), columns=["a", "b"], labels=["no", "yes"])
     here = task(write(tmp_path / "rows.csv"), labels=["no", "yes"])
     assert read(there, None)[0]["train"].fingerprint == read(here, None)[0]["train"].fingerprint

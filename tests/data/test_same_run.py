@@ -153,9 +153,9 @@ def test_other_weights_in_the_same_folder_are_another_base(tmp_path: Path) -> No
     found = set()
     for weights in (b"1" * 10, b"2" * 10, b"1" * 11):
         (tmp_path / "model.safetensors").write_bytes(weights)
-        found.add(sources.fingerprint(model))
+        found.add(sources.base(model)["fingerprint"])
     assert len(found) == 3
-    assert sources.fingerprint(Model(name="random", random=True)) is None
+    assert sources.base(Model(name="random", random=True)) == {}
 
 
 def test_two_runs_of_one_name_that_start_together_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 import datasets
 import pytest
 from conftest import OFFICIAL_DATA
-from lm_eval import tasks
+from lm_eval.tasks import manager
 from support.runs import working_in
 
 from molex_cli.cli import eval_language, main
+from molex_cli.compare.elsewhere import predictions_of
 from molex_cli.evaluators import harness
 
 QUESTIONS = 100
+SHORT = 350  # characters of a question that our own scoring, which keeps room for every choice, need not cut
 METHODS = ("lora", "mola_inverted", "molex")
 TRAIN = [
     "train",
@@ -43,12 +45,31 @@ metadata: {version: 1.5}
 """
 
 
+ROWS = "dataset_path: json\ndataset_kwargs: {data_files: {test: FILE}}\ntest_split: test\n"
+WRITTEN = f"""{ROWS}
+task: written
+output_type: generate_until
+doc_to_text: "Question: {{{{question.stem}}}}\\nAnswer:"
+doc_to_target: "{{{{answerKey}}}}"
+generation_kwargs: {{max_gen_toks: 12, until: ["!"]}}
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+"""
+ROLLING = f"""{ROWS}
+task: rolling
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{question.stem}}}} {{{{question.stem}}}} {{{{question.stem}}}} {{{{question.stem}}}}"
+metric_list: [{{metric: byte_perplexity, aggregation: weighted_perplexity, higher_is_better: false}}]
+"""
+
+
 def write_questions(file):
     """Write questions in the official layout: real ones where they are, else our own."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if OFFICIAL_DATA:
-        lines = (Path(OFFICIAL_DATA) / "openbook_qa" / "dev.jsonl").read_text().splitlines()[:QUESTIONS]
-        file.write_text("\n".join(lines) + "\n")
+        lines = (Path(OFFICIAL_DATA) / "openbook_qa" / "dev.jsonl").read_text().splitlines()
+        short = [line for line in lines if len(line) < SHORT]
+        file.write_text("\n".join(short[:QUESTIONS]) + "\n")
         return
     words = ["stone", "rain", "a long walk in the woods", "light of the sun", "ice", "wood and water", "sand"]
     rows = [
@@ -97,7 +118,7 @@ def scored(capsys, folder, *settings):
     (result,) = json.loads(shown.out)
     files = (folder / "evaluations").glob("own_questions-lm_eval-????????.json")
     (file,) = [path for path in files if json.loads(path.read_text())["evaluation"] == result["evaluation"]]
-    return result, rows_of(file.with_name(f"{file.stem}-predictions.jsonl"))
+    return result, rows_of(predictions_of(file))
 
 
 def rows_of(file):
@@ -132,9 +153,32 @@ def test_the_harness_and_our_likelihoods_agree_on_every_question_whatever_the_ba
     assert likelihoods(ones) == pytest.approx(known[: len(likelihoods(ones))], abs=1e-4)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_written_and_rolling_likelihoods_do_not_depend_on_the_batch_either(method, runs, capsys):
+    file = str(Path("data/openbook_qa/dev.jsonl").absolute())
+    Path("tasks/written.yaml").write_text(WRITTEN.replace("FILE", file))
+    Path("tasks/rolling.yaml").write_text(ROLLING.replace("FILE", file))
+    answers = []
+    for size in (1, 8):
+        asked = ["lm_eval=[written,rolling]", "lm_eval_path=tasks", "lm_eval_limit=9", f"train.eval_batch_size={size}"]
+        assert main(["eval", "--json", f"run={runs[method]}", *asked]) == 0
+        written, rolling = json.loads(capsys.readouterr().out)
+        (found,) = [
+            file
+            for file in (runs[method] / "evaluations").glob("written-lm_eval-*.json")
+            if json.loads(file.read_text())["evaluation"]["batch_size"] == size
+        ]
+        answers.append(([row["answers"] for row in rows_of(predictions_of(found))], rolling["scores"]))
+    assert answers[0][0] == answers[1][0]
+    assert answers[0][1] == pytest.approx(answers[1][1], rel=1e-5)
+    assert written["metrics"]["exact_match"]["right_or_wrong"]
+    assert not rolling["metrics"]["byte_perplexity"]["mean_of_examples"]
+    assert not rolling["metrics"]["byte_perplexity"]["higher_is_better"]
+
+
 def test_compare_tests_the_scores_of_the_harness_pairwise_and_names_another_protocol(runs, capsys):
     before = {path.name for path in Path().iterdir()}
-    asked = ["lm_eval=[own_questions]", "lm_eval_path=tasks", "lm_eval_limit=30"]
+    asked = ["lm_eval=own_questions", "lm_eval_path=tasks", "lm_eval_limit=30"]
     assert main(["eval", str(runs["lora"]), str(runs["molex"]), *asked]) == 0
     shown = capsys.readouterr()
     assert [line.split()[:3] for line in shown.out.splitlines()] == [
@@ -159,6 +203,13 @@ def test_compare_tests_the_scores_of_the_harness_pairwise_and_names_another_prot
     assert main(["eval", f"run={runs['molex']}", *asked, "lm_eval_num_fewshot=2"]) == 0
     capsys.readouterr()
     assert main(compare) == 0
+    found = [
+        json.loads(file.read_text()) for file in runs["molex"].glob("evaluations/own_questions-lm_eval-????????.json")
+    ]
+    prompts = {
+        each["evaluation"]["protocol"]["num_fewshot"]: each["evaluation"]["protocol"]["prompts"] for each in found
+    }
+    assert len(prompts) == len(set(prompts.values())) == 3
     notes = " ".join(note["text"] for note in json.loads(capsys.readouterr().out)["notes"])
     assert "num_fewshot of the evaluation differs in openbook_qa tiny_llama: 0 (LoRA); 2 (MoLEx)" in notes
     assert "task version of the evaluation differs in openbook_qa tiny_llama: 1.5 (LoRA); 1.6 (MoLEx)" in notes
@@ -186,7 +237,7 @@ def test_compare_tests_the_scores_of_the_harness_pairwise_and_names_another_prot
     ],
 )
 def test_what_cannot_be_scored_is_one_line(settings, told, runs, capsys, monkeypatch):
-    monkeypatch.setattr(tasks, "__file__", str(Path("tasks/none/x.py").absolute()))  # reading all of them takes long
+    monkeypatch.setattr(manager, "__file__", str(Path("tasks/none/x.py").absolute()))  # reading all of them takes long
     Path("tasks/of_the_hub.yaml").write_text(
         TASK.replace("own_questions", "of_the_hub")
         .replace("dataset_path: json", "dataset_path: no/such")
@@ -196,8 +247,7 @@ def test_what_cannot_be_scored_is_one_line(settings, told, runs, capsys, monkeyp
     Path("tasks/broken.yaml").write_text(
         TASK.replace("own_questions", "broken").replace("FILE", file).replace("question.stem", "nothing.there")
     )
-    written = TASK.replace("own_questions", "written").replace("FILE", file).partition("doc_to_choice")[0]
-    Path("tasks/written.yaml").write_text(written.replace("multiple_choice", "generate_until"))
+    Path("tasks/written.yaml").write_text(WRITTEN.replace("FILE", file).replace("max_gen_toks: 12, ", ""))
     path = (
         [] if any("lm_eval_path" in each for each in settings) or "limit=3" in settings[0] else ["lm_eval_path=tasks"]
     )

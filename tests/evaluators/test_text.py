@@ -18,15 +18,11 @@ from molex_cli.runtime.hardware import Hardware
 
 METHODS = ("lora", "mola_inverted", "molex", "full")
 WORDS = "The rain falls on stone and sand, and what is left of it runs to the sea. " * 12
-ROWS = [f"question {i},one thing,{'one' if i % 3 else 'two'}" for i in range(12)]
 TRAIN = [
     "train",
-    "-m",
     "experiment=smoke",
     "hardware.threads=1",
     "model=tiny_llama",
-    "task=e2e",
-    "data_dir=data",
     "train.max_length=64",
     "train.learning_rate=0.05",
     "task.language.max_new_tokens=4",
@@ -44,8 +40,8 @@ def made(tmp_path_factory):
         Path("rows.csv").write_text("\n".join(["meaning,text", *(f"a thing {i},It is number {i}." for i in range(8))]))
         files = ["task.files.train=rows.csv", "task.files.validation=rows.csv", "task.columns=[meaning]"]
         own = ["task=files", "task.kind=generation", "task.label=text", "task.language.prompt='Say {meaning}:'", *files]
-        settings = [each for each in TRAIN if each not in ("task=e2e", "data_dir=data")]
-        assert main([*settings, *own, f"method={','.join(METHODS)}"]) == 0
+        for method in METHODS:
+            assert main([*TRAIN, *own, f"method={method}"]) == 0
     return folder
 
 
@@ -136,8 +132,9 @@ def test_runs_are_compared_by_what_they_forgot(runs, capsys):
     report = json.loads(capsys.readouterr().out)
     assert {cell["metric"] for cell in report["cells"]} == {"loss_increase"}
     assert report["effects"][0]["detail"].startswith("over examples of one seed")
-    best = min(report["cells"], key=lambda cell: cell["mean"])
-    assert best["best"]
+    sound = [cell for cell in report["cells"] if "degenerate" not in cell["notes"]]
+    best = min(sound, key=lambda cell: cell["mean"])
+    assert {effect["other"] for effect in report["effects"]} == {best["name"]}
 
 
 @pytest.mark.parametrize(

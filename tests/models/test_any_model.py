@@ -21,6 +21,7 @@ from molex_cli.data.reading import Split
 from molex_cli.errors import ModelError
 from molex_cli.models import loading
 from molex_cli.models.byte_tokenizer import VOCABULARY_SIZE, byte_tokenizer
+from molex_cli.models.hub import repositories
 from molex_cli.models.loading import load, longest_input, reader, skeleton
 from molex_cli.models.settings import LAYERS, Model
 from molex_cli.models.sources import converted
@@ -174,14 +175,15 @@ def test_the_problem_of_a_random_model_is_not_the_users_to_set(experiment):
 def test_counting_reads_the_revision_that_is_trained(monkeypatch):
     asked = []
 
-    def noted(*arguments, **named):
-        asked.append((arguments, named))
-        raise OSError("enough")
+    def noted(source, *, weights):
+        asked.append((source.revision, weights))
+        raise ModelError("enough")
 
-    monkeypatch.setattr(AutoConfig, "from_pretrained", noted)
-    settings = Model(name="mine", hub="some/model", revision="v2")
-    for build in (skeleton, reader, lambda *_: loading.family(settings)):
-        with pytest.raises(ModelError):
-            build(settings, 2)
-    assert [named.get("revision") for _, named in asked] == ["v2"] * len(asked)
-    assert asked
+    monkeypatch.setattr(repositories, "folder", noted)
+    known = {"model_type": "bert"}
+    for config in ({}, known):  # what the settings describe is the main branch
+        settings = Model(name="mine", hub="some/model", revision="v2", config=config)
+        for build in (skeleton, reader, lambda model, _: loading.family(model)):
+            with pytest.raises(ModelError, match="enough"):
+                build(settings, 2)
+    assert asked == [("v2", False)] * 6

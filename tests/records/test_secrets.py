@@ -106,3 +106,10 @@ def test_a_secret_that_begins_with_another_is_hidden_whole(monkeypatch):
 @pytest.mark.parametrize("name", ["TOKENIZED_DATA", "MONKEY_DIR", "KEYBOARD", "TOKENIZERS_BACKEND"])
 def test_a_word_that_only_begins_or_ends_as_a_secret_does_is_none(name):
     assert not secrets.looks_secret(name)
+
+
+def test_a_password_in_the_address_of_a_server_is_hidden(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://person:hunter2hunter2@mirror.example")
+    monkeypatch.setenv("HTTPS_PROXY", "http://person:short@proxy")
+    assert secrets.hidden("GET https://person:hunter2hunter2@mirror.example") == "GET https://person:***@mirror.example"
+    assert secrets.hidden("in short") == "in short"  # a word of a text more likely than a password

@@ -128,5 +128,6 @@ def test_a_filter_that_keeps_no_row_is_said(capsys):
 
 
 def test_an_undefined_stage_counts_by_convention_in_the_mean():
-    undefined = SimpleNamespace(metric="matthews", matrix=[[0.5, math.nan], [math.nan, 0.4]])
+    stage = SimpleNamespace(experiment=SimpleNamespace(task=SimpleNamespace(metrics=["matthews"])))
+    undefined = SimpleNamespace(metric="matthews", stages=[stage], matrix=[[0.5, math.nan], [math.nan, 0.4]])
     assert continual._defined(undefined) == [[0.5, 0.0], [0.0, 0.4]]

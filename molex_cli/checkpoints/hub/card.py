@@ -11,7 +11,7 @@ from molex_cli.checkpoints.hub.scores import Scored
 from molex_cli.compare.formats.md import escaped, table
 from molex_cli.config.schema import Experiment
 from molex_cli.objectives import head_outputs
-from molex_cli.records import Record
+from molex_cli.records import Record, as_json
 from molex_cli.statistics.intervals import LEAST_SEEDS, Interval
 
 ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
@@ -69,7 +69,11 @@ def _how_to_load(content: Content) -> Iterator[str]:
     lines = [f"molex predict run={content.run}{which} --file new.csv", f"molex eval run={content.run}{which}"]
     yield "```\n" + "\n".join(lines) + "\n```"
     more = "" if content.which == "last" else f', which="{content.which}"'
-    yield f'```python\nimport molex_cli\n\nrun = molex_cli.load("{content.run}"{more})  # run.model, run.tokenizer\n```'
+    task = content.experiment.task
+    row = as_json(dict.fromkeys(task.columns, "...") | ({task.choices: ["...", "..."]} if task.choices else {}))
+    lines = ["import molex_cli", "", f'run = molex_cli.load("{content.run}"{more})', f"print(run.predict([{row}]))"]
+    yield "```python\n" + "\n".join(lines) + "\n```"
+    yield "`run.model` is a model of transformers, `run.tokenizer` its tokenizer."
     if content.experiment.model.folder:
         name = escaped(content.experiment.model.folder)
         yield f"The base model must lie in a folder named {name} where the command is started, or be linked there."
@@ -191,4 +195,5 @@ def _data(record: Record) -> str:
 
 def _split(about: Mapping[str, Any]) -> list[str]:
     used = f"{about['rows_used']:,}" if "rows_used" in about else ""
-    return [escaped(about.get("source", "")), used, escaped(str(about.get("fingerprint", "")))]
+    known = [about.get("fingerprint", ""), f"commit {about['commit']}" if "commit" in about else ""]
+    return [escaped(about.get("source", "")), used, escaped(" ".join(filter(None, known)))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from molex_cli.checkpoints.hub.scores import Scored
 from molex_cli.config.schema import Experiment
 from molex_cli.config.task import Kind
+from molex_cli.config.task_metrics import LIBRARY
 from molex_cli.objectives.answer_mode import answer_mode
 from molex_cli.records import Record
 
@@ -76,6 +77,7 @@ def _result(content: Content, scored: Scored) -> "EvalResult":
         dataset_name=task.name,
         dataset_config=task.hub.subset,
         dataset_split="validation",
+        dataset_revision=split.get("commit"),
         dataset_args={"fingerprint": split["fingerprint"]} if "fingerprint" in split else None,
         metric_type=_metric_id(scored),
         metric_name=scored.name,
@@ -84,7 +86,8 @@ def _result(content: Content, scored: Scored) -> "EvalResult":
 
 
 def _metric_id(scored: Scored) -> str:
-    return METRIC_IDS.get(scored.metric.name, scored.metric.name)
+    name = scored.metric.name.removeprefix(LIBRARY).partition("@")[0].rpartition("/")[2]
+    return METRIC_IDS.get(name, name)
 
 
 def _pipeline(experiment: Experiment) -> str:

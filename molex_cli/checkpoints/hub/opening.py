@@ -5,8 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from molex_cli.checkpoints.hub import trouble
+from molex_cli.checkpoints.hub.client import quiet
 from molex_cli.errors import CheckpointError, ConfigError
-from molex_cli.models import hub
+from molex_cli.models.hub import repositories
 from molex_cli.records import unwritable
 from molex_cli.runtime.paths import default_cache_dir, expanded
 
@@ -14,6 +15,11 @@ PREFIX = "hub:"
 WRITTEN = re.compile(r"hub:([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([^\s@]+))?", re.ASCII)
 TAKEN = ("record.json", "adapter-*.safetensors", "predictions-*.jsonl")  # nothing that is run or unpickled
 """The only files of a repository that are fetched."""
+
+
+def fetched_into() -> Path:
+    """Return the folder of the runs that were fetched from the hub."""
+    return default_cache_dir() / "hub"
 
 
 def located(path: str | Path) -> Path:
@@ -37,18 +43,22 @@ def located(path: str | Path) -> Path:
 
 def _snapshot(repo: str, revision: str | None) -> Path:
     """Return the folder in the hub's cache that holds a run's files at a revision."""
+    source = trouble.RunSource("model", repo, revision, f"run=hub:{repo}", "name a run of this machine")
+    found = repositories.at(source)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    hub.go_offline_if_unreachable()
-    disable_progress_bars("huggingface_hub.snapshot_download")
-    with trouble.of_reading(repo, revision):
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(TAKEN)))
+    is_away, taken = found.files is None, list(TAKEN)
+    with trouble.of_reading(source), quiet():
+        return Path(
+            snapshot_download(
+                repo, revision=found.commit, local_files_only=is_away, allow_patterns=taken, dry_run=False
+            )
+        )
 
 
 def _own_folder(snapshot: Path, repo: str) -> Path:
     """Return a folder of our own, one for each commit, with links to the files of a snapshot."""
-    folder = default_cache_dir() / "hub" / repo.replace("/", "--") / snapshot.name
+    folder = fetched_into() / f"{repo.replace('/', '--')}-{snapshot.name[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in (each for pattern in TAKEN for each in snapshot.glob(pattern)):

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from molex_cli.checkpoints.hub.code import own_metrics
 from molex_cli.config import schema
+from molex_cli.metrics.base import METRICS
 from molex_cli.records import Record
-from molex_cli.records.parts import Attempt
+from molex_cli.records.parts import Attempt, SplitData
 
 SPLITS = ("train", "validation", "test")
 UNNAMED = "base_model"
@@ -21,7 +23,8 @@ ABSOLUTE = re.compile(r"(?<![\w.:/~])(?:~|/)(?:[^\s,;:'\"()]*/)?([^\s,;:'\"()/]+
 def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's settings without folders of this machine and without where it was logged.
 
-    A folder or file that decides what is computed keeps its name: a base model, one's own rows.
+    A folder or file that decides what is computed keeps its name: a base model, one's own rows. Metrics that are code
+    of somebody else are left out: whoever opens the run would have to run it.
     """
     found = copy.deepcopy(dict(settings))
     found |= {"data_dir": None, "cache_dir": None, "output_dir": schema.Experiment.output_dir}
@@ -29,6 +32,8 @@ def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     _name_base(found["model"])
     for task in (found["task"], *(found.get("stages") or {}).values()):
         _name_files(task)
+        if any(name not in METRICS for name in task.get("metrics") or ()):
+            task |= own_metrics(task["metrics"], task.get("kind", "classification"))
     allocation = found["method"].get("allocation") or {}
     if allocation.get("from_run"):
         allocation["from_run"] = _name(allocation["from_run"])
@@ -39,12 +44,22 @@ def public_record(record: Record) -> Record:
     """Return a record as others may read it: settings as above, no host, no command, no folder in any sentence."""
     environment: Any = {key: value for key, value in record.environment.items() if key not in OF_THE_MACHINE}
     attempts: list[Attempt] = [{"started": each["started"], "status": each["status"]} for each in record.attempts]
-    public = replace(record, command=[], error=None, attempts=attempts, environment=environment)
+    data = {split: _with_named_source(about) for split, about in record.data.items()}
+    public = replace(record, command=[], error=None, attempts=attempts, environment=environment, data=data)
     told = {
         name: _without_paths(getattr(public, name))
         for name in ("degenerate", "data", "base", "evaluation", "training", "frozen_layers", "checks", "environment")
     }
     return replace(public, settings=public_settings(record.settings), **told)
+
+
+def _with_named_source(about: SplitData) -> SplitData:
+    """Return what is known of a split, whose file has its name alone, also where a sentence speaks of it."""
+    source = about.get("source", "")
+    if not _is_local(source):
+        return about
+    told: Any = {key: each.replace(source, _name(source)) for key, each in about.items() if isinstance(each, str)}
+    return {**about, **told}
 
 
 def _name_base(model: dict[str, Any]) -> None:

@@ -37,11 +37,10 @@ class Scored:
 
 def scored(run: Run, which: str) -> list[Scored]:
     """Return every computed score of an evaluation, that which chooses the best first."""
-    evaluated = run.record.evaluated(which)
-    runs = [run, *_other_seeds(run, which)]
-    return [
-        _scored(run, runs, which, METRICS[name]) for name in (evaluated or {"scores": {}})["scores"] if name in METRICS
-    ]
+    found = run.record.evaluated(which)
+    described, runs = run.record.evaluation.get("metrics", {}), [run, *_other_seeds(run, which)]
+    known = [name for name in (found["scores"] if found else ()) if name in METRICS or name in described]
+    return [_scored(run, runs, which, run.metric(name)) for name in known]
 
 
 def _scored(run: Run, runs: list[Run], which: str, metric: Metric) -> Scored:

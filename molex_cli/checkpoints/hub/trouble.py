@@ -1,11 +1,13 @@
-"""What the hub's client raises when a run is read or sent, as one line with the way out; no torch."""
+"""What goes wrong when a run is fetched from the hub or sent there, as one line with the way out; no torch."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from molex_cli.errors import CheckpointError, ConfigError, MolexError, reason_of, shortened
-from molex_cli.models import hub
+from molex_cli.models.hub import connection, problems
+from molex_cli.models.hub.problems import Source
 from molex_cli.records.disk import disk_error
 from molex_cli.records.secrets import HIDDEN
 
@@ -31,46 +33,52 @@ def require_names(repo: str, revision: str | None) -> None:
 
 def require_token() -> str:
     """Return the token that the hub's client would send; raise ConfigError where there is none."""
+    connection.require_endpoint()
     from huggingface_hub import get_token
 
-    if hub.is_set_offline():
+    if connection.is_set_offline():
         raise ConfigError("molex push must reach the hub, got HF_HUB_OFFLINE set; unset it, or take --dry-run DIR")
     if token := get_token():
         return token
     raise ConfigError(f"molex push must have a token of the hub, got none; {LOGIN}")
 
 
+@dataclass(frozen=True)
+class RunSource(Source):
+    """The repository of a run that a command opens."""
+
+    @property
+    def key(self) -> str:
+        """Return what names it."""
+        return "run=hub:USER/NAME"
+
+    @property
+    def revision_key(self) -> str:
+        """Return what names its revision."""
+        return "run=hub:USER/NAME@REVISION"
+
+    @property
+    def title(self) -> str:
+        """Return what it is, in words."""
+        return "a run"
+
+    def error(self, line: str) -> MolexError:
+        """Return the error of a line about it."""
+        return CheckpointError(line)
+
+
 @contextmanager
-def of_reading(repo: str, revision: str | None) -> Iterator[None]:
+def of_reading(source: Source) -> Iterator[None]:
     """Turn what goes wrong while a run is fetched into one line."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
         yield
-    except MolexError:
-        raise
+    except LocalEntryNotFoundError as error:
+        told = problems.told(error, source) if error.__cause__ else None
+        raise told or problems.away(source, "only a part of the cached copy") from error
     except Exception as error:
-        raise disk_error(error) or _unread(f"hub:{repo}{f'@{revision}' if revision else ''}", error) from error
-
-
-def _unread(name: str, error: Exception) -> CheckpointError:
-    from huggingface_hub import errors
-
-    told = {
-        errors.GatedRepoError: "must be open to you, got a gated repository; ask for access on its page and "
-        "hf auth login",
-        errors.RepositoryNotFoundError: "must be on the hub, got no such repository or one that is private; look at "
-        "its spelling, or hf auth login",
-        errors.RevisionNotFoundError: "must have that revision, got none of that name; look at its branches and tags",
-        errors.LocalEntryNotFoundError: f"must be fetched, got no answer of the hub ({_why_offline()}) and no copy in "
-        "its cache; try again when it can be reached",
-    }
-    for kind, rule in told.items():
-        if isinstance(error, kind):
-            return CheckpointError(f"{name} {rule}")
-    return CheckpointError(f"{name} must be fetched from the hub, got: {_one_sentence(error)}; try again")
-
-
-def _why_offline() -> str:
-    return "HF_HUB_OFFLINE is set" if hub.is_set_offline() else hub.endpoint()
+        raise problems.told(error, source) or error from error
 
 
 @contextmanager
@@ -103,7 +111,8 @@ def _unsent(repo: str, error: Exception) -> str:
     if status == 429 or (status or 0) >= 500:
         return f"the hub must take what is sent to {repo}, {got}; run molex push again later"
     if status is None:
-        return f"the hub must be reached at {hub.endpoint()}, {got}; run molex push again when it can be"
+        got = f"got {problems.reason(error)}" if problems.is_passing(error) else got
+        return f"the hub must be reached at {connection.host()}, {got}; run molex push again when it can be"
     return f"the hub must take what is sent to {repo}, {got}"
 
 

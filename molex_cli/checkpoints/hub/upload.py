@@ -1,16 +1,15 @@
 """A folder to a repository of the hub, in one commit; no torch."""
 
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.checkpoints.hub import trouble
+from molex_cli.checkpoints.hub.client import quiet
 from molex_cli.errors import ConfigError
+from molex_cli.models.hub import connection
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -35,8 +34,9 @@ def send(folder: Path, repo: str, token: str, *, private: bool, revision: str | 
     """Let a branch of a repository hold what is in a folder; both are made where they are not there."""
     from huggingface_hub import HfApi
 
+    connection.prepare_clients()
     api = HfApi(token=token)
-    with trouble.of_writing(repo, token), _quiet():
+    with trouble.of_writing(repo, token), quiet():
         url = api.create_repo(repo, private=private or None, exist_ok=True)
         if revision:
             api.create_branch(repo, branch=revision, exist_ok=True)
@@ -68,23 +68,3 @@ def _commit(api: "HfApi", folder: Path, repo: str, there: Sequence[str], revisio
     left = [name for name in there if name not in files and any(fnmatch(name, pattern) for pattern in OURS)]
     operations += [CommitOperationDelete(name) for name in left]
     return str(api.create_commit(repo, operations, commit_message=message, revision=revision).oid)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let the client say nothing; it shows how far a long upload is to a terminal alone."""
-    from huggingface_hub.utils import logging
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    level, had_bars = logging.get_verbosity(), not are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if had_bars:
-            enable_progress_bars()

@@ -20,6 +20,13 @@ def whoami(hub: Any, asked: Asked) -> Reply:
     return Reply.of({"type": "user", "name": hub.tokens[asked.token], "orgs": [], "auth": {"accessToken": role}})
 
 
+@route("GET", f"/api/{KIND}/{NAME}/auth-check")
+def auth_check(hub: Any, asked: Asked) -> Reply:
+    """Say whether who asks may have the files."""
+    hub.readable(asked)
+    return Reply.of({})
+
+
 @route("GET", f"/api/{KIND}/{NAME}/refs")
 def refs(hub: Any, asked: Asked) -> Reply:
     """List the branches."""
@@ -57,7 +64,7 @@ def paths_info(hub: Any, asked: Asked) -> Reply:
 @route("GET", f"/api/{KIND}/{NAME}/revision/(?P<revision>.+)")
 def about_revision(hub: Any, asked: Asked) -> Reply:
     """Describe a repository at a revision."""
-    return _about(hub.repository(asked), unquote(asked.named["revision"]))
+    return _about(hub.repository(asked), unquote(asked.named["revision"]), asked)
 
 
 @route("GET HEAD", "/api/resolve-cache/" + KIND + "/" + NAME + r"/(?P<revision>[0-9a-f]{40})/(?P<file>.+)")
@@ -92,7 +99,7 @@ def storage(hub: Any, asked: Asked) -> Reply:
 @route("GET", f"/api/{KIND}/{NAME}")
 def about(hub: Any, asked: Asked) -> Reply:
     """Describe a repository at its main branch; the last route, for its pattern fits what others mean."""
-    return _about(hub.repository(asked), "main")
+    return _about(hub.repository(asked), "main", asked)
 
 
 def part(asked: Asked, content: bytes, headers: dict[str, str]) -> Reply:
@@ -108,8 +115,9 @@ def part(asked: Asked, content: bytes, headers: dict[str, str]) -> Reply:
     return Reply(206, headers | {"Content-Range": f"bytes {start}-{end}/{len(content)}"}, content[start : end + 1])
 
 
-def _about(repository: Repository, revision: str) -> Reply:
+def _about(repository: Repository, revision: str, asked: Asked) -> Reply:
     sha, files = _files(repository, revision)
+    has_hashes = "blobs=true" in asked.query.lower()
     return Reply.of(
         {
             "_id": "0" * 24,
@@ -123,9 +131,16 @@ def _about(repository: Repository, revision: str) -> Reply:
             "tags": [],
             "lastModified": "2026-01-01T00:00:00.000Z",
             "createdAt": "2026-01-01T00:00:00.000Z",
-            "siblings": [{"rfilename": name} for name in files],
+            "siblings": [{"rfilename": name, **(_hashes(name, files[name]) if has_hashes else {})} for name in files],
         }
     )
+
+
+def _hashes(name: str, content: bytes) -> dict[str, Any]:
+    """Return what a description of a repository tells of a file, where it is asked to."""
+    about = {"blobId": git_hash(content), "size": len(content)}
+    large = {"sha256": large_hash(content), "size": len(content), "pointerSize": 134}
+    return about | ({"lfs": large} if is_large(name) else {})
 
 
 def _files(repository: Repository, revision: str) -> tuple[str, dict[str, bytes]]:

@@ -1,8 +1,9 @@
 """The hub itself: an HTTP server with repositories, tokens, faults, and a log of what it was asked."""
 
+import contextlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,8 @@ class Quiet(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, home: "Hub") -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, home: "Hub", port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.home = home
 
     def handle_error(self, *_: Any) -> None:
@@ -91,7 +92,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._http = Quiet(self)
-        port = self._http.server_port
+        port = self._port = self._http.server_port
         self.url, self.storage = f"http://127.0.0.1:{port}", f"http://localhost:{port}/storage"
         self.ended = threading.Event()
         self.reset()
@@ -111,14 +112,19 @@ class Hub:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
         """Refuse all connections from now on, those that are open included."""
-        if not self.ended.is_set():
-            self.ended.set()
-            self._http.shutdown()
-            self._http.server_close()
+        self.ended.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    @contextlib.contextmanager
+    def gone(self) -> Iterator[None]:
+        """Be no server for a while; then serve at the same address again."""
+        self.__exit__()
+        yield
+        self.ended.clear()
+        self._http = Quiet(self, self._port)
+        self.__enter__()
 
     def add(self, kind: str, name: str, files: Mapping[str, bytes] | Path, **about: bool) -> Repository:
         """Serve a repository with a first commit on main; `kind` is models or datasets, `about` gated or private."""
