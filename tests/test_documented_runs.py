@@ -15,14 +15,13 @@ from molex_cli.cli import main
 from molex_cli.config import command_line, overrides
 
 TUTORIAL = "tutorial.md"  # tests/test_tutorial.py runs it
-SLOW = {"docs/performance.md", "docs/results.md"}
+SLOW = {f"docs/{name}.md" for name in ("compare", "exchange", "performance", "results", "sweeps")}
 ELSEWHERE = {
     r"hardware=slurm": "needs a cluster; tests/launching/test_slurm.py has one",
     r"hardware=(ddp|fsdp)": "starts processes; tests/launching/test_torchrun.py does",
     r"hydra/sweeper=optuna": "a search; tests/launching/test_sweeper.py has one",
     r"^molex wandb-view outputs/ *(#|$)": "needs W&B's server; tests/tracking has one",
-    r"model\.(hub|revision)=": "needs a hub; tests/test_hub.py has one",
-    r"^molex push": "needs a hub; tests/test_push_to_hub.py has one",
+    r"^molex push|model\.hub=|\.revision=": "needs a hub; tests that speak to tests/support/hub have one",
     r"lm_eval|arc_challenge|text=|wiki\.txt": "needs a decoder and tasks of others; tests/evaluators has both",
 }
 """What is not run here, and why."""
