@@ -41,8 +41,9 @@ def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None
         with random_stream(seed, "head"):
             model, fresh, note = _with_head(folder, settings, outputs)
     set_dropout(model, settings)
-    named = {"is_language_model": outputs is None, "commit": _commit(settings)}
-    return _prepared(Backbone(model, tokenizer, settings.name, fresh, note, **named))
+    backbone = Backbone(model, tokenizer, settings.name, fresh, note, is_language_model=outputs is None)
+    backbone.commit = _commit(settings)
+    return _prepared(backbone)
 
 
 def reader(settings: Model, outputs: int | None, cache_dir: Path | None = None) -> Backbone:
@@ -93,12 +94,12 @@ def _be_quiet() -> None:
 @contextmanager
 def _folder(settings: Model, cache_dir: Path | None, *, weights: bool = True) -> Iterator[Path]:
     """Yield the folder with the model's files, got from the hub if need be, and turn complaints into one line."""
-    source, folder = on_hub(settings), None
+    source = on_hub(settings)
+    folder = None if source else local_folder(settings, cache_dir or default_cache_dir())
     try:
-        if source is None:
-            folder = local_folder(settings, cache_dir or default_cache_dir())
-        else:
+        if source:
             folder = repositories.folder(source, weights=weights)
+        assert folder is not None  # models of random weights do not come here
         yield folder
     except MolexError:
         raise

@@ -87,7 +87,7 @@ def go_offline_if_unreachable() -> bool:
         return False
     require_endpoint()
     prepare_clients()
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils._http import get_session
 
     try:
         in_time(lambda: get_session().head(endpoint()), 2 * limit_seconds())
@@ -148,7 +148,7 @@ def _limit(request: Any) -> None:
 def _refuse_long_waits(response: Any) -> None:
     """Raise where the client would else sleep for longer than anyone waits, without a word."""
     if response.status_code == 429 and retry_after(response) > LONGEST_WAIT_SECONDS:
-        from huggingface_hub.utils import hf_raise_for_status
+        from huggingface_hub.utils._http import hf_raise_for_status
 
         hf_raise_for_status(response)
 

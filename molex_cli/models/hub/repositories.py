@@ -159,8 +159,9 @@ def _asked(source: Source) -> Found:
 def _asked_once(source: Source) -> Found:
     from huggingface_hub import HfApi
 
-    named = {"repo_type": source.kind, "revision": source.revision, "timeout": connection.limit_seconds()}
-    about = HfApi().repo_info(source.name, **named, files_metadata=True)
+    ask: Any = HfApi().repo_info
+    limit = connection.limit_seconds()
+    about = ask(source.name, repo_type=source.kind, revision=source.revision, timeout=limit, files_metadata=True)
     if about.gated:  # it is described to all
         HfApi().auth_check(source.name, repo_type=source.kind)
     return Found(about.sha, {each.rfilename: _hash(each) for each in about.siblings or []})
