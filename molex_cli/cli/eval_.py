@@ -89,7 +89,7 @@ def _parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Score one run, or several, on their own or another task."""
     options = _parser().parse(argv)
-    paths, typed = eval_runs.paths_in(options.overrides)
+    paths, typed = saved.paths_in(options.overrides)
     overrides = [eval_language.in_brackets(text) for text in typed]
     asked = saved.read(Settings, [*([f"run={NAMED}"] if paths else []), *overrides], READ)
     settings, given, keys = asked
