@@ -17,6 +17,11 @@ SPLITS = re.compile(r"Unknown split \".*\"\. Should be one of \[(.*)\]")
 
 def loaded(source: Source, subset: str | None, split: str, split_key: str) -> Any:
     """Return the rows of a split; raise the one line of why they cannot be had."""
+    if Path(source.name).is_dir():  # the client would take that, without a word
+        raise DataError(
+            f"{source.key} must be {source.title} of the hub, got {source.name}, which is a folder here, too; "
+            "start the command in another folder, or set task.files.train to a file"
+        )
     found = repositories.at(source)
     import datasets
 

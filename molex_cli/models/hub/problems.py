@@ -92,8 +92,14 @@ def reason(error: BaseException) -> str:
     if status:
         return f"it answers {status}"
     if _is(error, SILENT):
-        return f"no answer within {connection.limit_seconds():g} s"
+        return f"no answer within {_waited(error):g} s"
     return "the connection broke" if _is(error, BROKEN) else _without_number(error)
+
+
+def _waited(error: BaseException) -> float:
+    """Return the seconds of silence after which a client gave up."""
+    limits = getattr(getattr(error, "_request", None), "extensions", {}).get("timeout") or {}
+    return limits.get("connect" if _is(error, ("ConnectTimeout",)) else "read") or connection.limit_seconds()
 
 
 def away(source: Source, cached: str = "no cached copy") -> MolexError:
@@ -128,11 +134,16 @@ def _of_client(error: BaseException, source: Source) -> str | None:
         case errors.HfHubHTTPError():
             return _of_status(error, source)
         case errors.FileMetadataError():
-            return (
-                f"HF_ENDPOINT must be the address of a hub, got {connection.host()}, which answers without "
-                "saying which commit a file is of; mend it, or unset it for the public hub"
-            )
+            return no_hub()
     return None
+
+
+def no_hub() -> str:
+    """Return the line of an address where something answers, but as no hub does."""
+    return (
+        f"HF_ENDPOINT must be the address of a hub, got {connection.host()}, which answers without "
+        "saying which commit a file is of; mend it, or unset it for the public hub"
+    )
 
 
 def _of_connection(error: BaseException, source: Source) -> str | None:

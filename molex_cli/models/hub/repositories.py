@@ -1,6 +1,7 @@
 """Which commit of the hub a setting means, the same all through a process, and its files; no torch."""
 
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -26,6 +27,8 @@ WEIGHTS = (
     re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?"),
 )
 """Names of weights as transformers looks for them; a repository may hold the same ones in several formats."""
+ADAPTER = "adapter_config.json"  # of PEFT, whose weights transformers would look for beside the model's own
+PART = "only a part of the cached copy"
 Key = tuple[str, str, str | None]
 
 
@@ -43,7 +46,8 @@ class Found:
         top = [name for name in self.files or {} if "/" not in name]
         kinds = [[name for name in top if kind.fullmatch(name)] for kind in WEIGHTS]
         chosen = next(filter(None, kinds), [])
-        others = [name for name in top if name.endswith(SMALL) and not any(name in kind for kind in kinds)]
+        weighty = {*itertools.chain(*kinds), ADAPTER}
+        others = [name for name in top if name.endswith(SMALL) and name not in weighty]
         return [*others, *(chosen if weights else [])]
 
     def fingerprint(self) -> str | None:
@@ -101,16 +105,31 @@ def folder(source: Source, *, weights: bool) -> Path:
     found = at(source)
     if found.files is None:
         return _from_cache(source, str(found.commit), weights=weights)
+    names = found.names(weights=weights)
+    if not names:
+        raise source.error(f"{source.key} must hold a model's config.json, got {source.name} without one")
+    return fetched(source, names)
+
+
+def fetched(source: Source, names: Iterable[str]) -> Path:
+    """Return the local folder of a source's commit with some of its files, got where they are not there yet."""
     from huggingface_hub import hf_hub_download
 
-    got = partial(hf_hub_download, source.name, repo_type=source.kind, revision=found.commit)
+    got = partial(hf_hub_download, source.name, repo_type=source.kind, revision=at(source).commit)
     try:
-        paths = [got(name) for name in found.names(weights=weights)]
+        for name in names:
+            got(name)
     except Exception as error:
-        raise problems.told(error, source) or error from error
-    if not paths:
-        raise source.error(f"{source.key} must hold a model's config.json, got {source.name} without one")
-    return Path(paths[0]).parent
+        told = problems.told(error, source)
+        if told is None and connection.why_offline():  # since it was asked which files there are
+            told = problems.away(source, PART)
+        raise told or error from error
+    return snapshot(source)
+
+
+def snapshot(source: Source) -> Path:
+    """Return the folder of a source's commit in the cache of the hub's client."""
+    return _snapshot(source, str(at(source).commit))
 
 
 def _from_cache(source: Source, commit: str, *, weights: bool) -> Path:
@@ -124,7 +143,7 @@ def _from_cache(source: Source, commit: str, *, weights: bool) -> Path:
         for shard in json.loads((folder / index).read_text())["weight_map"].values()
     }
     if weights and not (shards <= there and any(kind.fullmatch(name) for kind in WEIGHTS for name in there)):
-        raise problems.away(source, "only a part of the cached copy")
+        raise problems.away(source, PART)
     return folder
 
 
@@ -164,6 +183,8 @@ def _asked_once(source: Source) -> Found:
     about = ask(source.name, repo_type=source.kind, revision=source.revision, timeout=limit, files_metadata=True)
     if about.gated:  # it is described to all
         HfApi().auth_check(source.name, repo_type=source.kind)
+    if not COMMIT.fullmatch(str(about.sha)):  # it becomes the name of a folder
+        raise source.error(problems.no_hub())
     return Found(about.sha, {each.rfilename: _hash(each) for each in about.siblings or []})
 
 
