@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.errors import DataError, nearest, reason_of
-from molex_cli.models.hub import connection, problems, repositories
+from molex_cli.models.hub import cache, connection, problems, repositories
 from molex_cli.models.hub.problems import Source
 
 CONFIGURATIONS = re.compile(r"BuilderConfig '.*' not found\. Available: \[(.*)\]")
@@ -38,7 +38,7 @@ def commit_of(rows: Any) -> str | None:
     """Return the commit that rows are of: the client keeps those of each in a folder of that name."""
     folders = {Path(each["filename"]).parent.name for each in rows.cache_files}
     commit = folders.pop() if len(folders) == 1 else ""
-    return commit if repositories.COMMIT.fullmatch(commit) else None
+    return commit if cache.COMMIT.fullmatch(commit) else None
 
 
 def _require_commit(source: Source, got: str | None) -> None:

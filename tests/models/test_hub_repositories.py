@@ -1,5 +1,6 @@
 """Which files of a repository are taken, and how long the hub may be silent; no network."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx2
@@ -39,6 +40,25 @@ def test_a_commit_that_is_none_names_no_folder(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE")
     with pytest.raises(ModelError, match="HF_ENDPOINT must be the address of a hub"):
         repositories.at(MODEL)
+
+
+@pytest.mark.parametrize("revision", ["../../../x", "/x", "a/../b"])
+def test_a_revision_that_no_branch_can_have_names_no_file(revision, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "a" / "b"))
+    (tmp_path / "x").write_text(COMMIT)
+    (tmp_path / "a/b/models--some--model/refs").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"model\.revision must be a branch, a tag or a commit of some/model, got "):
+        repositories.at(replace(MODEL, revision=revision))
+
+
+def test_what_the_cache_has_in_place_of_a_commit_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    source = replace(MODEL, revision="torn")
+    refs = tmp_path / "models--some--model" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "torn").write_bytes(b"\xff..")
+    with pytest.raises(ModelError, match="no cached copy of some/model"):
+        repositories.at(source)
 
 
 def test_a_folder_of_a_data_sets_name_is_not_taken_for_it(tmp_path):

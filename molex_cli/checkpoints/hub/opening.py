@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from molex_cli.errors import CheckpointError, ConfigError, MolexError
-from molex_cli.models.hub import problems, repositories
+from molex_cli.models.hub import cache, problems, repositories
 from molex_cli.models.hub.problems import Source
 from molex_cli.records import unwritable
 from molex_cli.runtime.paths import default_cache_dir, expanded
@@ -74,7 +74,7 @@ def _snapshot(repo: str, revision: str | None) -> Path:
         return repositories.fetched(source, [name for name in files if _is_taken(name)])
     folder = repositories.snapshot(source)
     if not any(folder.glob("adapter-*.safetensors")):
-        raise problems.away(source, repositories.PART)
+        raise problems.away(source, cache.PART)
     return folder
 
 

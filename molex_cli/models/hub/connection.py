@@ -79,24 +79,6 @@ def stay_offline(reason: str) -> None:
             vars(sys.modules[module])["HF_HUB_OFFLINE"] = True
 
 
-def go_offline_if_unreachable() -> bool:
-    """Return whether the hub answers; if not, let its clients use their caches without asking.
-
-    For clients of which we do not know what they will ask for; what we know is asked for by `repositories.at`.
-    """
-    if why_offline():
-        return False
-    require_endpoint()
-    prepare_clients()
-    from huggingface_hub.utils._http import get_session
-
-    try:
-        in_time(lambda: get_session().head(endpoint()), 2 * limit_seconds())
-    except Exception as error:  # whichever answer is one
-        stay_offline(type(error).__name__)
-    return not why_offline()
-
-
 def has_token() -> bool:
     """Return whether the hub's clients send a token."""
     from huggingface_hub import get_token

@@ -126,7 +126,7 @@ def _of_client(error: BaseException, source: Source) -> str | None:
         case errors.GatedRepoError():
             return f"{wanted} that is open to you, {got}, which is gated; {_access(source)}"
         case errors.RevisionNotFoundError():
-            return _no_revision(source)
+            return no_revision(source)
         case errors.RemoteEntryNotFoundError():
             return f"{wanted} with the files that it lists, {got} without {error.response.url.path}; run it again"
         case errors.DisabledRepoError():
@@ -193,7 +193,8 @@ def _of_status(error: BaseException, source: Source) -> str:
     return f"{source.owner} must come from the hub, got {status} from {connection.host()}; {when}, or {source.instead}"
 
 
-def _no_revision(source: Source) -> str:
+def no_revision(source: Source) -> str:
+    """Return the line of a revision that is not there."""
     if source.is_resumed:
         return (
             f"{source.owner} must come from commit {source.revision}, which the run that is resumed was begun with, "
