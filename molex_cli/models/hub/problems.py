@@ -92,8 +92,14 @@ def reason(error: BaseException) -> str:
     if status:
         return f"it answers {status}"
     if _is(error, SILENT):
-        return f"no answer within {connection.limit_seconds():g} s"
+        return f"no answer within {_waited(error):g} s"
     return "the connection broke" if _is(error, BROKEN) else _without_number(error)
+
+
+def _waited(error: BaseException) -> float:
+    """Return the seconds of silence after which a client gave up."""
+    limits = getattr(getattr(error, "_request", None), "extensions", {}).get("timeout") or {}
+    return limits.get("connect" if _is(error, ("ConnectTimeout",)) else "read") or connection.limit_seconds()
 
 
 def away(source: Source, cached: str = "no cached copy") -> MolexError:
@@ -120,7 +126,7 @@ def _of_client(error: BaseException, source: Source) -> str | None:
         case errors.GatedRepoError():
             return f"{wanted} that is open to you, {got}, which is gated; {_access(source)}"
         case errors.RevisionNotFoundError():
-            return _no_revision(source)
+            return no_revision(source)
         case errors.RemoteEntryNotFoundError():
             return f"{wanted} with the files that it lists, {got} without {error.response.url.path}; run it again"
         case errors.DisabledRepoError():
@@ -128,11 +134,16 @@ def _of_client(error: BaseException, source: Source) -> str | None:
         case errors.HfHubHTTPError():
             return _of_status(error, source)
         case errors.FileMetadataError():
-            return (
-                f"HF_ENDPOINT must be the address of a hub, got {connection.host()}, which answers without "
-                "saying which commit a file is of; mend it, or unset it for the public hub"
-            )
+            return no_hub()
     return None
+
+
+def no_hub() -> str:
+    """Return the line of an address where something answers, but as no hub does."""
+    return (
+        f"HF_ENDPOINT must be the address of a hub, got {connection.host()}, which answers without "
+        "saying which commit a file is of; mend it, or unset it for the public hub"
+    )
 
 
 def _of_connection(error: BaseException, source: Source) -> str | None:
@@ -182,7 +193,8 @@ def _of_status(error: BaseException, source: Source) -> str:
     return f"{source.owner} must come from the hub, got {status} from {connection.host()}; {when}, or {source.instead}"
 
 
-def _no_revision(source: Source) -> str:
+def no_revision(source: Source) -> str:
+    """Return the line of a revision that is not there."""
     if source.is_resumed:
         return (
             f"{source.owner} must come from commit {source.revision}, which the run that is resumed was begun with, "
