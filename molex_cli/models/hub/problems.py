@@ -175,7 +175,7 @@ def _of_status(error: BaseException, source: Source) -> str:
         wait = f"in {seconds} s" if seconds else "in some minutes"
         token = "" if connection.has_token() else "; a token (HF_TOKEN) raises its limit"
         return (
-            f"{source.name} must be asked for less often, got 429 (too many requests) from {connection.host()}; "
+            f"{source.name} must be requested less often, got 429 (too many requests) from {connection.host()}; "
             f"run it again {wait}{token}"
         )
     when = "run it again later" if status >= 500 else "see whether HF_ENDPOINT is right"
@@ -185,7 +185,7 @@ def _of_status(error: BaseException, source: Source) -> str:
 def _no_revision(source: Source) -> str:
     if source.is_resumed:
         return (
-            f"{source.owner} must come from commit {source.revision}, which the run that is resumed was begun with, "
+            f"{source.owner} must come from commit {source.revision}, with which this run began, "
             f"got none of that name in {source.name}; resume=never starts over beside it"
         )
     return (
