@@ -39,10 +39,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, files: Files, **_: object) -> str:
-    """Point links that leave docs/ at the pages of the site, name pages by their titles, and let error lines wrap."""
+    """Prepare a page for the site: links within it by title, error lines that wrap, pictures that open alone."""
     for path, page in OUTSIDE.items():
         markdown = re.sub(rf"\]\((\.\./)?{re.escape(path)}(?=[)#])", f"]({page}", markdown)
     markdown = re.sub(r"\[[\w/.]+\.md\]\((\w+\.md)", lambda link: f"[{_title(files, link[1])}]({link[1]}", markdown)
+    markdown = re.sub(r"!\[[^]]*\]\(([^)]+)\)", r"[\g<0>](\1)", markdown)
     return markdown.replace("```text\n", "``` { .text .wrap }\n")
 
 

@@ -99,7 +99,7 @@ def reason(error: BaseException) -> str:
 def away(source: Source, cached: str = "no cached copy") -> MolexError:
     """Return the line of a hub that is not asked, or not reached, and a cache that does not have it all."""
     why = connection.why_offline()
-    unset = "unset HF_HUB_OFFLINE, " if connection.is_set_offline() else ""
+    unset = "unset HF_HUB_OFFLINE, or " if connection.is_set_offline() else ""
     return source.error(
         f"{source.owner} must come from the hub, got {why} and {cached} of {source.name}; {unset}{source.instead}"
     )
@@ -197,7 +197,7 @@ def _no_revision(source: Source) -> str:
 def _access(source: Source) -> str:
     """Return the way to what is not open to all."""
     if connection.has_token():
-        return f"ask for access at {source.page}: the token is known, and is not let in"
+        return f"ask for access at {source.page}: the token is valid, but has no access"
     return f"ask for access at {source.page}, then set HF_TOKEN or run hf auth login"
 
 
