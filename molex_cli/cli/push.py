@@ -14,7 +14,7 @@ from molex_cli.runtime.streams import say
 if TYPE_CHECKING:
     from molex_cli.checkpoints.hub.folder import Wanted
 
-SUMMARY = "a run's adapter to the Hugging Face hub, with a model card"
+SUMMARY = "send a run's adapter to the Hugging Face hub, with a model card"
 MESSAGE = "A run of molex"
 
 
