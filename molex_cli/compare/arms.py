@@ -61,6 +61,8 @@ def shown(value: Any) -> str:
     """Return a setting's value as people read it: 0.1 + 0.2 is 0.3."""
     if isinstance(value, float):
         return f"{value:.{DIGITS}g}"
+    if isinstance(value, dict):  # a section: what is set in it
+        return f"{{{', '.join(f'{key}: {shown(each)}' for key, each in value.items() if each is not None)}}}"
     return f"[{', '.join(map(shown, value))}]" if isinstance(value, list) else str(value)
 
 

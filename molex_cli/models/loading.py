@@ -37,7 +37,7 @@ def load(settings: Model, outputs: int | None, seed: int, cache_dir: Path | None
     with _folder(settings, cache_dir, weights=False) as folder:
         _require_memory(settings, outputs, _config(folder, settings, outputs))  # before gigabytes come from the hub
     with _folder(settings, cache_dir) as folder:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with random_stream(seed, "head"):
             model, fresh, note = _with_head(folder, settings, outputs)
     set_dropout(model, settings)
@@ -54,7 +54,7 @@ def reader(settings: Model, outputs: int | None, cache_dir: Path | None = None) 
         tokenizer = _byte_tokenizer(config)
     else:
         with _folder(settings, cache_dir, weights=False) as folder:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             config = _config(folder, settings, outputs)
     model = _unfilled(settings, outputs, config)
     return _prepared(Backbone(model, tokenizer, settings.name, is_language_model=outputs is None))
@@ -104,9 +104,8 @@ def _folder(settings: Model, cache_dir: Path | None, *, weights: bool = True) ->
     except MolexError:
         raise
     except Exception as error:  # there is no end to what the libraries raise for damaged files
-        if told := no_room(error):
-            raise told from error
-        raise _unloadable(settings, folder, error) from error
+        told = no_room(error) or _needs_code(settings, error)
+        raise told or _unloadable(settings, folder, error) from error
 
 
 def _commit(settings: Model) -> str | None:
@@ -119,7 +118,12 @@ def _with_head(folder: Path, settings: Model, outputs: int | None) -> tuple[Any,
     """Return the model, the names of its fresh parameters and, where the head that it came with did not fit, a note."""
     config = _config(folder, settings, outputs)
     model, report = _auto_class(outputs).from_pretrained(
-        folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        folder,
+        config=config,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        trust_remote_code=False,
     )
     inside = f"{model.base_model_prefix}."
     misfits = sorted(report["mismatched_keys"])  # name, shape in the files, shape in the model
@@ -133,7 +137,7 @@ def _with_head(folder: Path, settings: Model, outputs: int | None) -> tuple[Any,
 
 def _config(folder: Path, settings: Model, outputs: int | None) -> Any:
     """Return the architecture in the model's files, changed as the settings ask."""
-    loaded = AutoConfig.from_pretrained(folder, **_head(outputs))
+    loaded = AutoConfig.from_pretrained(folder, trust_remote_code=False, **_head(outputs))
     return adjusted(loaded, settings, partial(_shapes, settings, outputs))
 
 
@@ -163,10 +167,10 @@ def _random(settings: Model, outputs: int | None, seed: int) -> Backbone:
     config = _architecture(settings, outputs)
     _require_memory(settings, outputs, config)
     with random_stream(0, "backbone"), _possible(settings):
-        model = base = _auto_class(outputs).from_config(config)
+        model = base = _auto_class(outputs).from_config(config, trust_remote_code=False)
     if outputs is not None:
         with random_stream(seed, "head"):
-            model = _auto_class(outputs).from_config(config)
+            model = _auto_class(outputs).from_config(config, trust_remote_code=False)
         model.base_model.load_state_dict(base.base_model.state_dict())
     set_dropout(model, settings)
     return _prepared(Backbone(model, _byte_tokenizer(config), settings.name, is_language_model=outputs is None))
@@ -186,7 +190,7 @@ def _unfilled(settings: Model, outputs: int | None, config: Any, device: str = "
     if found := list(size_problems(config.to_dict())):
         raise ModelError(f"model.config.{found[0]}")
     with torch.device(device), _possible(settings):
-        return _auto_class(outputs).from_config(config)
+        return _auto_class(outputs).from_config(config, trust_remote_code=False)
 
 
 def _require_memory(settings: Model, outputs: int | None, config: Any) -> None:
@@ -232,8 +236,9 @@ def _possible(settings: Model) -> Iterator[None]:
     except MolexError:
         raise
     except Exception as error:
-        reason = reason_of(error)
-        raise ModelError(f"model.config must be an architecture that can be built, got: {reason}") from error
+        told = _needs_code(settings, error)
+        built = f"model.config must be an architecture that can be built, got: {reason_of(error)}"
+        raise told or ModelError(built) from error
 
 
 def _prepared(backbone: Backbone) -> Backbone:
@@ -245,6 +250,16 @@ def _prepared(backbone: Backbone) -> Backbone:
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.use_cache = False
     return backbone
+
+
+def _needs_code(settings: Model, error: Exception) -> ModelError | None:
+    """Return the line of a model that transformers can load with the model's own code alone; None if it is not that."""
+    if "trust_remote_code" not in str(error):
+        return None
+    return ModelError(
+        f"model={settings.name} must need no code of its own, got auto_map in its config or that of its tokenizer; "
+        "molex runs no code that comes with a model: choose one of a family that transformers has"
+    )
 
 
 def _unloadable(settings: Model, folder: Path | None, error: Exception) -> ModelError:

@@ -103,9 +103,14 @@ def converted(gguf: Path, cache_dir: Path) -> Path:
         ) from None
     with folder_renamed_when_whole(folder, keep_existing=True) as temporary:
         model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype="float32"
+            gguf.parent,
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype="float32",
+            trust_remote_code=False,
         )
-        save(model, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), temporary)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        save(model, tokenizer, temporary)
     return folder
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from support.made_records import leave, table_of
 
-from molex_cli.compare.arms import defining
+from molex_cli.compare.arms import defining, shown
 from molex_cli.compare.confounds import confounds
 from molex_cli.compare.loading import load
 
@@ -27,3 +27,8 @@ def test_counts_that_were_typed_are_still_told():
         leave(Path(f"outputs/{name}-s0"), seed=0, variant=name, settings={"method": method})
     table = table_of(Path("outputs"))
     assert any("method.allocation.layers" in row for row in table.rows)
+
+
+def test_a_section_as_a_row_shows_what_is_set_in_it():
+    section = {"shape": "top", "total": 30, "rule": None, "layers": [0, 2]}
+    assert shown(section) == "{shape: top, total: 30, layers: [0, 2]}"
