@@ -213,11 +213,11 @@ def _tuned(settings: str | None, seeds: str | None) -> tuple[list[str], list[int
     """Return what is tuned, and on which seeds."""
     from molex_cli.compare.request import keys
 
-    tuned = [] if settings is None else keys(settings)
+    tuned = keys(settings or "")
     if settings is not None and not tuned:
         raise ConfigError("--tune must name a setting at least, got none")
     try:
-        found = [int(seed) for seed in (seeds or "").split(",") if seeds is not None]
+        found = [] if seeds is None else [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--tuning-seeds must be whole numbers, such as 1000,1001, got {seeds}") from None
     return list(dict.fromkeys(tuned)), list(dict.fromkeys(found))

@@ -13,6 +13,7 @@ from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import eval_language, eval_runs, saved
 from molex_cli.cli.parser import Parser
 from molex_cli.config.parsing import key_of
+from molex_cli.config.task import SHARED_SPLITS
 from molex_cli.errors import ConfigError, MolexError, shortened
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.run_folder import adapter_of
@@ -33,7 +34,7 @@ READ = ("task", "data_dir", "cache_dir", "train.max_rows", "train.max_length", "
 class Settings(saved.SavedRunSettings):
     """What is scored."""
 
-    split: str = field(default="validation", metadata={"choices": ("train", "validation", "test")})
+    split: str = field(default="validation", metadata={"choices": SHARED_SPLITS})
     """Which rows of the task."""
     map: dict[str, str] = field(default_factory=dict)
     """What each label of the run means on the other task."""
@@ -94,7 +95,7 @@ def main(argv: list[str]) -> int:
     asked = saved.read(Settings, [*([f"run={NAMED}"] if paths else []), *overrides], READ)
     settings, given, keys = asked
     kind = eval_language.kind_of(settings, {key_of(text) for text in overrides})
-    if settings.split not in ("train", "validation", "test"):
+    if settings.split not in SHARED_SPLITS:
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
     texts = [str(located(each)) for each in (*paths, *([settings.run] if settings.run != NAMED else []))]
     runs, left_out = eval_runs.found(texts)
