@@ -31,7 +31,7 @@ FILES = ["task=files", "task.columns=[text]", "task.label=label", "task.files.sp
         ("bench --rounds x", "--rounds must be a whole number, got 'x'"),
         (
             "merge run=outputs/a --output b",
-            "molex: outputs/a does not exist; name the folder of a run, such as outputs/NAME",
+            "molex: outputs/a does not exist; name the folder of a run, such as",
         ),
     ],
 )
