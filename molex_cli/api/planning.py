@@ -1,6 +1,6 @@
 """What a method costs on a model, from Python."""
 
-from molex_cli.api import asked
+from molex_cli.api import asked, require_texts
 from molex_cli.config import command_line, overrides
 from molex_cli.cost.arms import Budget, solved
 from molex_cli.cost.estimate import Estimate, estimated
@@ -24,7 +24,8 @@ def plan(
     `experiment`. With `match`, such as `"lora:rank=64"`, its `match.overrides` are what meets that arm's budget. With
     `memory`, or `fit` such as `"24GB"`, its `memory` is what a training step holds, in bytes, and what fits.
     """
-    limit = sizes.parsed(fit, "fit") if fit is not None else None
+    require_texts(settings)
+    limit = sizes.parsed(str(fit), "fit") if fit is not None else None
     line = command_line.CommandLine(overrides=list(settings), multirun=match is not None)
     jobs, _ = overrides.jobs(line)
     if match is None:

@@ -2,7 +2,7 @@
 
 import threading
 
-from molex_cli.api import asked
+from molex_cli.api import asked, require_texts
 from molex_cli.config import command_line
 from molex_cli.cost.arms import Budget
 from molex_cli.errors import ConfigError
@@ -26,8 +26,7 @@ def train(*settings: str, match: str | None = None, solve: str = "rank", by: str
     exception of `molex_cli.errors`, before anything loads where that can be; a training that fails leaves a record and
     raises. Calls from several threads train one after the other.
     """
-    if strange := [each for each in settings if not isinstance(each, str)]:
-        raise ConfigError(f"settings must be texts such as 'seed=1', got {strange[0]!r}")
+    require_texts(settings)
     with _one_at_a_time, as_if_typed(["train", *settings, *(Budget(match, solve, by).flags() if match else [])]):
         line = command_line.parse(settings)
         if line.multirun or line.shows:

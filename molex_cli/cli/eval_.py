@@ -74,12 +74,12 @@ def _parser() -> Parser:
         "Score saved runs on any task or split; writes evaluations/ into their folders. Several paths, a folder of "
         "runs or a pattern are several runs: each has a line, and the others go on if one fails.",
         examples=(
-            "molex eval run=outputs/NAME",
-            "molex eval run=outputs/NAME which=best task=glue/rte split=validation",
-            "molex eval run=outputs/NAME noise=[0,0.5] characters=[0,0.1]",
+            "molex eval outputs/NAME",
+            "molex eval outputs/NAME which=best task=glue/rte split=validation",
+            "molex eval outputs/NAME noise=[0,0.5] characters=[0,0.1]",
             "molex eval 'outputs/*' split=test",
             "molex eval outputs/ lm_eval=[arc_challenge,hellaswag]",
-            "molex eval run=outputs/NAME text=wiki.txt train.max_length=512",
+            "molex eval outputs/NAME text=wiki.txt train.max_length=512",
         ),
     )
     parser.add_overrides(own=Settings, reads=READ)

@@ -100,7 +100,7 @@ def _sent(run: Path, wanted: "Wanted", token: str, options: argparse.Namespace) 
         if sent.changed
         else f"{sent.url} has all of it already"
     )
-    say(f"molex eval run={_name(wanted)}{'' if wanted.which == 'last' else ' which=best'}")
+    say(f"molex eval {_name(wanted)}{'' if wanted.which == 'last' else ' which=best'}")
     return 0
 
 

@@ -1,7 +1,8 @@
 """What the commands that open a saved run share: PATH, or run=PATH, and their own key=value settings."""
 
+import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -44,6 +45,7 @@ def read(
     """Return the command's own settings, the other settings over their defaults, and the keys of those others."""
     paths, settings = paths_in(arguments)
     own, left = split_settings(kind, settings)
+    _require_own_near(kind, left)
     runs = [*paths, *([own.run] if own.run else [])]
     if not runs:
         raise ConfigError("a run must be named: add outputs/NAME, its folder or an adapter file in it")
@@ -52,6 +54,17 @@ def read(
     own.run = runs[0]
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     return own, experiment, require_known(left, allowed)
+
+
+def _require_own_near(kind: type, given: Sequence[str]) -> None:
+    """Raise for a misspelt setting of the command's own, which those of a run would be searched for."""
+    from molex_cli.config.schema import GROUPS, Experiment
+
+    names = [each.name for each in fields(kind)]
+    others = {*GROUPS, *(each.name for each in fields(Experiment))}
+    for key in map(key_of, given):
+        if key not in others and (close := difflib.get_close_matches(key, names, n=1, cutoff=0.7)):
+            raise ConfigError(f"{key} is no setting; did you mean {close[0]}?")
 
 
 def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:

@@ -75,7 +75,7 @@ def _chosen(run: Run, which: str, split: str) -> tuple[Path, SplitEvaluation]:
     if candidates := [each for each, otherwise in zip(found, unlike, strict=True) if not otherwise]:
         return max(candidates, key=lambda each: (*_rank(each[1], run), each[0].stat().st_mtime))
     why = f" as it was scored itself ({unlike[0]})" if unlike else ""
-    way_out = f"molex eval run={run.folder} split={split} which={which} makes one"
+    way_out = f"molex eval {run.folder} split={split} which={which} makes one"
     raise RecordError(f"{run.folder} has no evaluation of its {which} adapter on {split}{why}; {way_out}")
 
 

@@ -28,10 +28,16 @@ FILES = ["task=files", "task.columns=[text]", "task.label=label", "task.files.sp
         ("compare . --figure score a.pdf", "--figure must name a file such as scores.pdf, got score; one of scores, "),
         ("bench --dropout x", "--dropout must be a number, got 'x'"),
         ("predict outputs/a outputs/b", "one run must be named here, got outputs/a and outputs/b; leave one out"),
+        ("eval outputs/a splt=test", "splt is no setting; did you mean split?"),
+        (
+            "predict outputs/a file=new.csv",
+            "file is a flag of molex predict and no setting; did you mean --file new.csv?",
+        ),
+        ("push outputs/a --repo ada/a --dry-run b", "outputs/a does not exist; name the folder of a run, such as"),
         ("bench --rounds x", "--rounds must be a whole number, got 'x'"),
         (
             "merge run=outputs/a --output b",
-            "molex: outputs/a does not exist; name the folder of a run, such as outputs/NAME",
+            "molex: outputs/a does not exist; name the folder of a run, such as",
         ),
     ],
 )
