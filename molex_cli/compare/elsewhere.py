@@ -1,6 +1,5 @@
 """Runs as `molex eval` scored them on what is no split of their task: a task of lm-evaluation-harness, or a text."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import filterfalse
@@ -9,8 +8,8 @@ from pathlib import Path
 from molex_cli.compare.collapse import CONSTANT
 from molex_cli.compare.loading import Run
 from molex_cli.errors import RecordError
-from molex_cli.metrics.base import ByExample, Metric
-from molex_cli.records.evaluation import ScoredBy, SplitEvaluation
+from molex_cli.metrics.base import Metric
+from molex_cli.records.evaluation import SplitEvaluation
 from molex_cli.records.parts import FAILED, Score, Scores
 from molex_cli.records.reading import read_json
 
@@ -57,25 +56,10 @@ def scored(run: Run, which: str, name: str, metric: str) -> Run:
     data[name] = {"fingerprint": chosen["fingerprint"], "rows": chosen["rows"], "rows_used": chosen["rows_used"]}
     degenerate = [*chosen["degenerate"], *filterfalse(is_of_predictions, run.record.degenerate)]
     record = replace(run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=degenerate)
-    by = _metric(metric, metrics[metric])
+    by = Metric.from_data(metric, metrics[metric])
     found_run = replace(run, record=record, split=name, predictions=predictions_of(file), scored_by=by)
     found_run.values(which, metric)  # damaged predictions are told of now
     return found_run
-
-
-def _metric(name: str, about: ScoredBy) -> Metric:
-    """Return what a comparison asks of another program's metric, which is not computed again."""
-    is_share = about.get("right_or_wrong", False)
-    by_example = ByExample.mean if about.get("mean_of_examples") else ByExample.no
-    return Metric(
-        name=name,
-        function=lambda predictions, references: math.nan,
-        kinds=(),
-        higher_is_better=about.get("higher_is_better", True),
-        low=0.0 if is_share else -math.inf,
-        high=1.0 if is_share else math.inf,
-        by_example=ByExample.right_or_wrong if is_share else by_example,
-    )
 
 
 def is_of_predictions(reason: str) -> bool:
