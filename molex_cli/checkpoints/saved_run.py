@@ -130,11 +130,16 @@ def scored(
 
 
 def left(run: SavedRun, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Write an evaluation and a line for each of its examples into the run's folder; return it with what made it."""
+    """Write an evaluation and a line for each of its examples into the run's folder; return it with what made it.
+
+    Its file comes last and one of before goes first: a process that is killed between leaves no evaluation.
+    """
     whole = {**result, "environment": records.environment(), "command": sys.argv[1:]}
     folder = subfolder(run.folder, "evaluations")
-    records.write_text(folder / f"{name}.json", records.as_json(whole, indent=2) + "\n")
+    file = folder / f"{name}.json"
+    file.unlink(missing_ok=True)
     records.write_rows(folder / f"{name}-predictions.jsonl", rows)
+    records.write_text(file, records.as_json(whole, indent=2) + "\n")
     return whole
 
 

@@ -1,14 +1,13 @@
 """Runs as `molex eval` scored them on what is no split of their task: a task of lm-evaluation-harness, or a text."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from molex_cli.compare.evaluations import evaluations, rescored
 from molex_cli.compare.loading import Run
 from molex_cli.errors import RecordError
-from molex_cli.metrics.base import ByExample, Metric
-from molex_cli.records.evaluation import LANGUAGE, ScoredBy
+from molex_cli.metrics.base import Metric
+from molex_cli.records.evaluation import LANGUAGE
 from molex_cli.records.parts import Score, Scores
 from molex_cli.records.run_folder import adapter_name
 
@@ -43,21 +42,7 @@ def scored(run: Run, which: str, name: str, metric: str) -> Run:
         raise RecordError(f"{run.folder} has no {metric or 'metric'} on {name}, but {', '.join(metrics) or 'none'}")
     own: Score = {"scores": chosen["scores"], "step": chosen["step"]}
     scores: Scores = {"metric": metric, "last": own, "best": own}
-    result = replace(rescored(run, name, file, chosen, scores), scored_by=_metric(metric, metrics[metric]))
+    scored_by = Metric.from_data(metric, metrics[metric])
+    result = replace(rescored(run, name, file, chosen, scores), scored_by=scored_by)
     result.values(which, metric)  # damaged predictions are told of now
     return result
-
-
-def _metric(name: str, about: ScoredBy) -> Metric:
-    """Return what a comparison asks of another program's metric, which is not computed again."""
-    is_share = about.get("right_or_wrong", False)
-    by_example = ByExample.mean if about.get("mean_of_examples") else ByExample.no
-    return Metric(
-        name=name,
-        function=lambda predictions, references: math.nan,
-        kinds=(),
-        higher_is_better=about.get("higher_is_better", True),
-        low=0.0 if is_share else -math.inf,
-        high=1.0 if is_share else math.inf,
-        by_example=ByExample.right_or_wrong if is_share else by_example,
-    )

@@ -146,11 +146,17 @@ def _library_problems(task: "Task", name: str) -> Iterator[str]:
             f"{'both' if name in task.lower_is_better else 'neither'}: evaluate does not say which is better; set "
             f"task.higher_is_better=[{name}] or task.lower_is_better=[{name}]"
         )
-    is_path = named.path.startswith((".", "/", "~")) or named.path.count("/") > 1
-    if named.file is None and is_path:
+
+
+def library_file_problems(task: "Task", name: str) -> Iterator[str]:
+    """Yield why a metric of the library must not be loaded: what names no script here may be anybody's on the hub."""
+    named = Named.of(name)
+    if named.file is not None:
+        return
+    if named.path.startswith((".", "/", "~")) or named.path.count("/") > 1:
         script = Path(named.path, f"{Path(named.path).name}.py")
         yield f".metrics must name a script of evaluate or its folder, got {named.path}; there is no {script}"
-    elif named.file is None and "/" in named.path and REVISION not in arguments_of(task, name):
+    elif "/" in named.path and REVISION not in arguments_of(task, name):
         yield (
             f".metric_arguments.{REVISION} must pin the code of {name}, which somebody put on the hub, got none (and "
             "no script here is called so); read it, then set the commit that you read"
@@ -158,7 +164,10 @@ def _library_problems(task: "Task", name: str) -> Iterator[str]:
 
 
 def file_problems(task: "Task") -> Iterator[str]:
-    """Yield what is wrong with the files, which are run for it."""
+    """Yield what is wrong with the files, which are run for it; a saved run opens without them."""
+    for name in task.metrics:
+        if name.startswith(LIBRARY):
+            yield from library_file_problems(task, name)
     try:
         own = own_metrics(task.metric_files)
         for name in task.metrics:

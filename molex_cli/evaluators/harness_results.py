@@ -2,10 +2,13 @@
 
 import hashlib
 import importlib.metadata
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from molex_cli.records.parts import MetricRecord
 
 
 def described(
@@ -43,21 +46,26 @@ def _by_name(results: Mapping[str, Any]) -> dict[str, tuple[float, float | None]
     for key in keys:
         metric, _, used = key.partition(",")
         error: Any = results.get(f"{metric}_stderr,{used}")
-        if isinstance(results[key], int | float):
+        if isinstance(results[key], int | float | np.number):
             found[key if several else metric] = float(results[key]), float(error) if _is_number(error) else None
     return found
 
 
-def _kind(metric: str, score: float, rows: Sequence[Mapping[str, Any]], found: Any, name: str) -> dict[str, bool]:
-    """Return what a comparison must know of a metric: the better direction, and whether it is a mean over examples."""
+def _kind(metric: str, score: float, rows: Sequence[Mapping[str, Any]], found: Any, name: str) -> MetricRecord:
+    """Return what a comparison must know of a metric: the better end, and whether it is a mean over examples."""
     values = [row["values"].get(metric) for row in rows]
     known = [value for value in values if value is not None]
     is_mean = bool(known) and len(known) == len(values) and abs(sum(known) / len(known) - score) < 1e-9
     higher = found["higher_is_better"].get(name, {}).get(metric.partition(",")[0])
+    is_share = is_mean and set(known) <= {0.0, 1.0}
     return {
+        "source": "lm-evaluation-harness",
+        "digest": "",
         "higher_is_better": higher is not False,
-        "mean_of_examples": is_mean,
-        "right_or_wrong": is_mean and set(known) <= {0.0, 1.0},
+        "low": 0.0 if is_share else None,
+        "high": 1.0 if is_share else None,
+        "by_example": "right_or_wrong" if is_share else "mean" if is_mean else "no",
+        "when_undefined": None,
     }
 
 
@@ -74,7 +82,7 @@ def rows_of(name: str, found: Any, *, named: bool) -> list[dict[str, Any]]:
                 "values": {},
                 "answers": each["filtered_resps"],
                 "document": each["doc_hash"][:16],
-                "prompt": each["prompt_hash"][:16],
+                "prompt": _digest([json.dumps(each["arguments"], default=str)]),  # with choices and how it is answered
                 "target": each["target_hash"][:16],
             },
         )

@@ -27,15 +27,21 @@ from molex_cli.methods.base import Adapted
 from molex_cli.methods.placement import place
 from molex_cli.models.loading import load, longest_input
 from molex_cli.objectives.causal_lm import CausalLM
+from molex_cli.records.parts import MetricRecord
 from molex_cli.runtime import hardware
 from molex_cli.runtime.paths import require_file
 from molex_cli.statistics.intervals import example_interval
 
-METRICS = {
-    "loss": {"higher_is_better": False, "mean_of_examples": True},
-    "loss_increase": {"higher_is_better": False, "mean_of_examples": True},
-    "perplexity": {"higher_is_better": False, "mean_of_examples": False},
+LOWER: MetricRecord = {
+    "source": "text",
+    "digest": "",
+    "higher_is_better": False,
+    "low": None,
+    "high": None,
+    "by_example": "mean",
+    "when_undefined": None,
 }
+METRICS: dict[str, MetricRecord] = {"loss": LOWER, "loss_increase": LOWER, "perplexity": {**LOWER, "by_example": "no"}}
 
 
 @dataclass(frozen=True, kw_only=True)

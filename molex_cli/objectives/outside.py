@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from molex_cli.config.task import Kind, Task
-from molex_cli.config.task_metrics import LIBRARY, arguments_of, inside, metric_of, outside
+from molex_cli.config.task_metrics import LIBRARY, arguments_of, inside, library_file_problems, metric_of, outside
 from molex_cli.data.encoding import Encoded
 from molex_cli.errors import ConfigError, MetricError, all_of
 from molex_cli.methods.base import Adapted
@@ -37,6 +37,8 @@ def metrics(task: Task) -> list[Metric]:
 def _ready(task: Task, name: str) -> Metric:
     metric, arguments = metric_of(task, name), arguments_of(task, name)
     if name.startswith(LIBRARY):
+        if found := list(library_file_problems(task, name)):
+            raise ConfigError([f"task{problem}" for problem in found])
         metric = evaluate_library.loaded(metric, arguments)
         arguments = {key: value for key, value in arguments.items() if key not in evaluate_library.LOADED_WITH}
     return checked(metric, arguments)

@@ -3,20 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
-from molex_cli.records.parts import Count, Evaluation, Number
+from molex_cli.records.parts import Count, Evaluation, MetricRecord, Number
 
 LANGUAGE = ("lm_eval", "text")
 """What stands as the `split` of an evaluation of a language model that is of no split of a task."""
-
-
-class ScoredBy(TypedDict, total=False):
-    """What a comparison must know of a metric that is not molex's own."""
-
-    higher_is_better: bool
-    mean_of_examples: bool
-    """The score is the mean of the values of single examples."""
-    right_or_wrong: bool
-    """These are 0 and 1."""
 
 
 class SplitEvaluation(TypedDict):
@@ -38,5 +28,5 @@ class SplitEvaluation(TypedDict):
     evaluation: Evaluation
     stderr: NotRequired[Mapping[str, Number | None]]
     """Standard errors of the scores, over examples."""
-    metrics: NotRequired[dict[str, ScoredBy]]
+    metrics: NotRequired[dict[str, MetricRecord]]
     """Those that can be compared, where they are not molex's own; the first is compared unless another is named."""

@@ -171,8 +171,8 @@ def test_what_is_written_and_rolling_likelihoods_do_not_depend_on_the_batch_eith
         answers.append(([row["answers"] for row in rows_of(predictions_of(found))], rolling["scores"]))
     assert answers[0][0] == answers[1][0]
     assert answers[0][1] == pytest.approx(answers[1][1], rel=1e-5)
-    assert written["metrics"]["exact_match"]["right_or_wrong"]
-    assert not rolling["metrics"]["byte_perplexity"]["mean_of_examples"]
+    assert written["metrics"]["exact_match"]["by_example"] == "right_or_wrong"
+    assert rolling["metrics"]["byte_perplexity"]["by_example"] == "no"
     assert not rolling["metrics"]["byte_perplexity"]["higher_is_better"]
 
 

@@ -1,6 +1,7 @@
 """Metrics of `evaluate`: scripts of the form that its hub has, from a folder here; the hub itself is never asked."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from support.runs import only_record
 
 from molex_cli.cli import main
 from molex_cli.config.task import Kind, Task
-from molex_cli.config.task_metrics import Named, problems, texts
+from molex_cli.config.task_metrics import Named, file_problems, problems, texts
 from molex_cli.errors import ConfigError, MetricError
 from molex_cli.objectives import outside
 
@@ -74,6 +75,21 @@ def test_a_script_in_a_folder_scores_chooses_the_best_and_stands_in_the_record(c
     assert [row["values"][name] for row in rows] == pytest.approx(right)
     assert main(["eval", f"run={folder}", "train.max_rows=64", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])[0]["scores"][name] == scores[name]
+
+
+def test_a_run_opens_without_its_script_and_nothing_of_that_name_is_got_from_the_hub(capsys, monkeypatch):
+    name = script("gone", RIGHT)
+    named = [f"task.metrics=[{name}]", f"task.higher_is_better=[{name}]"]
+    assert main(["train", "experiment=smoke", "method=lora", "log.wandb=disabled", *named]) == 0, capsys.readouterr()
+    _, folder = only_record()
+    shutil.rmtree("scripts")
+    Path("lines.txt").write_text("A cat sleeps.\tAn animal sleeps.\n")
+    capsys.readouterr()
+    assert main(["predict", f"run={folder}", "--file", "lines.txt"]) == 0, capsys.readouterr()
+    assert "prediction" in json.loads(capsys.readouterr().out)
+    monkeypatch.setattr(outside.evaluate_library, "_module", None)
+    assert main(["eval", f"run={folder}"]) == 2
+    assert "must pin the code of evaluate/scripts/gone" in capsys.readouterr().err
 
 
 def test_arguments_reach_the_script_and_its_configuration():
@@ -152,11 +168,11 @@ def test_what_the_library_does_not_say_must_be_set_and_foreign_code_be_pinned():
     assert told.startswith(".higher_is_better or task.lower_is_better must have evaluate/f1, got it in neither")
     (told,) = problems(task("evaluate/f1", lower_is_better=["evaluate/f1"]))
     assert "got it in both" in told
-    (told,) = problems(task("evaluate/somebody/f1"))
+    (told,) = file_problems(task("evaluate/somebody/f1"))
     assert told.startswith(".metric_arguments.revision must pin the code of evaluate/somebody/f1, which somebody put")
-    assert not list(problems(task("evaluate/somebody/f1", metric_arguments={"revision": "abc"})))
-    assert not list(problems(task(script("share", RIGHT))))
-    (told,) = problems(task("evaluate/./scripts/shar"))
+    assert not list(file_problems(task("evaluate/somebody/f1", metric_arguments={"revision": "abc"})))
+    assert not list(file_problems(task(script("share", RIGHT))))
+    (told,) = file_problems(task("evaluate/./scripts/shar"))
     assert told == (
         ".metrics must name a script of evaluate or its folder, got ./scripts/shar; there is no scripts/shar/shar.py"
     )
