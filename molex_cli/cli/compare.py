@@ -103,18 +103,19 @@ def _parser() -> Parser:
     )
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
     parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
-    parser.add_argument(
-        "--show",
-        action="append",
-        choices=SHOWN,
-        default=[],
-        help="what stands beside the mean over seeds",
-    )
+    shown = "what stands beside the mean over seeds"
+    parser.add_argument("--show", action="append", choices=SHOWN, default=[], help=shown)
     parser.add_argument(
         "--detect", type=float, metavar="POINTS", help="tell how many seeds would find a difference of this size"
     )
     parser.add_argument("--tune", metavar="SETTINGS", help="of each arm compare the best values, as other runs tell")
     parser.add_argument("--tuning-seeds", metavar="SEEDS", help="seeds of these runs, which the table leaves out")
+    _add_shown(parser)
+    return parser
+
+
+def _add_shown(parser: Parser) -> None:
+    """Add what is shown of the comparison, and where."""
     parser.add_argument("--columns", metavar="NAMES", help="columns that are shown, e.g. scores,trainable; or all")
     parser.add_argument("--caption", default="", help="of a LaTeX table, which then floats")
     parser.add_argument("--label", default="", help="of a LaTeX table with a caption, e.g. tab:results")
@@ -138,7 +139,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--figure-width", type=float, metavar="INCHES", help="default: 3.3, a column")
     parser.add_argument("--output", type=expanded, help="file to write instead of standard output")
-    return parser
 
 
 def _kinds_joined(argv: Sequence[str]) -> list[str]:
