@@ -135,6 +135,11 @@ def gone(handler, reply):
     return None
 
 
+def meanwhile(handler, reply):
+    handler.server.home.repositories["models", "ada/tiny"].commit({"README.md": b"somebody's"})
+    return reply
+
+
 @pytest.mark.parametrize(
     ("flags", "token", "fault", "told"),
     [
@@ -146,6 +151,8 @@ def gone(handler, reply):
         ([], WRITER, Fault("/create", status(429)), "the hub must take what is sent to ada/tiny, got 429"),
         ([], WRITER, Fault("/commit/", quota), "ada/tiny must have room on the hub, got 403 Private repository"),
         ([], WRITER, Fault("/commit/", gone), "the hub must be reached at http://127.0.0.1"),
+        ([], WRITER, Fault("/preupload/", meanwhile), "ada/tiny must not change while it is written to, got 412 A com"),
+        (["--message", WRITER], WRITER, None, "--message must hold no secret, got the value of a token or of a variab"),
         ([], WRITER, Fault("/storage/", status(403), method="PUT"), "ada/tiny must be a repository that your token"),
     ],
 )  # fmt: skip

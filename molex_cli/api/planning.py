@@ -31,6 +31,6 @@ def plan(
         return estimated(jobs[0].experiment, memory=memory, limit=limit)
     found = solved(jobs, line, Budget(match, solve, by))
     if len(found) > 1:
-        raise ConfigError(f"plan must be asked for one arm, got {len(found)}; call it once for each")
+        raise ConfigError(f"plan must get the settings of one arm, got {len(found)}; call it once for each")
     solution, experiment = next(iter(found.values()))
     return estimated(experiment, solution, memory=memory, limit=limit)

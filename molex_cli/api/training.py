@@ -33,14 +33,12 @@ def train(*settings: str, match: str | None = None, solve: str = "rank", by: str
         if line.multirun or line.shows:
             flag = "-m" if line.multirun else line.shows
             raise ConfigError(
-                f"train must be asked for one run, got {flag}; call it once for each, or type molex train"
+                f"train must get the settings of one run, got {flag}; call it once for each, or type molex train"
             )
         found = checking.asked(line, Budget(match, solve, by) if match else None)
         if not found.is_one_run:
             launcher = found.settings.hydra.launcher._target_.rpartition(".")[2]
-            raise ConfigError(
-                f"train must be asked for a run in this process, got {launcher}; type molex train instead"
-            )
+            raise ConfigError(f"train must run in this process, got {launcher}; type molex train instead")
         experiment = found.jobs[0].experiment
         done = one_run.finished(experiment)
         return done.record if done and done.record else one_run.trained(experiment)

@@ -102,13 +102,22 @@ def _parser() -> Parser:
         "--metric", default="", metavar="NAME", help="of a task of lm_eval or a text; default: its first"
     )
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
-    parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
-    shown = "what stands beside the mean over seeds"
-    parser.add_argument("--show", action="append", choices=SHOWN, default=[], help=shown)
     parser.add_argument(
-        "--detect", type=float, metavar="POINTS", help="tell how many seeds would find a difference of this size"
+        "--adjust", choices=FAMILIES, default="holm", help="correction for many tests: Holm, or Benjamini-Hochberg"
     )
-    parser.add_argument("--tune", metavar="SETTINGS", help="of each arm compare the best values, as other runs tell")
+    parser.add_argument(
+        "--show",
+        action="append",
+        choices=SHOWN,
+        default=[],
+        help="show the median, or the mean of seeds that trained, beside the mean",
+    )
+    parser.add_argument(
+        "--detect", type=float, metavar="POINTS", help="print how many seeds would find a difference of this size"
+    )
+    parser.add_argument(
+        "--tune", metavar="SETTINGS", help="compare each arm at its best values of these, chosen by other runs"
+    )
     parser.add_argument("--tuning-seeds", metavar="SEEDS", help="seeds of these runs, which the table leaves out")
     _add_shown(parser)
     return parser

@@ -57,7 +57,7 @@ class Settings(saved.SavedRunSettings):
     lm_eval_seed: int = 1234
     """Of all that the harness draws; 1234 is its own choice."""
     text: str | None = field(default=None, metadata={"shown": "FILE"})
-    """Instead: a text, on which loss and perplexity of a decoder are held against its bare base model's."""
+    """Instead: a text file, on which a decoder's loss and perplexity are compared with its base model's."""
     text_stride: int | None = None
     """Tokens of each window of train.max_length that are scored, given those before; null is half of it."""
 
@@ -72,7 +72,7 @@ def _parser() -> Parser:
     parser = Parser(
         "eval",
         "Score saved runs on any task or split; writes evaluations/ into their folders. Several paths, a folder of "
-        "runs or a pattern are several runs: a line for each, and one that fails costs the others nothing.",
+        "runs or a pattern are several runs: each has a line, and the others go on if one fails.",
         examples=(
             "molex eval run=outputs/NAME",
             "molex eval run=outputs/NAME which=best task=glue/rte split=validation",
@@ -90,7 +90,7 @@ def _parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Score one run, or several, on their own or another task."""
     options = _parser().parse(argv)
-    paths, typed = eval_runs.paths_in(options.overrides)
+    paths, typed = saved.paths_in(options.overrides)
     overrides = [eval_language.in_brackets(text) for text in typed]
     asked = saved.read(Settings, [*([f"run={NAMED}"] if paths else []), *overrides], READ)
     settings, given, keys = asked

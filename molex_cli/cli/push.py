@@ -14,7 +14,7 @@ from molex_cli.runtime.streams import say
 if TYPE_CHECKING:
     from molex_cli.checkpoints.hub.folder import Wanted
 
-SUMMARY = "a run's adapter to the Hugging Face hub, with a model card"
+SUMMARY = "send a run's adapter to the Hugging Face hub, with a model card"
 MESSAGE = "A run of molex"
 
 
@@ -71,6 +71,7 @@ def _wanted(options: argparse.Namespace) -> "Wanted":
         license=options.license,
         predictions=options.predictions,
         peft=options.peft,
+        message=options.message,
         degenerate=options.degenerate,
     )
 
@@ -91,7 +92,7 @@ def _sent(run: Path, wanted: "Wanted", token: str, options: argparse.Namespace) 
     with tempfile.TemporaryDirectory() as name:
         temporary = Path(name)
         folder.write(run, wanted, temporary, [token])
-        about = {"private": options.private, "revision": options.revision, "message": options.message}
+        about = {"private": options.private, "revision": options.revision, "message": wanted.message}
         sent = upload.send(temporary, options.repo, token, **about)
         files = _listed(temporary)
     say(

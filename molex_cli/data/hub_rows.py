@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.errors import DataError, nearest, reason_of
-from molex_cli.models.hub import connection, problems, repositories
+from molex_cli.models.hub import cache, connection, problems, repositories
 from molex_cli.models.hub.problems import Source
 
 NO_CONFIGURATION = re.compile(r"BuilderConfig '.*' not found\. Available: \[(.*)\]")
@@ -15,6 +15,11 @@ NO_SPLIT = re.compile(r"Unknown split \".*\"\. Should be one of \[(.*)\]")
 
 def loaded(source: Source, subset: str | None, split: str, split_key: str) -> Any:
     """Return the rows of a split; raise the one line of why they cannot be had."""
+    if Path(source.name).is_dir():  # the client would take that, without a word
+        raise DataError(
+            f"{source.key} must be {source.title} of the hub, got {source.name}, which is a folder here, too; "
+            "start the command in another folder, or set task.files.train to a file"
+        )
     found = repositories.at(source)
     import datasets
 
@@ -31,7 +36,7 @@ def commit_of(rows: Any) -> str | None:
     """Return the commit that rows are of: the client keeps those of each in a folder of that name."""
     folders = {Path(each["filename"]).parent.name for each in rows.cache_files}
     commit = folders.pop() if len(folders) == 1 else ""
-    return commit if repositories.COMMIT.fullmatch(commit) else None
+    return commit if cache.COMMIT.fullmatch(commit) else None
 
 
 def _require_commit(source: Source, got: str | None) -> None:

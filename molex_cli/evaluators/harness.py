@@ -19,7 +19,7 @@ import numpy as np
 
 from molex_cli.errors import ConfigError, DataError, MolexError, nearest, reason_of, shortened
 from molex_cli.evaluators.harness_results import described, rows_of
-from molex_cli.models.hub import connection
+from molex_cli.models.hub import repositories
 
 LOCAL = ("json", "csv", "parquet", "arrow", "text")  # `dataset_path` of rows in files
 RESAMPLES = 1000  # for the standard error of what is no mean
@@ -100,7 +100,7 @@ def _loaded(request: HarnessRequest) -> Any:
     manager = _manager(request.folder, request.tasks)
     online = (
         all(map(_is_local, (manager.task_index[name] for name in request.tasks)))
-        or connection.go_offline_if_unreachable()
+        or repositories.go_offline_if_unreachable()
     )
     try:
         with _silent():

@@ -9,7 +9,7 @@ from molex_cli.config.task_metrics import REVISION, Named
 from molex_cli.errors import ConfigError, MetricError, reason_of
 from molex_cli.metrics.base import Metric
 from molex_cli.metrics.own_files import DIGITS, digest_of, source_of
-from molex_cli.models.hub import connection
+from molex_cli.models.hub import repositories
 
 LOADED_WITH = ("config_name", REVISION)
 """Arguments of `evaluate.load`; all others are those of `compute`."""
@@ -35,7 +35,7 @@ def loaded(metric: Metric, arguments: Mapping[str, Any]) -> Metric:
 def _module(name: str, digest: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
     """Return a module of the library, of this text; the hub's is asked for only if that can be reached."""
     named = Named.of(name)
-    online = named.file is None and connection.go_offline_if_unreachable()
+    online = named.file is None and repositories.go_offline_if_unreachable()
     import evaluate
 
     evaluate.config.HF_EVALUATE_OFFLINE = not online

@@ -58,8 +58,6 @@ def require_unrouted(file: Path, rule: str, way_out: str) -> None:
 
 def no_run(path: Path) -> str:
     """Return what a path is that is no run."""
-    if str(path).startswith("run="):
-        return f"{path} must be a path alone for this command; leave out run="
     if not path.exists():
         beside = [str(each) for each in _runs_in(path.parent)]
         close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.75)

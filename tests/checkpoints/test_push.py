@@ -258,6 +258,8 @@ def test_metrics_that_are_code_are_neither_sent_nor_run_for_a_run_of_the_hub(tra
     task = saved_run.about(fetched, "last").experiment.task
     assert (task.metrics, task.metric_arguments) == (["accuracy"], {})
     assert saved_run.opened(fetched, "last", Hardware()).experiment.task == task
+    Path("link").symlink_to(fetched)
+    assert saved_run.about(Path("link"), "last").experiment.task == task
     shutil.copy(fetched / "adapter-last.safetensors", run)
     assert saved_run.about(run, "last").experiment.task.metrics == theirs["metrics"]
     sent = adapter.read_about(pushed(run) / "adapter-last.safetensors").experiment.task

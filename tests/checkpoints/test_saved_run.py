@@ -124,7 +124,7 @@ def test_outputs_of_one_meaning_are_added_up():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "a run must be named: add run=outputs/NAME"),
+        ([], "a run must be named: add outputs/NAME"),
         (["run=nowhere"], "nowhere does not exist; name the folder of a run"),
         (["run=RUN", "which=first"], "which must be last or best, got first"),
         (["run=RUN", "split=dev"], "split must be train, validation or test, got dev"),

@@ -21,7 +21,7 @@ def own_metrics(names: Sequence[str], kind: str) -> dict[str, Any]:
 
 def without_code(file: Path, experiment: Experiment) -> Experiment:
     """Return the experiment of an adapter file; of one from the hub with the metrics that are molex's own alone."""
-    if fetched_into() not in file.parents:
+    if fetched_into().resolve() not in file.parent.resolve().parents:  # the file itself is a link
         return experiment
     stages = {name: _without_code(stage) for name, stage in experiment.stages.items()}
     return replace(experiment, task=_without_code(experiment.task), stages=stages)

@@ -1,7 +1,7 @@
 """The folder that is sent: adapter, record, card, and what else is asked for."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Wanted:
     license: str | None = None
     predictions: bool = False
     peft: bool = False
+    message: str = ""
+    """Message of the commit."""
     degenerate: bool = False
     """Send it although its record says that its scores mean nothing."""
 
@@ -82,7 +84,8 @@ def write(run: Path, wanted: Wanted, folder: Path, tokens: Sequence[str] = ()) -
         for_peft=wanted.peft,
     )
     write_text(folder / CARD, card.text(content))
-    _require_no_secret(folder, [*secrets(), *tokens])
+    sent = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    _require_no_secret({"--message": wanted.message.encode(), **sent}, [*secrets(), *tokens])
 
 
 def _write_peft(run: Path, which: str, folder: Path, base: str | None) -> None:
@@ -96,13 +99,12 @@ def _write_peft(run: Path, which: str, folder: Path, base: str | None) -> None:
     inner.rmdir()
 
 
-def _require_no_secret(folder: Path, values: Sequence[str]) -> None:
-    for path in sorted(folder.iterdir()):
-        content = path.read_bytes()
+def _require_no_secret(sent: Mapping[str, bytes], values: Sequence[str]) -> None:
+    for name, content in sent.items():
         if any(value.encode() in content for value in values):
             raise ConfigError(
-                f"{path.name} must hold no secret, got the value of a token or of a variable whose name looks secret; "
-                "train the run again without it in a setting"
+                f"{name} must hold no secret, got the value of a token or of a variable whose name looks secret; "
+                "leave it out, or train the run again without it in a setting"
             )
 
 

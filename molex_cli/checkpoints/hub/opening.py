@@ -2,12 +2,13 @@
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from molex_cli.checkpoints.hub import trouble
-from molex_cli.checkpoints.hub.client import quiet
-from molex_cli.errors import CheckpointError, ConfigError
-from molex_cli.models.hub import repositories
+from molex_cli.errors import CheckpointError, ConfigError, MolexError
+from molex_cli.models.hub import cache, problems, repositories
+from molex_cli.models.hub.problems import Source
 from molex_cli.records import unwritable
 from molex_cli.runtime.paths import default_cache_dir, expanded
 
@@ -17,19 +18,44 @@ TAKEN = ("record.json", "adapter-*.safetensors", "predictions-*.jsonl")  # nothi
 """The only files of a repository that are fetched."""
 
 
+@dataclass(frozen=True)
+class RunSource(Source):
+    """The repository of a run that a command opens."""
+
+    @property
+    def key(self) -> str:
+        """Return what names it."""
+        return "run=hub:USER/NAME"
+
+    @property
+    def revision_key(self) -> str:
+        """Return what names its revision."""
+        return "run=hub:USER/NAME@REVISION"
+
+    @property
+    def title(self) -> str:
+        """Return what it is, in words."""
+        return "a run"
+
+    def error(self, line: str) -> MolexError:
+        """Return the error of a line about it."""
+        return CheckpointError(line)
+
+
 def fetched_into() -> Path:
     """Return the folder of the runs that were fetched from the hub."""
     return default_cache_dir() / "hub"
 
 
 def located(path: str | Path) -> Path:
-    """Return the local folder of a run; one on the hub is fetched, or found in the hub's cache.
+    """Return the local folder of a run, `run=PATH` too; one on the hub is fetched, or found in the hub's cache.
 
     What is written into it later, such as evaluations, lies in our own cache beside links to its files.
     """
-    if not str(path).startswith(PREFIX):
+    path = str(path).removeprefix("run=")
+    if not path.startswith(PREFIX):
         return expanded(path)
-    found = WRITTEN.fullmatch(str(path))
+    found = WRITTEN.fullmatch(path)
     if found is None:
         raise ConfigError(f"a run on the hub must be named hub:USER/NAME or hub:USER/NAME@REVISION, got {path}")
     snapshot = _snapshot(found[1], found[2])
@@ -43,17 +69,18 @@ def located(path: str | Path) -> Path:
 
 def _snapshot(repo: str, revision: str | None) -> Path:
     """Return the folder in the hub's cache that holds a run's files at a revision."""
-    source = trouble.RunSource("model", repo, revision, f"run=hub:{repo}", "name a run of this machine")
-    found = repositories.at(source)
-    from huggingface_hub import snapshot_download
+    source = RunSource("model", repo, revision, f"run=hub:{repo}", "name a run of this machine")
+    files = repositories.at(source).files
+    if files is not None:
+        return repositories.fetched(source, [name for name in files if _is_taken(name)])
+    folder = repositories.snapshot(source)
+    if not any(folder.glob("adapter-*.safetensors")):
+        raise problems.away(source, cache.PART)
+    return folder
 
-    is_away, taken = found.files is None, list(TAKEN)
-    with trouble.of_reading(source), quiet():
-        return Path(
-            snapshot_download(
-                repo, revision=found.commit, local_files_only=is_away, allow_patterns=taken, dry_run=False
-            )
-        )
+
+def _is_taken(name: str) -> bool:
+    return "/" not in name and any(fnmatch(name, pattern) for pattern in TAKEN)
 
 
 def _own_folder(snapshot: Path, repo: str) -> Path:

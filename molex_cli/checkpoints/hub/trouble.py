@@ -1,13 +1,11 @@
-"""What goes wrong when a run is fetched from the hub or sent there, as one line with the way out; no torch."""
+"""What goes wrong when a run is sent to the hub, as one line with the way out; no torch."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from molex_cli.errors import CheckpointError, ConfigError, MolexError, reason_of, shortened
+from molex_cli.errors import ConfigError, MolexError, reason_of, shortened
 from molex_cli.models.hub import connection, problems
-from molex_cli.models.hub.problems import Source
 from molex_cli.records.disk import disk_error
 from molex_cli.records.secrets import HIDDEN
 
@@ -41,44 +39,6 @@ def require_token() -> str:
     if token := get_token():
         return token
     raise ConfigError(f"molex push must have a token of the hub, got none; {LOGIN}")
-
-
-@dataclass(frozen=True)
-class RunSource(Source):
-    """The repository of a run that a command opens."""
-
-    @property
-    def key(self) -> str:
-        """Return what names it."""
-        return "run=hub:USER/NAME"
-
-    @property
-    def revision_key(self) -> str:
-        """Return what names its revision."""
-        return "run=hub:USER/NAME@REVISION"
-
-    @property
-    def title(self) -> str:
-        """Return what it is, in words."""
-        return "a run"
-
-    def error(self, line: str) -> MolexError:
-        """Return the error of a line about it."""
-        return CheckpointError(line)
-
-
-@contextmanager
-def of_reading(source: Source) -> Iterator[None]:
-    """Turn what goes wrong while a run is fetched into one line."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        yield
-    except LocalEntryNotFoundError as error:
-        told = problems.told(error, source) if error.__cause__ else None
-        raise told or problems.away(source, "only a part of the cached copy") from error
-    except Exception as error:
-        raise problems.told(error, source) or error from error
 
 
 @contextmanager

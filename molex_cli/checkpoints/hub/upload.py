@@ -12,7 +12,7 @@ from molex_cli.errors import ConfigError
 from molex_cli.models.hub import connection
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, ModelInfo
 
 OURS = ("README.md", "record.json", "adapter-*.safetensors", "predictions-*.jsonl", "adapter_model.safetensors",
         "adapter_config.json")  # fmt: skip
@@ -41,11 +41,10 @@ def send(folder: Path, repo: str, token: str, *, private: bool, revision: str | 
         if revision:
             api.create_branch(repo, branch=revision, exist_ok=True)
         before = api.model_info(repo, revision=revision)
-        there = [each.rfilename for each in before.siblings or ()]
-        _require_ours(repo, there)
+        _require_ours(repo, [each.rfilename for each in before.siblings or ()])
         if private and not before.private:
             raise ConfigError(f"--private must be given for a private or new repository, got {repo}, which is public")
-        commit = _commit(api, folder, repo, there, revision, message)
+        commit = _commit(api, folder, before, revision, message)
     return Sent(str(url), commit, commit != before.sha)
 
 
@@ -59,12 +58,19 @@ def _require_ours(repo: str, there: Sequence[str]) -> None:
         )
 
 
-def _commit(api: "HfApi", folder: Path, repo: str, there: Sequence[str], revision: str | None, message: str) -> str:
-    """Add and replace what is in the folder, delete what an earlier push left besides; return the commit."""
+def _commit(api: "HfApi", folder: Path, before: "ModelInfo", revision: str | None, message: str) -> str:
+    """Add and replace what is in the folder, delete what an earlier push left besides; return the commit.
+
+    What the branch held before is what was looked at: if somebody changes it meanwhile, the hub refuses the commit.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     files = sorted(path.name for path in folder.iterdir())
     operations: list[Any] = [CommitOperationAdd(name, folder / name) for name in files]
+    there = [each.rfilename for each in before.siblings or ()]
     left = [name for name in there if name not in files and any(fnmatch(name, pattern) for pattern in OURS)]
     operations += [CommitOperationDelete(name) for name in left]
-    return str(api.create_commit(repo, operations, commit_message=message, revision=revision).oid)
+    found = api.create_commit(
+        before.id, operations, commit_message=message, revision=revision, parent_commit=before.sha
+    )
+    return str(found.oid)

@@ -12,6 +12,7 @@ from molex_cli.runtime.addresses import address
 
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 60  # that the hub may ask a client to wait for before it is asked again
+LONGEST_INTAKE_SECONDS = 300  # that the hub may take, without a word, to take in what was sent
 _unreachable: list[str] = []
 """Why the hub gave no answer, once it did not."""
 
@@ -78,24 +79,6 @@ def stay_offline(reason: str) -> None:
             vars(sys.modules[module])["HF_HUB_OFFLINE"] = True
 
 
-def go_offline_if_unreachable() -> bool:
-    """Return whether the hub answers; if not, let its clients use their caches without asking.
-
-    For clients of which we do not know what they will ask for; what we know is asked for by `repositories.at`.
-    """
-    if why_offline():
-        return False
-    require_endpoint()
-    prepare_clients()
-    from huggingface_hub.utils._http import get_session
-
-    try:
-        in_time(lambda: get_session().head(endpoint()), 2 * limit_seconds())
-    except Exception as error:  # whichever answer is one
-        stay_offline(type(error).__name__)
-    return not why_offline()
-
-
 def has_token() -> bool:
     """Return whether the hub's clients send a token."""
     from huggingface_hub import get_token
@@ -104,7 +87,7 @@ def has_token() -> bool:
 
 
 def prepare_clients() -> None:
-    """Let no request that reads take for ever, and leave it to us to say what goes wrong."""
+    """Let no request wait for ever, and leave it to us to say what goes wrong."""
     import huggingface_hub
     from huggingface_hub.utils import logging
 
@@ -125,7 +108,7 @@ def limit_seconds() -> float:
 
 
 def _limited_client() -> Any:
-    """Return the client's own session in which each request that reads has a limit: many of its calls have none."""
+    """Return the client's own session in which each request has a limit: many of its calls have none."""
     from huggingface_hub.utils._http import default_client_factory
 
     client = default_client_factory()
@@ -138,11 +121,12 @@ def _limited_client() -> Any:
 
 
 def _limit(request: Any) -> None:
-    if request.method not in ("GET", "HEAD"):  # the hub may take its time to take in what is sent
-        return
-    most, given = limit_seconds(), request.extensions.get("timeout") or {}
-    names = ("connect", "read", "write", "pool")
-    request.extensions["timeout"] = {name: min(most, given.get(name) or most) for name in names}
+    """Limit the silence before each piece that is sent or comes, however long the whole takes."""
+    is_read = request.method in ("GET", "HEAD")
+    silence = limit_seconds() if is_read else max(limit_seconds(), LONGEST_INTAKE_SECONDS)
+    limits = {"connect": limit_seconds(), "read": silence, "write": silence, "pool": silence}
+    given = request.extensions.get("timeout") or {}
+    request.extensions["timeout"] = {name: min(most, given.get(name) or most) for name, most in limits.items()}
 
 
 def _refuse_long_waits(response: Any) -> None:

@@ -92,14 +92,20 @@ def reason(error: BaseException) -> str:
     if status:
         return f"it answers {status}"
     if _is(error, SILENT):
-        return f"no answer within {connection.limit_seconds():g} s"
+        return f"no answer within {_waited(error):g} s"
     return "the connection broke" if _is(error, BROKEN) else _without_number(error)
+
+
+def _waited(error: BaseException) -> float:
+    """Return the seconds of silence after which a client gave up."""
+    limits = getattr(getattr(error, "_request", None), "extensions", {}).get("timeout") or {}
+    return limits.get("connect" if _is(error, ("ConnectTimeout",)) else "read") or connection.limit_seconds()
 
 
 def away(source: Source, cached: str = "no cached copy") -> MolexError:
     """Return the line of a hub that is not asked, or not reached, and a cache that does not have it all."""
     why = connection.why_offline()
-    unset = "unset HF_HUB_OFFLINE, " if connection.is_set_offline() else ""
+    unset = "unset HF_HUB_OFFLINE, or " if connection.is_set_offline() else ""
     return source.error(
         f"{source.owner} must come from the hub, got {why} and {cached} of {source.name}; {unset}{source.instead}"
     )
@@ -120,7 +126,7 @@ def _of_client(error: BaseException, source: Source) -> str | None:
         case errors.GatedRepoError():
             return f"{wanted} that is open to you, {got}, which is gated; {_access(source)}"
         case errors.RevisionNotFoundError():
-            return _no_revision(source)
+            return no_revision(source)
         case errors.RemoteEntryNotFoundError():
             return f"{wanted} with the files that it lists, {got} without {error.response.url.path}; run it again"
         case errors.DisabledRepoError():
@@ -128,11 +134,16 @@ def _of_client(error: BaseException, source: Source) -> str | None:
         case errors.HfHubHTTPError():
             return _of_status(error, source)
         case errors.FileMetadataError():
-            return (
-                f"HF_ENDPOINT must be the address of a hub, got {connection.host()}, which answers without "
-                "saying which commit a file is of; mend it, or unset it for the public hub"
-            )
+            return no_hub()
     return None
+
+
+def no_hub() -> str:
+    """Return the line of an address where something answers, but as no hub does."""
+    return (
+        f"HF_ENDPOINT must be the address of a hub, got {connection.host()}, which answers without "
+        "saying which commit a file is of; mend it, or unset it for the public hub"
+    )
 
 
 def _of_connection(error: BaseException, source: Source) -> str | None:
@@ -175,17 +186,18 @@ def _of_status(error: BaseException, source: Source) -> str:
         wait = f"in {seconds} s" if seconds else "in some minutes"
         token = "" if connection.has_token() else "; a token (HF_TOKEN) raises its limit"
         return (
-            f"{source.name} must be asked for less often, got 429 (too many requests) from {connection.host()}; "
+            f"{source.name} must be requested less often, got 429 (too many requests) from {connection.host()}; "
             f"run it again {wait}{token}"
         )
     when = "run it again later" if status >= 500 else "see whether HF_ENDPOINT is right"
     return f"{source.owner} must come from the hub, got {status} from {connection.host()}; {when}, or {source.instead}"
 
 
-def _no_revision(source: Source) -> str:
+def no_revision(source: Source) -> str:
+    """Return the line of a revision that is not there."""
     if source.is_resumed:
         return (
-            f"{source.owner} must come from commit {source.revision}, which the run that is resumed was begun with, "
+            f"{source.owner} must come from commit {source.revision}, with which this run began, "
             f"got none of that name in {source.name}; resume=never starts over beside it"
         )
     return (
@@ -197,7 +209,7 @@ def _no_revision(source: Source) -> str:
 def _access(source: Source) -> str:
     """Return the way to what is not open to all."""
     if connection.has_token():
-        return f"ask for access at {source.page}: the token is known, and is not let in"
+        return f"ask for access at {source.page}: the token is valid, but has no access"
     return f"ask for access at {source.page}, then set HF_TOKEN or run hf auth login"
 
 

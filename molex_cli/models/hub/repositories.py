@@ -1,7 +1,7 @@
 """Which commit of the hub a setting means, the same all through a process, and its files; no torch."""
 
 import hashlib
-import json
+import itertools
 import re
 import sys
 import time
@@ -12,20 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from molex_cli.errors import MolexError
-from molex_cli.models.hub import connection, problems
+from molex_cli.models.hub import cache, connection, problems
 from molex_cli.models.hub.problems import Source
-from molex_cli.records.partial import renamed_when_whole
 from molex_cli.runtime.streams import say
 
 WAITS = (1.0, 2.0)  # seconds between tries to ask the hub, where it gives no answer that counts
-COMMIT = re.compile("[0-9a-f]{40}")
+NO_REVISION = re.compile(r"^/|\.\.")
+"""What no name of a branch or tag has in git."""
 SMALL = (".json", ".txt", ".model", ".jinja")
 """Endings of what describes a model: its config, its tokenizer."""
-WEIGHTS = (
-    re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"),
-    re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?"),
-)
-"""Names of weights as transformers looks for them; a repository may hold the same ones in several formats."""
+ADAPTER = "adapter_config.json"  # of PEFT, whose weights transformers would look for beside the model's own
 Key = tuple[str, str, str | None]
 
 
@@ -41,9 +37,10 @@ class Found:
     def names(self, *, weights: bool) -> list[str]:
         """Return the files that a model is loaded from, with its weights in one format or without any."""
         top = [name for name in self.files or {} if "/" not in name]
-        kinds = [[name for name in top if kind.fullmatch(name)] for kind in WEIGHTS]
+        kinds = [[name for name in top if kind.fullmatch(name)] for kind in cache.WEIGHTS]
         chosen = next(filter(None, kinds), [])
-        others = [name for name in top if name.endswith(SMALL) and not any(name in kind for kind in kinds)]
+        weighty = {*itertools.chain(*kinds), ADAPTER}
+        others = [name for name in top if name.endswith(SMALL) and name not in weighty]
         return [*others, *(chosen if weights else [])]
 
     def fingerprint(self) -> str | None:
@@ -100,36 +97,38 @@ def folder(source: Source, *, weights: bool) -> Path:
     """Return the local folder with a model's files, got from the hub where they are not there yet."""
     found = at(source)
     if found.files is None:
-        return _from_cache(source, str(found.commit), weights=weights)
+        return cache.model(source, str(found.commit), weights=weights)
+    names = found.names(weights=weights)
+    if not names:
+        raise source.error(f"{source.key} must hold a model's config.json, got {source.name} without one")
+    return fetched(source, names)
+
+
+def fetched(source: Source, names: Iterable[str]) -> Path:
+    """Return the local folder of a source's commit with some of its files, got where they are not there yet."""
     from huggingface_hub import hf_hub_download
 
-    got = partial(hf_hub_download, source.name, repo_type=source.kind, revision=found.commit)
+    got = partial(hf_hub_download, source.name, repo_type=source.kind, revision=at(source).commit)
     try:
-        paths = [got(name) for name in found.names(weights=weights)]
+        for name in names:
+            got(name)
     except Exception as error:
-        raise problems.told(error, source) or error from error
-    if not paths:
-        raise source.error(f"{source.key} must hold a model's config.json, got {source.name} without one")
-    return Path(paths[0]).parent
+        told = problems.told(error, source)
+        if told is None and connection.why_offline():  # since it was asked which files there are
+            told = problems.away(source, cache.PART)
+        raise told or error from error
+    return snapshot(source)
 
 
-def _from_cache(source: Source, commit: str, *, weights: bool) -> Path:
-    """Return the folder of a commit in the cache; raise where not all that is wanted came while the hub was there."""
-    folder = _snapshot(source, commit)
-    there = {path.name for path in folder.iterdir()}
-    shards = {
-        shard
-        for index in there
-        if index.endswith(".index.json") and any(kind.fullmatch(index) for kind in WEIGHTS)
-        for shard in json.loads((folder / index).read_text())["weight_map"].values()
-    }
-    if weights and not (shards <= there and any(kind.fullmatch(name) for kind in WEIGHTS for name in there)):
-        raise problems.away(source, "only a part of the cached copy")
-    return folder
+def snapshot(source: Source) -> Path:
+    """Return the folder of a source's commit in the cache of the hub's client."""
+    return cache.snapshot(source, str(at(source).commit))
 
 
 def _looked_up(source: Source) -> Found:
     connection.require_endpoint()
+    if NO_REVISION.search(source.revision or ""):  # it becomes the name of a file
+        raise source.error(problems.no_revision(source))
     if connection.why_offline():
         return _cached(source) or _raise(problems.away(source))
     connection.prepare_clients()
@@ -140,7 +139,7 @@ def _looked_up(source: Source) -> Found:
         if told is None:
             raise
         return _instead(source, error, told)
-    _remember(source, str(found.commit))
+    cache.remember(source, str(found.commit))
     return found
 
 
@@ -164,6 +163,8 @@ def _asked_once(source: Source) -> Found:
     about = ask(source.name, repo_type=source.kind, revision=source.revision, timeout=limit, files_metadata=True)
     if about.gated:  # it is described to all
         HfApi().auth_check(source.name, repo_type=source.kind)
+    if not cache.COMMIT.fullmatch(str(about.sha)):  # it becomes the name of a folder
+        raise source.error(problems.no_hub())
     return Found(about.sha, {each.rfilename: _hash(each) for each in about.siblings or []})
 
 
@@ -187,7 +188,7 @@ def _instead(source: Source, error: Exception, told: Exception) -> Found:
     is_passing = any(map(problems.is_passing, problems.chain(error)))
     if is_passing:
         connection.stay_offline(problems.reason(error))
-    is_slip = isinstance(error, RevisionNotFoundError) and not COMMIT.fullmatch(str(source.revision))
+    is_slip = isinstance(error, RevisionNotFoundError) and not cache.COMMIT.fullmatch(str(source.revision))
     cached = None if is_slip or isinstance(error, HFValidationError) else _cached(source)
     if cached is None:
         raise told from error
@@ -202,50 +203,28 @@ def _raise(error: Exception) -> Found:
 
 def _cached(source: Source) -> Found | None:
     """Return what a cache has of a source; which rows those of a data set are, its client finds by itself."""
-    commit = source.revision if source.revision and COMMIT.fullmatch(source.revision) else _remembered(source)
+    commit = cache.commit_of(source)
     if source.kind == "dataset":
-        return Found(commit if source.revision else None) if _is_prepared(source) else None
-    return Found(commit) if commit and _snapshot(source, commit).is_dir() else None
+        return Found(commit if source.revision else None) if cache.is_prepared(source) else None
+    return Found(commit) if commit and cache.snapshot(source, commit).is_dir() else None
 
 
-def _is_prepared(source: Source) -> bool:
-    """Return whether the client of data sets has some rows of this one."""
-    from datasets import config
-    from datasets.naming import camelcase_to_snakecase
+def go_offline_if_unreachable() -> bool:
+    """Return whether the hub answers; if not, let its clients use their caches without asking.
 
-    owner, slash, name = source.name.rpartition("/")
-    return (Path(config.HF_DATASETS_CACHE) / f"{owner}{'___' if slash else ''}{camelcase_to_snakecase(name)}").is_dir()
+    For clients of which we do not know what they will ask for; what we know is asked for by `at`.
+    """
+    if connection.why_offline():
+        return False
+    connection.require_endpoint()
+    connection.prepare_clients()
+    from huggingface_hub.utils._http import get_session
 
-
-def _place(source: Source) -> Path:
-    """Return the folder of a repository in the cache of the hub's client."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=source.name, repo_type=source.kind)
-
-
-def _snapshot(source: Source, commit: str) -> Path:
-    return _place(source) / "snapshots" / commit
-
-
-def _remembered(source: Source) -> str | None:
-    """Return the commit that a branch or tag was when the hub was last asked."""
-    path = _place(source) / "refs" / (source.revision or "main")
-    return path.read_text().strip() if path.is_file() else None
-
-
-def _remember(source: Source, commit: str) -> None:
-    """Keep the commit of a branch or tag, as the hub's client does, for when the hub is away."""
-    path = _place(source) / "refs" / (source.revision or "main")
-    if source.revision == commit or _remembered(source) == commit:
-        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with renamed_when_whole(path) as temporary:
-            temporary.write_text(commit)
-    except OSError:
-        return  # a cache that others wrote may be read-only
+        connection.in_time(lambda: get_session().head(connection.endpoint()), 2 * connection.limit_seconds())
+    except Exception as error:  # whichever answer is one
+        connection.stay_offline(problems.reason(error))
+    return not connection.why_offline()
 
 
 def commits(sources: Iterable[Source]) -> dict[Key, str]:

@@ -80,6 +80,7 @@ def commit(hub: Any, asked: Asked) -> Reply:
     """Add a commit that adds and deletes what its lines say."""
     repository = writable(hub, asked)
     content_of(repository, asked)
+    revision = unquote(asked.named["revision"])
     added, deleted = {}, set()
     for line in map(json.loads, asked.body.splitlines()):
         about = line["value"]
@@ -89,9 +90,11 @@ def commit(hub: Any, asked: Asked) -> Reply:
             added[about["path"]] = hub.stored[about["oid"]]
         elif line["key"] == "deletedFile":
             deleted.add(about["path"])
+        elif about.get("parentCommit") not in (None, repository.refs[revision]):
+            raise Refused(412, "", "A commit has happened since. Please refresh and try again.")
         else:
             repository.messages.append(about["summary"])
-    sha = repository.commit(added, unquote(asked.named["revision"]), without=deleted)
+    sha = repository.commit(added, revision, without=deleted)
     return Reply.of({"success": True, "commitOid": sha, "commitUrl": f"{hub.url}/{repository.name}/commit/{sha}"})
 
 
