@@ -10,7 +10,7 @@ DONE := $(VENV)/.installed
 .PHONY: help install demo docs pictures test test-slow test-slurm test-browser test-latex fuzz golden check style bench house mutants new-method clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(DONE) ## Make the virtual environment in .venv and install molex with all it needs
 

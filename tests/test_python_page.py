@@ -22,14 +22,7 @@ def test_the_first_script_has_at_most_fifteen_lines():
 
 def test_the_page_names_every_function():
     functions = [name for name in molex_cli.__all__ if name.islower()]
-    assert re.findall(r"^## ([a-z_]+)$", PAGE, re.MULTILINE) == [
-        "train",
-        "load",
-        "plan",
-        "read_records",
-        "compare_runs",
-    ]
-    assert sorted(functions) == sorted(re.findall(r"^## ([a-z_]+)$", PAGE, re.MULTILINE))
+    assert sorted(re.findall(r"^## ([a-z_]+)$", PAGE, re.MULTILINE)) == sorted(functions)
 
 
 def test_the_blocks_run_as_printed(monkeypatch, capsys):

@@ -119,6 +119,12 @@ def _parser() -> Parser:
         "--tune", metavar="SETTINGS", help="compare each arm at its best values of these, chosen by other runs"
     )
     parser.add_argument("--tuning-seeds", metavar="SEEDS", help="seeds of these runs, which the table leaves out")
+    _add_shown(parser)
+    return parser
+
+
+def _add_shown(parser: Parser) -> None:
+    """Add what is shown of the comparison, and where."""
     parser.add_argument("--columns", metavar="NAMES", help="columns that are shown, e.g. scores,trainable; or all")
     parser.add_argument("--caption", default="", help="of a LaTeX table, which then floats")
     parser.add_argument("--label", default="", help="of a LaTeX table with a caption, e.g. tab:results")
@@ -142,7 +148,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--figure-width", type=float, metavar="INCHES", help="default: 3.3, a column")
     parser.add_argument("--output", type=expanded, help="file to write instead of standard output")
-    return parser
 
 
 def _kinds_joined(argv: Sequence[str]) -> list[str]:

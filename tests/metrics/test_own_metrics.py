@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.made_records import leave, table_of
 from support.runs import only_record
 
 from molex_cli import records
 from molex_cli.cli import main
-from molex_cli.compare.confounds import confounds
 from molex_cli.compare.loading import load
 from molex_cli.config.task import Kind, Task
 from molex_cli.config.task_metrics import metric_of
@@ -106,14 +104,11 @@ def test_a_metric_that_cannot_score_is_refused_before_there_is_a_run(line, compl
 
 
 def test_numbers_of_numpy_and_torch_are_numbers():
-    import torch
-
     for line in ("return numpy.float32(0.5)", "return numpy.array([0, 1])", "return torch.tensor(0.5)"):
         task = made(body(f"import numpy, torch; {line}"))
         (metric,) = outside.metrics(task)
         assert metric.score([0, 1], [0, 0]) == pytest.approx(0.5)
         assert isinstance(metric.score([0, 1], [0, 0]), float)
-    del torch
 
 
 def test_two_metrics_of_one_name_and_a_file_that_nobody_asked_for_are_refused(capsys):
@@ -196,58 +191,6 @@ def test_the_same_command_with_another_text_of_its_metric_is_another_run(capsys)
     assert main([*TRAIN, *NAMED]) == 0
     assert "is another run of this name (text of cost: " in capsys.readouterr().out
     assert len(list(Path("outputs").glob("*/record.json"))) == 2
-
-
-def about(digest="a" * 16, **changed):
-    own = {"source": "cost.py", "digest": digest}
-    plain = Metric(name="cost", function=len, kinds=(), higher_is_better=False, high=5.0, **own)
-    return {"metrics": {"cost": {**plain.as_data(), **changed}}}
-
-
-def test_runs_scored_by_two_texts_of_a_metric_are_no_seeds_of_one_arm_and_two_such_arms_are_told_apart():
-    for seed, digest in enumerate("aab"):
-        leave(Path(f"one/{seed}"), "lora", seed, metric="cost", evaluation=about(digest * 16))
-    assert table_of(Path("one")).rows == ["lora (text of cost=aaaaaaaa)", "lora (text of cost=bbbbbbbb)"]
-    for method, digest in (("lora", "a"), ("mola", "b")):
-        for seed in range(2):
-            leave(Path(f"two/{method}-{seed}"), method, seed, metric="cost", evaluation=about(digest * 16))
-    told = [note.text for note in confounds(table_of(Path("two")))]
-    assert "text of cost differs: aaaaaaaa (LORA); bbbbbbbb (MOLA)" in told
-
-
-def test_a_column_of_two_directions_has_no_best():
-    leave(Path("two/a"), "lora", 0, metric="cost", evaluation=about())
-    leave(Path("two/b"), "mola", 0, metric="cost", evaluation=about(higher_is_better=True))
-    with pytest.raises(ConfigError, match="a column must have one best, got runs of which a higher and a lower cost"):
-        table_of(Path("two"))
-
-
-def test_an_undefined_score_counts_as_the_worst_where_that_is_known_and_leaves_the_run_out_where_not():
-    assert Metric(name="f", function=len, kinds=()).undefined == 0.0
-    assert Metric(name="f", function=len, kinds=(), low=-1.0).undefined == 0.0
-    assert Metric(name="f", function=len, kinds=(), higher_is_better=False).undefined == 1.0
-    assert Metric(name="f", function=len, kinds=(), higher_is_better=False, high=math.inf).undefined == math.inf
-    assert Metric(name="f", function=len, kinds=(), low=-math.inf).undefined == -math.inf
-    assert Metric(name="f", function=len, kinds=(), higher_is_better=False, when_undefined=3.0).undefined == 3.0
-    score = {"step": 9, "epoch": 1.0, "scores": {"cost": None}}
-    both = {"metric": "cost", "last": score, "best": score, "selection": ""}
-    leave(Path("runs/worst"), "lora", 0, scores=both, evaluation=about())
-    leave(Path("runs/unknown"), "mola", 0, scores=both, evaluation=about(high=None))
-    loaded = load([Path("runs")], "last")
-    assert [run.folder.name for run in loaded.runs] == ["worst"]
-    assert table_of(Path("runs")).cells["lora", "rte"].mean == 5.0
-    assert "has an undefined cost, which does not say what that counts as (when_undefined)" in loaded.left_out[0]
-
-
-def test_a_low_score_that_is_better_is_no_collapse_and_the_worst_is():
-    from molex_cli.compare.collapse import has_collapsed
-
-    for name, value in (("good", 0.0), ("worst", 5.0), ("constant", 0.9)):
-        score = {"step": 9, "epoch": 1.0, "scores": {"cost": value}}
-        both = {"metric": "cost", "last": score, "best": score, "selection": "", "constant": {"cost": 0.9}}
-        leave(Path(f"runs/{name}"), "lora", 0, scores=both, evaluation=about(), variant=name)
-    found = {run.folder.name: has_collapsed(run, "last", run.metric()) for run in load([Path("runs")]).runs}
-    assert found == {"good": False, "worst": True, "constant": True}
 
 
 def test_a_metric_of_numbers_and_one_of_texts_get_them_as_they_are():
