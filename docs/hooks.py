@@ -65,7 +65,7 @@ def commands() -> str:
 def api() -> str:
     """Return the page of what Python may use, functions first, whose texts mkdocstrings puts in."""
     names = sorted(molex_cli.__all__, key=lambda name: name[0].isupper())
-    about = "[Python](python.md) shows them at work."
+    about = "[Python](python.md) shows these functions in use."
     return "\n\n".join(["# Python API", about, *(f"::: molex_cli.{name}" for name in names)]) + "\n"
 
 

@@ -105,8 +105,8 @@ def compare_runs(  # noqa: PLR0913, each is a flag of molex compare, and most ar
     """Compare the finished runs of some paths: which arm is better, by how much, and whether that is more than noise.
 
     The names after `paths` are the flags of `molex compare`: `rows="method,method.rank"` are the settings that make an
-    arm, `cols` those that make a column, `against="lora"` compares every arm with that one. docs/compare.md has the
-    statistics.
+    arm, `cols` those that make a column, `against="lora"` compares every arm with that one.
+    docs/statistics.md says what the numbers mean.
     """
     if isinstance(tuning_seeds, str | int):
         raise ConfigError(f"tuning_seeds must be a list of seeds, got {tuning_seeds!r}; write [{tuning_seeds}]")
