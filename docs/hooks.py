@@ -38,11 +38,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Point links that leave docs/ at the pages of the site."""
+def on_page_markdown(markdown: str, files: Files, **_: object) -> str:
+    """Prepare a page for the site: links within it by title, error lines that wrap, pictures that open alone."""
     for path, page in OUTSIDE.items():
         markdown = re.sub(rf"\]\((\.\./)?{re.escape(path)}(?=[)#])", f"]({page}", markdown)
-    return markdown
+    markdown = re.sub(r"\[[\w/.]+\.md\]\((\w+\.md)", lambda link: f"[{_title(files, link[1])}]({link[1]}", markdown)
+    markdown = re.sub(r"!\[[^]]*\]\(([^)]+)\)", r"[\g<0>](\1)", markdown)
+    return markdown.replace("```text\n", "``` { .text .wrap }\n")
+
+
+def _title(files: Files, path: str) -> str:
+    """Return the title of a page in the navigation, or its path where it has none."""
+    file = files.get_file_from_path(path)
+    return str(file.page.title) if file and file.page and file.page.title else path
 
 
 def commands() -> str:
@@ -55,8 +63,10 @@ def commands() -> str:
 
 
 def api() -> str:
-    """Return the page of what Python may use, whose texts mkdocstrings puts in."""
-    return "\n\n".join(["# Python API", *(f"::: molex_cli.{name}" for name in molex_cli.__all__)]) + "\n"
+    """Return the page of what Python may use, functions first, whose texts mkdocstrings puts in."""
+    names = sorted(molex_cli.__all__, key=lambda name: name[0].isupper())
+    about = "[Python](python.md) shows them at work."
+    return "\n\n".join(["# Python API", about, *(f"::: molex_cli.{name}" for name in names)]) + "\n"
 
 
 def settings() -> str:

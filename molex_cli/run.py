@@ -54,8 +54,8 @@ def run(
         own = lock or _acquired(experiment, data)
         if own.state is State.elsewhere:
             raise RecordError(
-                f"{own.folder} must be this process's to work on, got {locks.holder(own.record)} at work there; wait "
-                "for it, or let resume=never start over beside it"
+                f"{own.folder} must not be in use, got {locks.holder(own.record)} at work on it; wait for it, or set "
+                "resume=never to start over beside it"
             )
         if own.state is not State.ours:
             assert own.record is not None

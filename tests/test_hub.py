@@ -120,7 +120,7 @@ def test_a_gate_is_named_with_and_without_a_token_and_no_token_is_left_behind(hu
         line = molex(*command).line()
         assert "which is gated; ask for access at http://127.0.0.1:" in line
         assert line.endswith(f"/{page}, then set HF_TOKEN or run hf auth login")
-        assert molex(*command, HF_TOKEN=STRANGER).line().endswith("the token is known, and is not let in")
+        assert molex(*command, HF_TOKEN=STRANGER).line().endswith("the token is valid, but has no access")
     assert "HF_TOKEN must be a token that the hub knows" in molex(*FROM_FILES, HF_TOKEN="hf_" + "u" * 34).line()
     ended = molex(*RTE, HF_TOKEN=READER)
     assert ended.code == 0, ended.err

@@ -87,6 +87,27 @@ def test_pages_beside_docs_are_in_the_site_with_their_links(site):
     assert "record.json" in text_of(site / "outputs.html")
 
 
+def test_links_between_pages_read_as_their_titles(site):
+    shown = {page.name: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    assert 'href="adding.html#a-task">Adding a method, task, model</a>' in shown["troubleshooting.html"]
+    assert [name for name, text in shown.items() if re.search(r">[\w/.]+\.md</a>", text)] == []
+
+
+def test_a_setting_without_a_default_shows_no_placeholder(site):
+    shown = text_of(site / "commands.html")
+    assert "lm_eval" in shown
+    assert "[NAME,...]" not in shown
+
+
+@pytest.mark.browser
+def test_error_lines_are_read_without_scrolling_on_a_phone(site):
+    scrolls = "[...document.querySelectorAll('pre > code')].filter(each => each.scrollWidth > each.clientWidth).length"
+    with tab() as one:
+        one.open(site / "troubleshooting.html", width=390)
+        assert one.value("document.querySelectorAll('pre > code').length") > 30
+        assert one.value(scrolls) == 0
+
+
 SEARCH = """(async () => {
   const box = document.querySelector("[data-md-component=search-query]");
   box.focus();

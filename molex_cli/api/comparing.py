@@ -16,7 +16,7 @@ from molex_cli.compare.layout import Report, facts
 from molex_cli.compare.loading import WHICH, Run, runs_in
 from molex_cli.compare.request import Request, keys
 from molex_cli.compare.table import Comparison
-from molex_cli.errors import RecordError
+from molex_cli.errors import ConfigError, RecordError
 from molex_cli.records import flat
 from molex_cli.runtime.paths import expanded
 
@@ -108,6 +108,8 @@ def compare_runs(  # noqa: PLR0913, each is a flag of molex compare, and most ar
     arm, `cols` those that make a column, `against="lora"` compares every arm with that one. docs/compare.md has the
     statistics.
     """
+    if isinstance(tuning_seeds, str | int):
+        raise ConfigError(f"tuning_seeds must be a list of seeds, got {tuning_seeds!r}; write [{tuning_seeds}]")
     request = Request(
         rows=_names(rows),
         cols=_names(cols),
@@ -169,7 +171,10 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _listed(paths: Paths) -> list[Path]:
-    return [located(fspath(path)) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
+    listed = [paths] if isinstance(paths, str | PathLike) else list(paths)
+    if not listed:
+        raise ConfigError("paths must name folders of runs, got an empty list")
+    return [located(fspath(path)) for path in listed]
 
 
 def _names(given: str | Sequence[str]) -> Sequence[str]:

@@ -93,6 +93,6 @@ def _device(name: str | None) -> Device:
     """Return the device of a name."""
     if name is None:
         return Device.auto
-    if name not in (known := [each.value for each in Device]):
+    if (name := str(name)) not in (known := [each.value for each in Device]):
         raise ConfigError(f"device must be one of {', '.join(known)}, got {name}; {nearest(name, known)}")
     return Device(name)

@@ -2,7 +2,7 @@
 
 import threading
 
-from molex_cli.api import asked
+from molex_cli.api import asked, require_texts
 from molex_cli.config import command_line
 from molex_cli.cost.arms import Budget
 from molex_cli.errors import ConfigError
@@ -26,21 +26,18 @@ def train(*settings: str, match: str | None = None, solve: str = "rank", by: str
     exception of `molex_cli.errors`, before anything loads where that can be; a training that fails leaves a record and
     raises. Calls from several threads train one after the other.
     """
-    if strange := [each for each in settings if not isinstance(each, str)]:
-        raise ConfigError(f"settings must be texts such as 'seed=1', got {strange[0]!r}")
+    require_texts(settings)
     with _one_at_a_time, as_if_typed(["train", *settings, *(Budget(match, solve, by).flags() if match else [])]):
         line = command_line.parse(settings)
         if line.multirun or line.shows:
             flag = "-m" if line.multirun else line.shows
             raise ConfigError(
-                f"train must be asked for one run, got {flag}; call it once for each, or type molex train"
+                f"train must get the settings of one run, got {flag}; call it once for each, or type molex train"
             )
         found = checking.asked(line, Budget(match, solve, by) if match else None)
         if not found.is_one_run:
             launcher = found.settings.hydra.launcher._target_.rpartition(".")[2]
-            raise ConfigError(
-                f"train must be asked for a run in this process, got {launcher}; type molex train instead"
-            )
+            raise ConfigError(f"train must run in this process, got {launcher}; type molex train instead")
         experiment = found.jobs[0].experiment
         done = one_run.finished(experiment)
         return done.record if done and done.record else one_run.trained(experiment)

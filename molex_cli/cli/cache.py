@@ -1,4 +1,4 @@
-"""`molex cache`: what the cache folder keeps of frozen layers, and making room there."""
+"""`molex cache`: what the cache folder keeps of frozen layers; --clear removes it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from molex_cli.records.cached_prefixes import Entry
 
 OTHERS = {"tokens": "tokens", "models": "converted models"}
-SUMMARY = "list what is cached of frozen layers; --clear removes it"
+SUMMARY = "list the cached outputs of frozen layers; --clear removes them"
 
 
 def main(argv: list[str]) -> int:

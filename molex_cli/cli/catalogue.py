@@ -44,7 +44,7 @@ def _about(parser: Parser) -> dict[str, Any]:
         "own": {each.key: list(each.choices) for each in own},
         "reads": None if parser.reads is None else list(parser.reads),
         "words": [word for each in positional for word in _choices(each)],
-        "takes_runs": any(each.dest in RUNS for each in positional),
+        "takes_runs": any(each in RUNS for each in (*(each.key for each in own), *(each.dest for each in positional))),
     }
 
 

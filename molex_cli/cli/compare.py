@@ -102,18 +102,22 @@ def _parser() -> Parser:
         "--metric", default="", metavar="NAME", help="of a task of lm_eval or a text; default: its first"
     )
     parser.add_argument("--against", help="compare every arm with this row instead of with the best")
-    parser.add_argument("--adjust", choices=FAMILIES, default="holm", help="for many tests: any error, or their share")
+    parser.add_argument(
+        "--adjust", choices=FAMILIES, default="holm", help="correction for many tests: Holm, or Benjamini-Hochberg"
+    )
     parser.add_argument(
         "--show",
         action="append",
         choices=SHOWN,
         default=[],
-        help="what stands beside the mean over seeds",
+        help="show the median, or the mean of seeds that trained, beside the mean",
     )
     parser.add_argument(
-        "--detect", type=float, metavar="POINTS", help="tell how many seeds would find a difference of this size"
+        "--detect", type=float, metavar="POINTS", help="print how many seeds would find a difference of this size"
     )
-    parser.add_argument("--tune", metavar="SETTINGS", help="of each arm compare the best values, as other runs tell")
+    parser.add_argument(
+        "--tune", metavar="SETTINGS", help="compare each arm at its best values of these, chosen by other runs"
+    )
     parser.add_argument("--tuning-seeds", metavar="SEEDS", help="seeds of these runs, which the table leaves out")
     parser.add_argument("--columns", metavar="NAMES", help="columns that are shown, e.g. scores,trainable; or all")
     parser.add_argument("--caption", default="", help="of a LaTeX table, which then floats")
@@ -209,11 +213,11 @@ def _tuned(settings: str | None, seeds: str | None) -> tuple[list[str], list[int
     """Return what is tuned, and on which seeds."""
     from molex_cli.compare.request import keys
 
-    tuned = [] if settings is None else keys(settings)
+    tuned = keys(settings or "")
     if settings is not None and not tuned:
         raise ConfigError("--tune must name a setting at least, got none")
     try:
-        found = [int(seed) for seed in (seeds or "").split(",") if seeds is not None]
+        found = [] if seeds is None else [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--tuning-seeds must be whole numbers, such as 1000,1001, got {seeds}") from None
     return list(dict.fromkeys(tuned)), list(dict.fromkeys(found))

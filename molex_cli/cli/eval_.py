@@ -13,6 +13,7 @@ from molex_cli.checkpoints.hub.opening import located
 from molex_cli.cli import eval_language, eval_runs, saved
 from molex_cli.cli.parser import Parser
 from molex_cli.config.parsing import key_of
+from molex_cli.config.task import SHARED_SPLITS
 from molex_cli.errors import ConfigError, MolexError, shortened
 from molex_cli.metrics.base import scored_class
 from molex_cli.records.run_folder import adapter_of
@@ -33,7 +34,7 @@ READ = ("task", "data_dir", "cache_dir", "train.max_rows", "train.max_length", "
 class Settings(saved.SavedRunSettings):
     """What is scored."""
 
-    split: str = field(default="validation", metadata={"choices": ("train", "validation", "test")})
+    split: str = field(default="validation", metadata={"choices": SHARED_SPLITS})
     """Which rows of the task."""
     map: dict[str, str] = field(default_factory=dict)
     """What each label of the run means on the other task."""
@@ -56,7 +57,7 @@ class Settings(saved.SavedRunSettings):
     lm_eval_seed: int = 1234
     """Of all that the harness draws; 1234 is its own choice."""
     text: str | None = field(default=None, metadata={"shown": "FILE"})
-    """Instead: a text, on which loss and perplexity of a decoder are held against its bare base model's."""
+    """Instead: a text file, on which a decoder's loss and perplexity are compared with its base model's."""
     text_stride: int | None = None
     """Tokens of each window of train.max_length that are scored, given those before; null is half of it."""
 
@@ -71,14 +72,14 @@ def _parser() -> Parser:
     parser = Parser(
         "eval",
         "Score saved runs on any task or split; writes evaluations/ into their folders. Several paths, a folder of "
-        "runs or a pattern are several runs: a line for each, and one that fails costs the others nothing.",
+        "runs or a pattern are several runs: each has a line, and the others go on if one fails.",
         examples=(
-            "molex eval run=outputs/NAME",
-            "molex eval run=outputs/NAME which=best task=glue/rte split=validation",
-            "molex eval run=outputs/NAME noise=[0,0.5] characters=[0,0.1]",
+            "molex eval outputs/NAME",
+            "molex eval outputs/NAME which=best task=glue/rte split=validation",
+            "molex eval outputs/NAME noise=[0,0.5] characters=[0,0.1]",
             "molex eval 'outputs/*' split=test",
             "molex eval outputs/ lm_eval=[arc_challenge,hellaswag]",
-            "molex eval run=outputs/NAME text=wiki.txt train.max_length=512",
+            "molex eval outputs/NAME text=wiki.txt train.max_length=512",
         ),
     )
     parser.add_overrides(own=Settings, reads=READ)
@@ -89,12 +90,12 @@ def _parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Score one run, or several, on their own or another task."""
     options = _parser().parse(argv)
-    paths, typed = eval_runs.paths_in(options.overrides)
+    paths, typed = saved.paths_in(options.overrides)
     overrides = [eval_language.in_brackets(text) for text in typed]
     asked = saved.read(Settings, [*([f"run={NAMED}"] if paths else []), *overrides], READ)
     settings, given, keys = asked
     kind = eval_language.kind_of(settings, {key_of(text) for text in overrides})
-    if settings.split not in ("train", "validation", "test"):
+    if settings.split not in SHARED_SPLITS:
         raise ConfigError(f"split must be train, validation or test, got {settings.split}")
     texts = [str(located(each)) for each in (*paths, *([settings.run] if settings.run != NAMED else []))]
     runs, left_out = eval_runs.found(texts)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import ConfigError, TaskError
+from molex_cli.records.evaluation import LANGUAGE
 from molex_cli.records.run_folder import adapter_of
 from molex_cli.runtime.extras import install, is_installed
 from molex_cli.runtime.paths import expanded
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from molex_cli.evaluators.harness import HarnessRequest
     from molex_cli.evaluators.text import Bases
 
-KINDS = ("lm_eval", "text")
 EVERYWHERE = ("run", "which", "hardware", "cache_dir", "train.eval_batch_size", "train.max_length")
 READ = {  # what each reads beside these
     "lm_eval": ("lm_eval", "lm_eval_path", "lm_eval_num_fewshot", "lm_eval_limit", "lm_eval_seed"),
@@ -34,11 +34,11 @@ def in_brackets(text: str) -> str:
 
 def kind_of(settings: "Settings", typed: set[str]) -> str:
     """Return lm_eval or text, or nothing where a task is scored; raise ConfigError for settings that are not read."""
-    asked = [kind for kind in KINDS if getattr(settings, kind)]
+    asked = [kind for kind in LANGUAGE if getattr(settings, kind)]
     if len(asked) > 1:
         raise ConfigError("lm_eval must stand without text, got both; run the command once for each")
     if not asked:
-        for key in sorted(typed & {key for kind in KINDS for key in READ[kind][1:] if key.startswith(kind)}):
+        for key in sorted(typed & {key for kind in LANGUAGE for key in READ[kind][1:] if key.startswith(kind)}):
             example = "lm_eval=[arc_challenge]" if key.startswith("lm_eval") else "text=FILE"
             raise ConfigError(f"{key} must come with {example}, got it alone")
         return ""

@@ -12,11 +12,6 @@ from molex_cli.runtime.paths import distinct, expanded
 SCORED = ("finished", "imported")  # what has an adapter of its last step
 
 
-def paths_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments that are paths of runs, and the others, which are settings."""
-    return [each for each in arguments if "=" not in each], [each for each in arguments if "=" in each]
-
-
 def found(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Return every run of some paths once, and a line on each that is left out.
 

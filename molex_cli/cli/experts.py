@@ -77,13 +77,13 @@ def _analyses(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _analysed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return how alike a run's experts are, how they are used, and what is lost without them."""
     from molex_cli.methods.base import low_rank_scale
-    from molex_cli.records.run_folder import whole_record
+    from molex_cli.records.run_folder import adapter_name, whole_record
     from molex_cli.statistics import expert_similarity
 
     record = whole_record(folder)
     # Routers without experts choose guests, and an ablation also works for LoRA's only expert.
     has_none = record.experts_per_layer is None and (record.routing or options.ablate)
-    file = folder / f"adapter-{options.which}.safetensors"
+    file = folder / adapter_name(options.which)
     experts = [] if has_none else expert_similarity.of_run(file, low_rank_scale)
     analysis: dict[str, Any] = {
         "run": folder.name,

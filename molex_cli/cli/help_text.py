@@ -26,7 +26,7 @@ def wrapped(text: str, indent: int = 0, hanging: int | None = None) -> str:
 
 def setting(each: Setting) -> str:
     """Return a setting as it is typed, what it takes, and its sentence."""
-    return _entry(f"{each.key}={each.value}", f"({each.takes})", each.sentence)
+    return _entry(f"{each.key}={each.example or each.value}", f"({each.takes})", each.sentence)
 
 
 def section(each: Section) -> str:
@@ -75,7 +75,7 @@ def flag_takes(action: argparse.Action) -> Iterator[str]:
     if action.required and action.option_strings:
         yield "required"
     is_told = "default" in (action.help or "")
-    if not is_told and action.nargs != 0 and action.default not in (None, [], argparse.SUPPRESS):
+    if not is_told and action.nargs != 0 and action.default not in (None, [], "", argparse.SUPPRESS):
         yield f"default {_shown(action.default)}"
 
 

@@ -43,5 +43,5 @@ def main(argv: list[str]) -> int:
     assert isinstance(method, LoRA)
     counts = f" x {' '.join(map(str, layers))}" if (layers := method.allocation.layers) else ""
     name = f"{method.display_name} of rank {method.rank}{counts}"
-    say(f"written to {options.output}: {name}; molex eval run=...")
+    say(f"written to {options.output}: {name}; molex eval outputs/NAME")
     return 0

@@ -1,6 +1,7 @@
 """The argument parser of every command: what it takes is stated once, for its help, completion and mistakes."""
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -57,7 +58,17 @@ class Parser(argparse.ArgumentParser):
         end = given.index("--") if "--" in given else len(given)
         self.show_what_is_asked(given[:end])
         paths = [f"./{each}" if each.startswith("-") else each for each in given[end + 1 :]]
-        return self.parse_intermixed_args([*given[:end], *paths])
+        options = self.parse_intermixed_args([*given[:end], *paths])
+        for text in getattr(options, "overrides", []):
+            self._refuse_flag_as_setting(text)
+        return options
+
+    def _refuse_flag_as_setting(self, text: str) -> None:
+        """Raise for a flag that is written as a setting, which file=new.csv may be meant for."""
+        own = {each.name for each in dataclasses.fields(self.own)} if self.own else set()
+        key, equals, value = text.partition("=")
+        if equals and f"--{key}" in self._option_string_actions and key not in own:
+            raise ConfigError(f"{key} is a flag of {self.prog} and no setting; did you mean --{key} {value}?")
 
     def show_what_is_asked(self, arguments: Sequence[str]) -> None:
         """Print the help that the arguments ask for and end; raise Described if they ask what the command takes."""

@@ -34,8 +34,8 @@ def main(argv: list[str]) -> int:
         "Predict with a saved run: the rows of a table (csv, tsv, jsonl, parquet) whose columns have their names in "
         "training, or lines: the task's columns separated by tabs, or JSON objects with them.",
         examples=(
-            "molex predict run=outputs/NAME --file new.csv",
-            "printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict run=outputs/NAME",
+            "molex predict outputs/NAME --file new.csv",
+            "printf 'A cat sleeps.\\tAn animal sleeps.\\n' | molex predict outputs/NAME",
         ),
     )
     parser.add_overrides(own=Settings, reads=READ)

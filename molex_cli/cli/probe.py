@@ -35,7 +35,7 @@ def _parser() -> Parser:
     parser = Parser(
         "probe",
         "Train a linear model on the frozen output of each layer of a saved run, and score it.",
-        examples=("molex probe run=outputs/NAME", "molex probe run=outputs/NAME task=glue/rte plot=layers.pdf"),
+        examples=("molex probe outputs/NAME", "molex probe outputs/NAME task=glue/rte plot=layers.pdf"),
     )
     parser.add_overrides(own=Settings, reads=READ)
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")

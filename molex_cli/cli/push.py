@@ -14,7 +14,7 @@ from molex_cli.runtime.streams import say
 if TYPE_CHECKING:
     from molex_cli.checkpoints.hub.folder import Wanted
 
-SUMMARY = "a run's adapter to the Hugging Face hub, with a model card"
+SUMMARY = "send a run's adapter to the Hugging Face hub, with a model card"
 MESSAGE = "A run of molex"
 
 
@@ -100,7 +100,7 @@ def _sent(run: Path, wanted: "Wanted", token: str, options: argparse.Namespace) 
         if sent.changed
         else f"{sent.url} has all of it already"
     )
-    say(f"molex eval run={_name(wanted)}{'' if wanted.which == 'last' else ' which=best'}")
+    say(f"molex eval {_name(wanted)}{'' if wanted.which == 'last' else ' which=best'}")
     return 0
 
 

@@ -1,7 +1,8 @@
-"""What the commands that open a saved run share: run=PATH and their own key=value settings."""
+"""What the commands that open a saved run share: PATH, or run=PATH, and their own key=value settings."""
 
+import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -24,21 +25,46 @@ class SavedRunSettings:
     """Settings of every command that opens a run."""
 
     run: str = field(default="", metadata={"shown": "PATH"})
-    """Folder of a run, an adapter file, or hub:USER/NAME, which `molex push` sent."""
+    """Folder of a run, an adapter file, or hub:USER/NAME, which `molex push` sent; the path alone is enough."""
     which: str = field(default="last", metadata={"choices": ("last", "best")})
     """Which of its adapters."""
 
 
 Own = TypeVar("Own")
+Opening = TypeVar("Opening", bound=SavedRunSettings)
 
 
-def read(kind: type[Own], arguments: Sequence[str], allowed: Sequence[str]) -> "tuple[Own, Experiment, set[str]]":
+def paths_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments that are paths of runs, and the others, which are settings."""
+    return [each for each in arguments if "=" not in each], [each for each in arguments if "=" in each]
+
+
+def read(
+    kind: type[Opening], arguments: Sequence[str], allowed: Sequence[str]
+) -> "tuple[Opening, Experiment, set[str]]":
     """Return the command's own settings, the other settings over their defaults, and the keys of those others."""
-    own, left = split_settings(kind, arguments)
-    if isinstance(own, SavedRunSettings) and not own.run:
-        raise ConfigError("a run must be named: add run=outputs/NAME, its folder or an adapter file in it")
+    paths, settings = paths_in(arguments)
+    own, left = split_settings(kind, settings)
+    _require_own_near(kind, left)
+    runs = [*paths, *([own.run] if own.run else [])]
+    if not runs:
+        raise ConfigError("a run must be named: add outputs/NAME, its folder or an adapter file in it")
+    if len(runs) > 1:
+        raise ConfigError(f"one run must be named here, got {' and '.join(runs)}; leave one out")
+    own.run = runs[0]
     experiment = overrides.checked(command_line.CommandLine(overrides=left))
     return own, experiment, require_known(left, allowed)
+
+
+def _require_own_near(kind: type, given: Sequence[str]) -> None:
+    """Raise for a misspelt setting of the command's own, which those of a run would be searched for."""
+    from molex_cli.config.schema import GROUPS, Experiment
+
+    names = [each.name for each in fields(kind)]
+    others = {*GROUPS, *(each.name for each in fields(Experiment))}
+    for key in map(key_of, given):
+        if key not in others and (close := difflib.get_close_matches(key, names, n=1, cutoff=0.7)):
+            raise ConfigError(f"{key} is no setting; did you mean {close[0]}?")
 
 
 def require_known(given: Sequence[str], allowed: Sequence[str]) -> set[str]:

@@ -11,7 +11,7 @@ from molex_cli.config import command_line, overrides, schema
 from molex_cli.config.hydra_internals import BASIC_SWEEPER
 from molex_cli.config.run_id import Job
 from molex_cli.errors import ConfigError, MolexError
-from molex_cli.launching.asked import require_writable
+from molex_cli.launching.asked import require_queue, require_writable
 from molex_cli.records import HOW_ONLY
 from molex_cli.runtime.paths import expanded
 from molex_cli.runtime.streams import say
@@ -118,6 +118,7 @@ def _launcher_settings(composer: "Composer", arm: "Arm") -> "DictConfig":
             f"hydra/sweeper must be basic in a study, which chooses its runs itself, got "
             f"{settings.hydra.sweeper._target_}"
         )
+    require_queue(settings)
     return settings
 
 

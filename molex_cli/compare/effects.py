@@ -118,7 +118,7 @@ def detection(table: Comparison, found: Difference, times: float) -> list[str]:
     if table.detect is None:
         return []
     if not math.isfinite(found.detectable):
-        return [f"how many seeds find {table.detect:.2f} cannot be told from {seeds(len(found.seeds))} like these"]
+        return [f"how many seeds find {table.detect:.2f} cannot be estimated from {seeds(len(found.seeds))} like these"]
     needed = found.needed(table.detect / times)
     if needed is None:
         return [f"more seeds alone would not find {table.detect:.2f}"]

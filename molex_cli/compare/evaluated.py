@@ -5,19 +5,18 @@ What was scored is another split of the run's task, a task of lm-evaluation-harn
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import filterfalse
 from pathlib import Path
 from typing import cast
 
-from molex_cli.compare import elsewhere
+from molex_cli.compare import evaluated_language
 from molex_cli.compare.choices import SPLITS
-from molex_cli.compare.elsewhere import adapter_name, evaluations, is_of_predictions, predictions_of
+from molex_cli.compare.evaluations import evaluations, predictions_of, rescored
 from molex_cli.compare.loading import LoadedRuns, Run, unscored
 from molex_cli.errors import ConfigError, RecordError, nearest, shortened
 from molex_cli.records import read_rows
 from molex_cli.records.evaluation import SplitEvaluation
 from molex_cli.records.parts import Score, Scores
+from molex_cli.records.run_folder import adapter_name
 
 
 def on_split(loaded: LoadedRuns, which: str, name: str, metric: str = "") -> LoadedRuns:
@@ -29,7 +28,7 @@ def on_split(loaded: LoadedRuns, which: str, name: str, metric: str = "") -> Loa
     for run in loaded.runs:
         try:
             found.runs.append(
-                _on_split(run, which, name) if name in SPLITS else elsewhere.scored(run, which, name, metric)
+                _on_split(run, which, name) if name in SPLITS else evaluated_language.scored(run, which, name, metric)
             )
         except RecordError as error:
             found.left_out.append(shortened(str(error)))
@@ -44,7 +43,7 @@ def _nowhere(runs: Sequence[Run], which: str, name: str, metric: str) -> str:
     if name in SPLITS:
         way_out = f"molex eval {folder} split={name} which={which} does it"
         return f"--evaluation must name a split that runs were scored on, got {name}; {way_out}"
-    known = elsewhere.known(runs, which)
+    known = evaluated_language.known(runs, which)
     if name in known:
         return f"--metric must be one of {name}, got {metric}; {nearest(metric, known[name])}"
     hint = nearest(name, known) if known else f"molex eval {folder} lm_eval=[TASK] or text=FILE scores runs so"
@@ -56,18 +55,13 @@ def _on_split(run: Run, which: str, split: str) -> Run:
     if "stages" in run.record.scores:
         raise RecordError(f"{run.folder} has stages, whose evaluations are not compared")
     file, chosen = _chosen(run, which, split)
-    predictions = predictions_of(file)
     score: Score = {"scores": chosen["scores"], "step": chosen["step"]}
     own = run.record.evaluated(which)
     if own and "selection" in own:
         score["selection"] = own["selection"]  # it is of training rows, and chooses for those who tune
     scores = cast(Scores, {**run.record.scores, "last": score, "best": score})
-    scores["constant"] = _constant(predictions, run.record.scores["metric"])
-    data = {key: about for key, about in run.record.data.items() if not key.endswith("validation")}
-    data[split] = {"fingerprint": chosen["fingerprint"], "rows": chosen["rows"], "rows_used": chosen["rows_used"]}
-    degenerate = [*chosen["degenerate"], *filterfalse(is_of_predictions, run.record.degenerate)]
-    record = replace(run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=degenerate)
-    scored = replace(run, record=record, split=split, predictions=predictions)
+    scores["constant"] = _constant(predictions_of(file), run.record.scores["metric"])
+    scored = rescored(run, split, file, chosen, scores)
     if why := unscored(scored, which):
         raise RecordError(why)
     scored.values(which, scores["metric"])  # damaged predictions are told of now
@@ -81,7 +75,7 @@ def _chosen(run: Run, which: str, split: str) -> tuple[Path, SplitEvaluation]:
     if candidates := [each for each, otherwise in zip(found, unlike, strict=True) if not otherwise]:
         return max(candidates, key=lambda each: (*_rank(each[1], run), each[0].stat().st_mtime))
     why = f" as it was scored itself ({unlike[0]})" if unlike else ""
-    way_out = f"molex eval run={run.folder} split={split} which={which} makes one"
+    way_out = f"molex eval {run.folder} split={split} which={which} makes one"
     raise RecordError(f"{run.folder} has no evaluation of its {which} adapter on {split}{why}; {way_out}")
 
 

@@ -15,6 +15,7 @@ from molex_cli.errors import MolexError, RecordError
 from molex_cli.methods.base import low_rank_scale
 from molex_cli.metrics.base import Metric
 from molex_cli.records import read_record
+from molex_cli.records.run_folder import adapter_name
 from molex_cli.statistics import expert_similarity
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def _experts(table: Comparison, row: str) -> Iterator[Picture]:
 def _expert_distances(run: Run, which: str, arm: str) -> Iterator[Picture]:
     """Yield how far apart the experts of each layer and linear are; nothing for a run without an adapter of experts."""
     try:
-        factors = expert_similarity.of_run(run.folder / f"adapter-{which}.safetensors", low_rank_scale)
+        factors = expert_similarity.of_run(run.folder / adapter_name(which), low_rank_scale)
     except MolexError:
         return
     layers, linears, values = expert_similarity.table(factors, "distance")

@@ -27,8 +27,10 @@ class Setting:
     choices: tuple[str, ...]
     """What it takes, where that is a list."""
     value: str
-    """As it is typed; empty where it must be given."""
+    """Its default, as it is typed; empty where it must be given."""
     sentence: str
+    example: str = ""
+    """What --help shows in the place of the default: a word for what is typed."""
 
     @property
     def takes(self) -> str:
@@ -106,7 +108,8 @@ def _setting(key: str, field: Any, hint: Any, value: Any, sentence: str) -> Sett
     if kind is bool:
         choices = ["true", "false"]
     optional = " or null" if _is_union(hint) and len(options) < len(get_args(hint)) else ""
-    return Setting(key, words + optional, tuple(choices), field.metadata.get("shown") or typed(value), sentence)
+    example = field.metadata.get("shown", "")
+    return Setting(key, words + optional, tuple(choices), typed(value), sentence, example)
 
 
 def _is_union(hint: Any) -> bool:

@@ -154,9 +154,9 @@ class Experiment:
     output_dir: str = "outputs"
     """Folder of the runs."""
     cache_dir: str | None = None
-    """Folder for converted models, tokens and what frozen layers give; MOLEX_CACHE or ~/.cache/molex unless set."""
+    """Folder for converted models, tokens and outputs of frozen layers; MOLEX_CACHE or ~/.cache/molex unless set."""
     cache_gb: float = 10.0
-    """Gigabytes that what frozen layers give may take in the cache, of all runs together; 0 computes them each time."""
+    """Gigabytes that cached outputs of frozen layers may take, of all runs together; 0 computes them in each pass."""
 
     @property
     def learning_rate(self) -> float:

@@ -63,7 +63,7 @@ class Hub:
     subset: str | None = None
     """One of its configurations."""
     revision: str | None = None
-    """Branch, tag or commit; null takes main. The record has the commit that was got."""
+    """Branch, tag or commit; null takes main. The record has the commit."""
     train: str = "train"
     """Its split of training rows."""
     validation: str = "validation"

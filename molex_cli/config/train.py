@@ -22,7 +22,7 @@ class Train:
     epochs: float = 3.0
     """Passes over the training rows; a part of one too."""
     max_steps: int | None = None
-    """Optimizer steps at most; null trains all epochs. More than `epochs` has is told, and trains all epochs."""
+    """Optimizer steps at most; null trains all epochs. So does a number beyond them, and a line says so."""
     batch_size: int = 16
     """Rows of one forward pass; processes that share a run share them, or the passes."""
     gradient_accumulation_steps: int = 1
@@ -48,10 +48,10 @@ class Train:
     adam_epsilon: float = 1e-8
     """What AdamW adds to the root of that mean."""
     label_smoothing: float = 0.0
-    """Share of a target that all labels, or all tokens of the vocabulary, get alike in the training loss."""
+    """Share of each target that is spread evenly over all labels, or the vocabulary, in the training loss."""
     frozen_dropout: bool = True
-    """Let the layers below all that trains drop out as those above do; false lets them be computed once for each row.
-    Without dropout of their own they are in any case."""
+    """Keep the dropout of frozen layers below everything that trains; false computes these layers once for each row, as
+    is done in any case where they have no dropout."""
     max_grad_norm: float | None = 1.0
     """Largest gradient norm; null clips nothing."""
     max_length: int = 128

@@ -8,11 +8,9 @@ from molex_cli.errors import DataError, nearest, reason_of
 from molex_cli.models.hub import cache, connection, problems, repositories
 from molex_cli.models.hub.problems import Source
 
-CONFIGURATIONS = re.compile(r"BuilderConfig '.*' not found\. Available: \[(.*)\]")
-CACHED_CONFIGURATIONS = re.compile(
-    r"Couldn't find cache for .* for config '.*' Available configs in the cache: \[(.*)\]"
-)
-SPLITS = re.compile(r"Unknown split \".*\"\. Should be one of \[(.*)\]")
+NO_CONFIGURATION = re.compile(r"BuilderConfig '.*' not found\. Available: \[(.*)\]")
+NOT_CACHED = re.compile(r"Couldn't find cache for .* for config '.*' Available configs in the cache: \[(.*)\]")
+NO_SPLIT = re.compile(r"Unknown split \".*\"\. Should be one of \[(.*)\]")
 
 
 def loaded(source: Source, subset: str | None, split: str, split_key: str) -> Any:
@@ -55,13 +53,13 @@ def _require_commit(source: Source, got: str | None) -> None:
 def _told(error: Exception, source: Source, subset: str | None, split: str, split_key: str) -> Exception:
     said = reason_of(error)
     for pattern, key, got in (
-        (CONFIGURATIONS, "task.hub.subset", subset),
-        (CACHED_CONFIGURATIONS, "task.hub.subset", subset),
-        (SPLITS, split_key, split),
+        (NO_CONFIGURATION, "task.hub.subset", subset),
+        (NOT_CACHED, "task.hub.subset", subset),
+        (NO_SPLIT, split_key, split),
     ):
         if found := pattern.search(said):
             names = [name.strip(" '\"") for name in found[1].split(",")]
-            kept = " in the cache" if pattern is CACHED_CONFIGURATIONS else ""
+            kept = " in the cache" if pattern is NOT_CACHED else ""
             return DataError(f"{key} must be one of {source.name}{kept}, got {got}; {nearest(str(got), names)}")
     if told := problems.told(error, source):
         return told

@@ -1,5 +1,6 @@
 """What is asked to be trained, after every check that needs neither torch nor rows."""
 
+import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ def asked(typed: CommandLine, budget: Budget | None = None) -> Asked:
     jobs, line = overrides.jobs(typed)
     found = Asked(jobs, line, typed, overrides.hydra_settings(line))
     _require_sweep(line, found.settings)
+    require_queue(found.settings)
     require_usable({job.experiment.log.wandb for job in jobs})
     require_writable(jobs[0].experiment.output_dir)
     if budget:
@@ -79,6 +81,15 @@ def _require_sweep(line: CommandLine, settings: DictConfig) -> None:
     if swept := [key for key in settings.hydra.sweeper.params or {} if key not in given]:
         keys = ", ".join(swept)
         raise ConfigError(f"hydra.sweeper.params must go with -m, got one run of a sweep over {keys}; add -m")
+
+
+def require_queue(settings: DictConfig) -> None:
+    """Raise before any job is prepared if jobs are for Slurm and there is none."""
+    if settings.hydra.launcher._target_.endswith(".SlurmLauncher") and not shutil.which("srun"):
+        raise ConfigError(
+            "hardware=slurm must be started where Slurm's commands are, got no srun; "
+            "log in to the cluster, or choose hardware=pool"
+        )
 
 
 def require_writable(output_dir: str) -> None:

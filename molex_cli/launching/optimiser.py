@@ -38,7 +38,7 @@ def _direction(given: Sequence[str], metric: Metric, sweeper: DictConfig) -> str
     """Return whether the metric is maximised or minimised, as it says itself."""
     if "direction" not in sweeper:
         raise ConfigError(
-            f"hydra/sweeper must be basic or optuna, got {sweeper.get('_target_')}, which cannot be told what is better"
+            f"hydra/sweeper must be basic or optuna, got {sweeper.get('_target_')}, which has no known direction"
         )
     better = "maximize" if metric.higher_is_better else "minimize"
     for text in given:

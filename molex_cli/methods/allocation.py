@@ -35,8 +35,8 @@ class Allocation:
     scores: list[float] | None = None
     """What the rule gave each layer, low to high; set when it is computed, before the run begins."""
     seed: int = 0
-    """Which of the allocations of shape=random, all of them within min and max equally likely; which rows a rule
-    reads, and the head of the model that it reads."""
+    """Draws shape=random from all allocations within min and max, each equally likely; draws the rows that a rule
+    reads, and the head of its model."""
     mean: float | None = None
     """Average experts a layer (5 unless set); the total is the nearest integer to mean x layers."""
     total: int | None = None

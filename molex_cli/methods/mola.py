@@ -51,7 +51,7 @@ class MoLA(LowRank):
     clip_top_k: bool = False
     """Let a layer with fewer than top_k experts use all it has."""
     router: Router = Router.learned
-    """learned; or a random top_k of each token, the average over all experts, always the first top_k."""
+    """learned; or random: a random top_k for each token, uniform: the mean of all experts, fixed: the first top_k."""
     balance: float = 0.01
     """Coefficient of the balance loss; 0 turns it off."""
     balance_sum: bool = False

@@ -18,7 +18,7 @@ class Model:
     hub: str | None = None
     """Id on the Hugging Face hub."""
     revision: str | None = None
-    """Branch, tag or commit on the hub; null takes main. The record has the commit that was got."""
+    """Branch, tag or commit on the hub; null takes main. The record has the commit."""
     folder: str | None = None
     """Folder with config.json, weights and tokenizer."""
     package: str | None = None

@@ -5,6 +5,9 @@ from typing import Any, NotRequired, TypedDict
 
 from molex_cli.records.parts import Count, Evaluation, Number
 
+LANGUAGE = ("lm_eval", "text")
+"""What stands as the `split` of an evaluation of a language model that is of no split of a task."""
+
 
 class ScoredBy(TypedDict, total=False):
     """What a comparison must know of a metric that is not molex's own."""

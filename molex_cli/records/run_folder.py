@@ -22,10 +22,15 @@ def adapter_of(path: Path, which: str) -> Path:
         if which != "last":
             raise ConfigError(f"which must be left out where run is an adapter file, got {which}")
         return path
-    file = path / f"adapter-{which}.safetensors"
+    file = path / adapter_name(which)
     if file.exists():
         return file
     raise CheckpointError(_without_adapter(path, which) if _has_run(path) else no_run(path))
+
+
+def adapter_name(which: str) -> str:
+    """Return the name of the file with the adapter of an evaluation, last or best."""
+    return f"adapter-{which}.safetensors"
 
 
 def whole_record(path: Path) -> Record:
@@ -53,8 +58,6 @@ def require_unrouted(file: Path, rule: str, way_out: str) -> None:
 
 def no_run(path: Path) -> str:
     """Return what a path is that is no run."""
-    if str(path).startswith("run="):
-        return f"{path} must be a path alone for this command; leave out run="
     if not path.exists():
         beside = [str(each) for each in _runs_in(path.parent)]
         close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.75)
@@ -76,7 +79,7 @@ def _of_file(path: Path) -> str:
 
 def _without_adapter(path: Path, which: str) -> str:
     """Return why a run has no adapter of an evaluation, and how it gets one."""
-    if (path / f"adapter-{OTHER[which]}.safetensors").exists():
+    if (path / adapter_name(OTHER[which])).exists():
         return f"{path} has no adapter of its {which} evaluation; choose which={OTHER[which]}, which is there"
     record = record_beside(path / RECORD)
     if record is not None and record.status != "finished":
@@ -86,7 +89,7 @@ def _without_adapter(path: Path, which: str) -> str:
 
 
 def _has_run(path: Path) -> bool:
-    return (path / RECORD).is_file() or any((path / f"adapter-{which}.safetensors").exists() for which in OTHER)
+    return (path / RECORD).is_file() or any((path / adapter_name(which)).exists() for which in OTHER)
 
 
 def _runs_in(folder: Path) -> Iterator[Path]:

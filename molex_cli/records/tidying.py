@@ -6,6 +6,7 @@ from pathlib import Path
 
 from molex_cli.records.partial import ENDING
 from molex_cli.records.record import Record
+from molex_cli.records.run_folder import adapter_name
 
 STATE = "progress.safetensors"  # what a run resumes from
 UNFINISHED = re.compile(
@@ -44,4 +45,4 @@ def _unneeded(folder: Path, keep: str) -> Iterator[Path]:
     has_best = (folder / "adapter-best.safetensors").exists()  # after stages the last is the best
     for which in ("last", "best"):
         if keep in {"last", "best", "none"} - {which} and (has_best or keep != "best"):
-            yield folder / f"adapter-{which}.safetensors"
+            yield folder / adapter_name(which)

@@ -45,7 +45,7 @@ def default_cache_dir() -> Path:
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     if os.access(nearest, os.W_OK):
         return folder
-    say_once(f"{folder} must be writable for the cache, got one that is not; it lies in {_own_temporary()} instead")
+    say_once(f"{folder} must be writable for the cache, got no permission; {_own_temporary()} is used instead")
     return _own_temporary() / "cache"
 
 

@@ -149,7 +149,7 @@ def require_usable(settings: Iterable[Wandb]) -> None:
     if all(chosen_mode(setting) == "disabled" for setting in settings):
         return
     if problems := list(environment_problems()):
-        raise ConfigError(f"{problem}; unset it, or log.wandb=disabled goes without W&B" for problem in problems)
+        raise ConfigError(f"{problem}; unset it, or set log.wandb=disabled" for problem in problems)
 
 
 def environment_problems(left_out: Collection[str] = ()) -> Iterator[str]:

@@ -16,6 +16,7 @@ import torch
 from molex_cli.checkpoints import adapter
 from molex_cli.errors import CheckpointError, RecordError
 from molex_cli.records.reading import read_rows
+from molex_cli.records.run_folder import adapter_name
 from molex_cli.runtime.paths import require_file
 
 WAY_OUT = "resume=never starts over beside it"
@@ -61,7 +62,7 @@ def predictions(folder: Path, about: Mapping[str, Any], total_steps: int) -> dic
     needed += ["last"] if "last" in scoring and step == total_steps else []
     rows = {}
     for which in needed:
-        if _told(folder / f"adapter-{which}.safetensors", adapter.intact).step <= step:
+        if _told(folder / adapter_name(which), adapter.intact).step <= step:
             path = folder / f"predictions-{which}.jsonl"
             expected = (about.get("files") or {}).get(path.name)
             rows[which] = _told(path, partial(_rows, expected=expected))

@@ -19,6 +19,7 @@ from molex_cli.checkpoints import adapter
 from molex_cli.config import schema
 from molex_cli.errors import CheckpointError
 from molex_cli.records.renamed import routing_of_today, settings_of_today, without_added
+from molex_cli.records.run_folder import adapter_name
 from molex_cli.records.tidying import STATE as NAME
 from molex_cli.runtime import distributed
 from molex_cli.runtime.paths import require_file
@@ -87,7 +88,7 @@ class CheckpointWriter:
         if not event.is_whole:
             return
         for which in ("last", "best") if event.best else ("last",):
-            path = self.folder / f"adapter-{which}.safetensors"
+            path = self.folder / adapter_name(which)
             adapter.save(path, self.training.adapted, self.experiment, self.labels, event.step)
             if self.rows:
                 rows = self.folder / f"predictions-{which}.jsonl"

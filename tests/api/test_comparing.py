@@ -64,6 +64,21 @@ def test_what_cannot_be_shown_is_refused(folder):
         molex_cli.compare_runs(folder, against="loar")
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: molex_cli.read_records([]), "paths must name folders of runs, got an empty list"),
+        (lambda: molex_cli.compare_runs(()), "paths must name folders of runs, got an empty list"),
+        (lambda: molex_cli.compare_runs("x", tuning_seeds="1000"), r"a list of seeds, got '1000'; write \[1000\]"),
+        (lambda: molex_cli.plan("method=lora", fit=24), "fit must be a size above 0 such as 24GB"),
+        (lambda: molex_cli.plan(["method=lora"]), r"settings must be texts such as 'seed=1', got \['method=lora'\]"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_as_mistakes(call, said):
+    with pytest.raises(ConfigError, match=said):
+        call()
+
+
 def test_runs_that_are_not_compared_are_listed(folder):
     leave(Path("outputs/lora-s9"), "lora", 9, status="failed")
     assert molex_cli.compare_runs(folder).left_out == ["outputs/lora-s9 is failed"]

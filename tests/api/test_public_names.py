@@ -16,8 +16,8 @@ HEAVY = ("torch", "transformers", "accelerate", "datasets", "pandas", "matplotli
 FUNCTIONS = ("compare_runs", "load", "plan", "read_records", "train")
 MISTAKES = {
     "train('train.epoch=1')": "train.epoch is no setting; did you mean train.epochs?",
-    "train('method=lora', '-m')": "train must be asked for one run, got -m; call it once for each",
-    "train('--help')": "train must be asked for one run, got --help",
+    "train('method=lora', '-m')": "train must get the settings of one run, got -m; call it once for each",
+    "train('--help')": "train must get the settings of one run, got --help",
     "train(dict(seed=1))": "settings must be texts such as 'seed=1', got {'seed': 1}",
     "train('seed=0,1')": "seed must be one value, got 0,1",
     "train(match='lora:rank=64', solve='size')": "--solve must be one of rank, total, mean, got size",

@@ -93,9 +93,7 @@ def test_a_training_that_fails_raises_and_leaves_a_record_and_the_next_one_runs(
 def test_what_another_process_has_to_start_is_refused():
     for launcher in ("slurm", "pool"):
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-        with pytest.raises(
-            ConfigError, match=r"train must be asked for a run in this process, got .*Launcher; type molex"
-        ):
+        with pytest.raises(ConfigError, match=r"train must run in this process, got .*Launcher; type molex"):
             molex_cli.train(*SMOKE, f"hardware={launcher}")
 
 
@@ -112,7 +110,7 @@ def test_a_plan_is_that_of_the_command_and_meets_a_budget():
     assert found.parameters["added"] == found.match.reached
     assert found.match.overrides == ["method.rank=12", "method.alpha=24"]
     assert found.memory is None
-    with pytest.raises(ConfigError, match="plan must be asked for one arm, got 2; call it once for each"):
+    with pytest.raises(ConfigError, match="plan must get the settings of one arm, got 2; call it once for each"):
         molex_cli.plan("model=tiny_llama", "method=mola_inverted,mola_top", match="lora:rank=64")
 
 

@@ -118,7 +118,7 @@ def test_the_card_has_scores_with_intervals_budget_data_and_how_to_load(trained)
     assert f"| trainable | {record.parameters['trainable']:,} |" in text
     assert "https://arxiv.org/abs/2106.09685" in text
     assert record.data["validation"]["fingerprint"] in text
-    assert "molex predict run=hub:ada/tiny --file new.csv" in text
+    assert "molex predict hub:ada/tiny --file new.csv" in text
     assert 'molex_cli.load("hub:ada/tiny")' in text
     assert 'run.predict([{"a": "...", "b": "..."}])' in text
 
@@ -140,7 +140,7 @@ def test_the_best_adapter_is_told_in_every_command(trained):
     folder = pushed(run, "--which", "best", "--revision", "v2")
     assert (folder / "adapter-best.safetensors").is_file()
     _, text = card(folder)
-    assert "molex eval run=hub:ada/tiny@v2 which=best" in text
+    assert "molex eval hub:ada/tiny@v2 which=best" in text
     assert 'load("hub:ada/tiny@v2", which="best")' in text
 
 

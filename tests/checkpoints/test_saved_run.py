@@ -124,7 +124,7 @@ def test_outputs_of_one_meaning_are_added_up():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "a run must be named: add run=outputs/NAME"),
+        ([], "a run must be named: add outputs/NAME"),
         (["run=nowhere"], "nowhere does not exist; name the folder of a run"),
         (["run=RUN", "which=first"], "which must be last or best, got first"),
         (["run=RUN", "split=dev"], "split must be train, validation or test, got dev"),
@@ -137,7 +137,7 @@ def test_outputs_of_one_meaning_are_added_up():
         (["run=RUN", "characters=[1.5]"], "characters must be shares from 0 to 1, got 1.5"),
         (["run=RUN", "noise=[-1]"], "noise must be lengths from 0, got -1.0"),
         (["run=RUN", "noise=much"], "noise must fit its type, got noise=much"),
-        (["run=RUN", "splt=train"], "splt is no setting"),
+        (["run=RUN", "splt=train"], "splt is no setting; did you mean split?"),
         (["run=RUN", "noise=[nan]"], "noise must be lengths from 0, got nan"),
         (["run=RUN", "task.metrics=[f1]"], "task.metrics must come with task=NAME, got it alone"),
         (["run=RUN", "method=molex"], "method must be one of task, data_dir, cache_dir, train.max_rows"),

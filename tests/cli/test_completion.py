@@ -87,6 +87,7 @@ def test_runs_are_offered_where_a_run_is_taken(offered):
     assert offered("molex eval run=") == ["run=outputs/one run", "run=outputs/other", "run=outputs/sweeps/"]
     assert offered("molex eval run=outputs/ot") == ["run=outputs/other"]
     assert offered("molex merge outputs/ot") == ["outputs/other"]
+    assert offered("molex predict outputs/ot") == ["outputs/other"]
     assert offered("molex compare out") == ["outputs/"]
     assert offered("molex train run=") == []
 

@@ -55,7 +55,7 @@ def test_a_run_that_was_scored_otherwise_than_it_was_trained_is_left_out_and_tol
     (line,) = found.left_out
     assert line.startswith("outputs/lora has no evaluation of its last adapter on test as it was scored itself (")
     assert told in line
-    assert line.endswith("molex eval run=outputs/lora split=test which=last makes one")
+    assert line.endswith("molex eval outputs/lora split=test which=last makes one")
 
 
 def test_of_two_evaluations_of_as_many_rows_the_later_counts():

@@ -101,6 +101,6 @@ def test_how_many_seeds_it_takes_is_told_of_claims_too_and_never_from_fewer_than
     lines = capsys.readouterr().out.splitlines()
     first, second = (line for line in lines if line.startswith(("  mola > lora on rte:", "  mola > molex on rte:")))
     assert "20.00 needs about " in first
-    told = "how many seeds find 20.00 cannot be told from 2 seeds like these"
+    told = "how many seeds find 20.00 cannot be estimated from 2 seeds like these"
     assert told in second
     assert sum(told in line for line in lines) == 2

@@ -11,7 +11,7 @@ from lm_eval.tasks import manager
 from support.runs import working_in
 
 from molex_cli.cli import eval_language, main
-from molex_cli.compare.elsewhere import predictions_of
+from molex_cli.compare.evaluations import predictions_of
 from molex_cli.evaluators import harness
 
 QUESTIONS = 100

@@ -105,7 +105,7 @@ def test_a_data_set_is_told_by_its_own_settings():
 def test_a_token_changes_the_way_out(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 30)
     assert str(problems.told(answer(REPOSITORY, 404), MODEL)).endswith("mend the id")
-    assert str(problems.told(answer(GATED, 403), MODEL)).endswith("the token is known, and is not let in")
+    assert str(problems.told(answer(GATED, 403), MODEL)).endswith("the token is valid, but has no access")
 
 
 @pytest.mark.parametrize(

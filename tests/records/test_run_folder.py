@@ -15,8 +15,8 @@ from molex_cli.records.folders import slug_of
 COMMANDS = {
     "merge": ["merge", "PATH", "--output", "new"],
     "export": ["export", "PATH", "--output", "new"],
-    "predict": ["predict", "run=PATH"],
-    "probe": ["probe", "run=PATH"],
+    "predict": ["predict", "PATH"],
+    "probe": ["probe", "PATH"],
     "experts": ["experts", "PATH"],
     "diff": ["diff", "PATH", "outputs/whole"],
 }
@@ -41,8 +41,9 @@ def outputs():
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_no_run_is_said_in_a_sentence(command, path, outputs, capsys):
-    assert main([each.replace("PATH", path) for each in COMMANDS[command]]) == 2
+@pytest.mark.parametrize("key", ["", "run="])
+def test_what_is_no_run_is_said_in_a_sentence(command, path, key, outputs, capsys):
+    assert main([each.replace("PATH", f"{key}{path}") for each in COMMANDS[command]]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"molex: {PATHS[path]}\n")
 
@@ -103,7 +104,7 @@ def test_none_of_it_loads_torch(outputs):
 def test_a_command_without_its_run_shows_how_it_is_called(command, capsys):
     assert main([command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"molex {command} needs " in line or "a run must be named: add run=outputs/NAME" in line
+    assert f"molex {command} needs " in line or "a run must be named: add outputs/NAME" in line
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def _warnings(record: Record) -> Iterator[str]:
 
 def _how_to_load(content: Content) -> Iterator[str]:
     which = "" if content.which == "last" else f" which={content.which}"
-    lines = [f"molex predict run={content.run}{which} --file new.csv", f"molex eval run={content.run}{which}"]
+    lines = [f"molex predict {content.run}{which} --file new.csv", f"molex eval {content.run}{which}"]
     yield "```\n" + "\n".join(lines) + "\n```"
     more = "" if content.which == "last" else f', which="{content.which}"'
     task = content.experiment.task

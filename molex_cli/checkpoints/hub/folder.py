@@ -40,7 +40,7 @@ class Wanted:
 
 def require_pushable(run: Path, wanted: Wanted) -> Record:
     """Return a run's record; raise where nothing of it should be sent, before anything is written."""
-    if not run.is_dir():
+    if run.is_file():
         raise RecordError(f"molex push must be given the folder of a run, got {run}; name {run.parent}")
     file = adapter_of(run, wanted.which)
     record = read_record(run)

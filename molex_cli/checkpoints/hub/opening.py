@@ -48,13 +48,14 @@ def fetched_into() -> Path:
 
 
 def located(path: str | Path) -> Path:
-    """Return the local folder of a run; one on the hub is fetched, or found in the hub's cache.
+    """Return the local folder of a run, `run=PATH` too; one on the hub is fetched, or found in the hub's cache.
 
     What is written into it later, such as evaluations, lies in our own cache beside links to its files.
     """
-    if not str(path).startswith(PREFIX):
+    path = str(path).removeprefix("run=")
+    if not path.startswith(PREFIX):
         return expanded(path)
-    found = WRITTEN.fullmatch(str(path))
+    found = WRITTEN.fullmatch(path)
     if found is None:
         raise ConfigError(f"a run on the hub must be named hub:USER/NAME or hub:USER/NAME@REVISION, got {path}")
     snapshot = _snapshot(found[1], found[2])

@@ -9,11 +9,11 @@ from typing import Any
 
 from molex_cli.checkpoints.hub.code import own_metrics
 from molex_cli.config import schema
+from molex_cli.config.task import SHARED_SPLITS
 from molex_cli.metrics.base import METRICS
 from molex_cli.records import Record
 from molex_cli.records.parts import Attempt, SplitData
 
-SPLITS = ("train", "validation", "test")
 UNNAMED = "base_model"
 OF_THE_MACHINE = ("host", "pid")  # of a record's environment
 ABSOLUTE = re.compile(r"(?<![\w.:/~])(?:~|/)(?:[^\s,;:'\"()]*/)?([^\s,;:'\"()/]+)")
@@ -74,7 +74,7 @@ def _name_files(task: dict[str, Any]) -> None:
     """Leave of one's own files their names, and of official ones what is under data_dir."""
     for section in ("files", "official"):
         files = task.get(section) or {}
-        for split in SPLITS:
+        for split in SHARED_SPLITS:
             if files.get(split) and (section == "files" or _is_local(files[split])):
                 files[split] = _name(files[split])
     rows = task.get("hub") or {}

@@ -105,7 +105,7 @@ def _waited(error: BaseException) -> float:
 def away(source: Source, cached: str = "no cached copy") -> MolexError:
     """Return the line of a hub that is not asked, or not reached, and a cache that does not have it all."""
     why = connection.why_offline()
-    unset = "unset HF_HUB_OFFLINE, " if connection.is_set_offline() else ""
+    unset = "unset HF_HUB_OFFLINE, or " if connection.is_set_offline() else ""
     return source.error(
         f"{source.owner} must come from the hub, got {why} and {cached} of {source.name}; {unset}{source.instead}"
     )
@@ -186,7 +186,7 @@ def _of_status(error: BaseException, source: Source) -> str:
         wait = f"in {seconds} s" if seconds else "in some minutes"
         token = "" if connection.has_token() else "; a token (HF_TOKEN) raises its limit"
         return (
-            f"{source.name} must be asked for less often, got 429 (too many requests) from {connection.host()}; "
+            f"{source.name} must be requested less often, got 429 (too many requests) from {connection.host()}; "
             f"run it again {wait}{token}"
         )
     when = "run it again later" if status >= 500 else "see whether HF_ENDPOINT is right"
@@ -197,7 +197,7 @@ def no_revision(source: Source) -> str:
     """Return the line of a revision that is not there."""
     if source.is_resumed:
         return (
-            f"{source.owner} must come from commit {source.revision}, which the run that is resumed was begun with, "
+            f"{source.owner} must come from commit {source.revision}, with which this run began, "
             f"got none of that name in {source.name}; resume=never starts over beside it"
         )
     return (
@@ -209,7 +209,7 @@ def no_revision(source: Source) -> str:
 def _access(source: Source) -> str:
     """Return the way to what is not open to all."""
     if connection.has_token():
-        return f"ask for access at {source.page}: the token is known, and is not let in"
+        return f"ask for access at {source.page}: the token is valid, but has no access"
     return f"ask for access at {source.page}, then set HF_TOKEN or run hf auth login"
 
 

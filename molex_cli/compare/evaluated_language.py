@@ -1,26 +1,16 @@
 """Runs as `molex eval` scored them on what is no split of their task: a task of lm-evaluation-harness, or a text."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import filterfalse
-from pathlib import Path
 
-from molex_cli.compare.collapse import CONSTANT
+from molex_cli.compare.evaluations import evaluations, rescored
 from molex_cli.compare.loading import Run
 from molex_cli.errors import RecordError
 from molex_cli.metrics.base import ByExample, Metric
-from molex_cli.records.evaluation import ScoredBy, SplitEvaluation
-from molex_cli.records.parts import FAILED, Score, Scores
-from molex_cli.records.reading import read_json
-
-ELSEWHERE = ("lm_eval", "text")  # the `split` of these
-
-
-def evaluations(folder: Path) -> Iterator[tuple[Path, SplitEvaluation]]:
-    """Yield what `molex eval` left in a run's folder."""
-    for file in sorted((folder / "evaluations").glob("*.json")):
-        yield file, read_json(file, "an evaluation of a run", SplitEvaluation)
+from molex_cli.records.evaluation import LANGUAGE, ScoredBy
+from molex_cli.records.parts import Score, Scores
+from molex_cli.records.run_folder import adapter_name
 
 
 def known(runs: Sequence[Run], which: str) -> dict[str, set[str]]:
@@ -28,7 +18,7 @@ def known(runs: Sequence[Run], which: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for run in runs:
         for _, each in evaluations(run.folder):
-            if each["split"] in ELSEWHERE and each["adapter"] == adapter_name(which):
+            if each["split"] in LANGUAGE and each["adapter"] == adapter_name(which):
                 found.setdefault(each["task"], set()).update(each.get("metrics", {}))
     return found
 
@@ -38,7 +28,7 @@ def scored(run: Run, which: str, name: str, metric: str) -> Run:
     found = [
         (file, each)
         for file, each in evaluations(run.folder)
-        if each["split"] in ELSEWHERE and each["task"] == name and each["adapter"] == adapter_name(which)
+        if each["split"] in LANGUAGE and each["task"] == name and each["adapter"] == adapter_name(which)
     ]
     score = run.record.evaluated(which)
     step = score.get("step") if score else None
@@ -53,14 +43,9 @@ def scored(run: Run, which: str, name: str, metric: str) -> Run:
         raise RecordError(f"{run.folder} has no {metric or 'metric'} on {name}, but {', '.join(metrics) or 'none'}")
     own: Score = {"scores": chosen["scores"], "step": chosen["step"]}
     scores: Scores = {"metric": metric, "last": own, "best": own}
-    data = {key: about for key, about in run.record.data.items() if not key.endswith("validation")}
-    data[name] = {"fingerprint": chosen["fingerprint"], "rows": chosen["rows"], "rows_used": chosen["rows_used"]}
-    degenerate = [*chosen["degenerate"], *filterfalse(is_of_predictions, run.record.degenerate)]
-    record = replace(run.record, scores=scores, evaluation=chosen["evaluation"], data=data, degenerate=degenerate)
-    by = _metric(metric, metrics[metric])
-    found_run = replace(run, record=record, split=name, predictions=predictions_of(file), scored_by=by)
-    found_run.values(which, metric)  # damaged predictions are told of now
-    return found_run
+    result = replace(rescored(run, name, file, chosen, scores), scored_by=_metric(metric, metrics[metric]))
+    result.values(which, metric)  # damaged predictions are told of now
+    return result
 
 
 def _metric(name: str, about: ScoredBy) -> Metric:
@@ -76,18 +61,3 @@ def _metric(name: str, about: ScoredBy) -> Metric:
         high=1.0 if is_share else math.inf,
         by_example=ByExample.right_or_wrong if is_share else by_example,
     )
-
-
-def is_of_predictions(reason: str) -> bool:
-    """Return whether a run is degenerate by its predictions, and not by what it is."""
-    return reason == CONSTANT or reason.endswith(" is undefined") or FAILED in reason
-
-
-def predictions_of(file: Path) -> Path:
-    """Return where the examples of an evaluation are."""
-    return file.with_name(f"{file.stem}-predictions.jsonl")
-
-
-def adapter_name(which: str) -> str:
-    """Return the name of the adapter's file."""
-    return f"adapter-{which}.safetensors"
