@@ -95,10 +95,12 @@ def _be_quiet() -> None:
 def _folder(settings: Model, cache_dir: Path | None, *, weights: bool = True) -> Iterator[Path]:
     """Yield the folder with the model's files, got from the hub if need be, and turn complaints into one line."""
     source = on_hub(settings)
-    folder = None if source else local_folder(settings, cache_dir or default_cache_dir())
+    folder = None
     try:
         if source:
             folder = repositories.folder(source, weights=weights)
+        else:
+            folder = local_folder(settings, cache_dir or default_cache_dir())
         assert folder is not None  # models of random weights do not come here
         yield folder
     except MolexError:
@@ -267,4 +269,5 @@ def _unloadable(settings: Model, folder: Path | None, error: Exception) -> Model
     way_out = ""
     if folder and settings.hub:
         way_out = f"; if a file there is damaged, remove {folder.parents[1]} and run it again, which gets it anew"
-    return ModelError(f"model={settings.name} must be loadable from {folder or settings.hub}, got: {reason}{way_out}")
+    where = folder or settings.hub or f"{settings.folder or settings.package}/{settings.gguf}"
+    return ModelError(f"model={settings.name} must be loadable from {where}, got: {reason}{way_out}")

@@ -104,6 +104,14 @@ def test_a_pickle_that_does_something_is_refused(folder):
     assert "\n" not in str(refused.value)
 
 
+def test_a_damaged_gguf_is_one_line(tmp_path):
+    pytest.importorskip("gguf")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(ModelError, match=r"must be loadable from .*model\.gguf, got: "):
+        reader(Model(name="mine", folder=str(tmp_path), gguf="model.gguf"), None, tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/models/*"))
+
+
 def test_every_call_that_might_run_code_of_a_model_says_that_it_must_not():
     package = Path(loading.__file__).parents[1]
     calls = [
