@@ -165,13 +165,12 @@ def library_file_problems(task: "Task", name: str) -> Iterator[str]:
 
 def file_problems(task: "Task") -> Iterator[str]:
     """Yield what is wrong with the files, which are run for it; a saved run opens without them."""
-    for name in task.metrics:
-        if name.startswith(LIBRARY):
-            yield from library_file_problems(task, name)
+    from_library = [name for name in task.metrics if name.startswith(LIBRARY)]
+    yield from (problem for name in from_library for problem in library_file_problems(task, name))
     try:
         own = own_metrics(task.metric_files)
-        for name in task.metrics:
-            if name.startswith(LIBRARY) and (file := Named.of(name).file):
+        for name in from_library:
+            if file := Named.of(name).file:
                 source_of(str(file))
     except ConfigError as error:
         yield from (f".metrics must be computed, got: {problem}" for problem in error.problems)
