@@ -65,7 +65,7 @@ def test_where_less_is_better_the_lower_score_wins(monkeypatch):
             scores = {"metric": "mse", "last": score, "best": score}
             leave(Path(f"outputs/{method}-s{seed}"), method, seed, scores=scores)
     (told,) = verdicts(table_of(Path("outputs")))
-    assert told.startswith("rte: MOLA is better than LORA by 0.61 mse (95 % ")
+    assert told.startswith("rte: MOLA is better (when it trains) than LORA by 0.61 mse (95 % ")
 
 
 def test_where_nothing_can_be_concluded_the_reason_is_told():

@@ -266,7 +266,7 @@ def test_extras(monkeypatch):
 
 def test_every_extra_of_a_user_is_looked_for_by_what_it_brings():
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    assert set(extras.EXTRAS) == set(project["optional-dependencies"]) - {"dev", "mutants"}
+    assert set(extras.EXTRAS) == set(project["optional-dependencies"]) - {"dev", "docs", "mutants", "notebook"}
     known = importlib.metadata.packages_distributions()
     for name, modules in extras.EXTRAS.items():
         for module in modules:

@@ -22,6 +22,7 @@ IN_MEMORY = {  # hashes, messages, what a process tells its parent, what a file 
     "data/reading.py",
     "data/same_run.py",
     "diagnosis/machine.py",
+    "evaluators/harness_results.py",
     "models/frozen_prefix.py",
     "records/files.py",
     "records/record.py",
