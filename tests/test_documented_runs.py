@@ -22,6 +22,7 @@ ELSEWHERE = {
     r"hydra/sweeper=optuna": "a search; tests/launching/test_sweeper.py has one",
     r"^molex wandb-view outputs/ *(#|$)": "needs W&B's server; tests/tracking has one",
     r"^molex push|model\.hub=|\.revision=": "needs a hub; tests that speak to tests/support/hub have one",
+    r"docs/studies/": "half an hour each; tests/study/test_documented_studies.py composes them",
     r"evaluate/f1": "needs the hub; tests/metrics/test_evaluate_library.py has scripts of its own",
     r"lm_eval|arc_challenge|text=|wiki\.txt": "needs a decoder and tasks of others; tests/evaluators has both",
 }
