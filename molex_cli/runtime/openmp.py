@@ -4,7 +4,7 @@ import os
 import sys
 
 # docs/performance.md has the measurements. GNU's counts turns of a loop, Intel's and LLVM's milliseconds.
-BOUNDS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+BOUNDS = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
 POLICIES = ("OMP_WAIT_POLICY", "KMP_LIBRARY")  # a policy of the user's own says how to wait
 
 
