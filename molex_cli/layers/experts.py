@@ -182,7 +182,9 @@ class FusedLinears:
         return [y if m.base is None else m.base(x) + y for m, y in zip(members, shaped, strict=True)]
 
     def _minus_infinity(self, like: Tensor) -> Tensor:
-        """Return a scalar that is made once, of the type of the logits."""
+        """Return a scalar that is made once, of the type of the logits; compiled code has it as a constant."""
+        if torch.compiler.is_compiling():
+            return torch.full((), -math.inf, dtype=like.dtype, device=like.device)
         if self._nothing is None or self._nothing.dtype != like.dtype or self._nothing.device != like.device:
             with torch.inference_mode(False):
                 self._nothing = torch.full((), -math.inf, dtype=like.dtype, device=like.device)
@@ -197,6 +199,13 @@ class FusedLinears:
         if not dropout:
             return self.shape
         return Shape(**{**vars(self.shape), "scale": self.shape.scale / (1 - dropout)})
+
+
+def stack_again(model: nn.Module) -> None:
+    """Put A's and routers that have moved where compiled code reads them."""
+    for fused in {module.fused for module in model.modules() if isinstance(module, LowRankExperts)}:
+        if isinstance(fused, FusedLinears):
+            fused.stacked.tensor()
 
 
 class LowRankLayer:

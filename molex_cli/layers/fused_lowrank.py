@@ -51,7 +51,8 @@ def keep_mask(like: Tensor, probability: float) -> Tensor:
     """Return a mask that is False with the given probability."""
     # A CPU may draw random numbers in sequence, so 16 bits an element save time (docs/performance.md); GPUs draw in
     # parallel, and there torch's own mask is one kernel.
-    draw = _mask_of_16_bits if like.device.type == "cpu" else _mask_of_torch
+    is_simple = like.device.type != "cpu" or torch.compiler.is_compiling()
+    draw = _mask_of_torch if is_simple else _mask_of_16_bits
     return draw(like, probability)
 
 
@@ -212,10 +213,11 @@ def _grad_logits(
     # The renormalised top k of a softmax is the softmax of the chosen logits.
     grad = softmax_backward(gates, grad_gates.float())
     into = None if into is None else into.view(grad.shape)
-    if of_logits is not None:
+    if of_logits is not None and into is not None and not torch.compiler.is_compiling():
         grad = torch.add(grad, of_logits, out=into)
-    elif into is not None:
-        grad = into.copy_(grad)
+    else:
+        grad = grad if of_logits is None else grad + of_logits
+        grad = grad if into is None else into.copy_(grad)
     return grad.flatten(1).to(inner.dtype)
 
 

@@ -145,8 +145,12 @@ class Counted(NamedTuple):
 class RoutingPass:
     """The routings of the last forward pass, and their running totals since these were taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights_of: Callable[[torch.Size, Tensor], Tensor]) -> None:
+        """Take what gives the weights of tokens of a shape, flattened, beside a tensor of theirs."""
+        self._weights_of = weights_of
         self._layers: list[Layer] = []
+        self._seen: list[tuple[torch.Size, Seen]] = []
+        """In this forward pass, by the shape of the tokens; not grouped yet, since compiled code adds to it."""
         self._groups: dict[torch.Size, Group] = {}
         self._plans: dict[Any, Plan] = {}
         self._totals: Tensor | None = None
@@ -156,7 +160,7 @@ class RoutingPass:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the last forward pass out of copies: it hangs on the graph of the original."""
-        return {**self.__dict__, "_groups": {}}
+        return {**self.__dict__, "_seen": [], "_groups": {}}
 
     def join(self, layer: "Layer") -> int:
         """Add a layer and return its number."""
@@ -165,16 +169,22 @@ class RoutingPass:
 
     def clear(self) -> None:
         """Forget the last forward pass."""
-        self._groups = {}
+        self._seen, self._groups = [], {}
 
-    def see(self, seen: Seen, shape: torch.Size, weights: Callable[[], Tensor]) -> None:
+    def see(self, seen: Seen, shape: torch.Size) -> None:
         """Keep a routing of tokens of a shape until the pass is over."""
-        if shape not in self._groups:
-            self._groups[shape] = Group(weights())
-        self._groups[shape].seen.append(seen)
+        self._seen.append((shape, seen))
+
+    def end(self) -> None:
+        """Group what was seen, at the end of a pass: the weights of its tokens are known then."""
+        for shape, seen in self._seen:
+            if shape not in self._groups:
+                self._groups[shape] = Group(self._weights_of(shape, seen.gates))
+            self._groups[shape].seen.append(seen)
+        self._seen = []
 
     def count(self) -> None:
-        """Add what was seen to the totals, at the end of a pass."""
+        """Add what was seen to the totals."""
         for group in self._groups.values():
             self._in_totals |= {each.layer for each in group.seen}
             plan, _, sums = self._counted(group)

@@ -82,7 +82,7 @@ class TokenWeights:
         """Whether a model that is called without token ids cannot be routed."""
         self.silent = False
         """Whether nothing counts: rows that only keep processes in step."""
-        self.routed = RoutingPass()
+        self.routed = RoutingPass(self.of)
         """What the routers of the model's layers did."""
         self._mask: Tensor | None = None
         self._made: dict[Any, Any] = {}
@@ -145,7 +145,10 @@ class TokenWeights:
     def after(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         """Close and count; the mask stays for what is computed again."""
         self.is_open = False
-        if output is not None and not self.silent:  # a forward pass that fails has no output
+        if output is None:  # the forward pass failed
+            return
+        self.routed.end()
+        if not self.silent:
             self.routed.count()
 
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +194,7 @@ class LayerRouting:
         if logits_TGE is not None and not torch.is_grad_enabled():
             logits_TGE = logits_TGE.clone()  # a view, whose base nothing else needs
         seen = Seen(self._number, index, logits_TGE, gates_TGE)
-        weights.routed.see(seen, shape, lambda: weights.of(shape, gates_TGE))
+        weights.routed.see(seen, shape)
 
     def clear(self) -> None:
         """Do nothing: the routings of a forward pass are forgotten together."""

@@ -25,7 +25,13 @@ class StackedRows:
         return {**self.__dict__, "_stacked": None}
 
     def tensor(self) -> Tensor:
-        """Return the matrix [rows, I], which holds what the parameters hold."""
+        """Return the matrix [rows, I], which holds what the parameters hold.
+
+        Compiled code takes what was there when it was compiled.
+        """
+        if torch.compiler.is_compiling():
+            assert self._stacked is not None
+            return self._stacked
         if self._stacked is None or not all(_lies_in(part, self._stacked, at) for part, at in self._places()):
             self._stacked = self._together()
         return self._stacked

@@ -212,8 +212,6 @@ class Adapted:
     """Whether the model takes the extra argument `prompt_mask`."""
     sharded: bool = False
     """Whether the frozen weights are divided among processes, so that all must call the model together."""
-    uncompiled: "list[nn.Module]" = field(default_factory=list)
-    """Modules with a backward pass of their own, which torch.compile is not to take apart."""
     shard_parts: "Callable[[], list[nn.Module]] | None" = None
     """Gets ready for frozen weights that are sharded, and returns the modules to shard; None takes the blocks."""
     batch_dependent: str = ""

@@ -104,7 +104,7 @@ def adapted_by(
 ) -> Adapted:
     """Freeze all but these modules and the head, and return the handles."""
     groups = freeze(backbone, *_groups(modules))
-    return Adapted(backbone=backbone, groups=groups, added_flops=added_flops, uncompiled=list(modules.values()))
+    return Adapted(backbone=backbone, groups=groups, added_flops=added_flops)
 
 
 def _groups(modules: "Mapping[str, LowRankExperts]") -> tuple[Group, Group]:

@@ -43,12 +43,14 @@ def lay_out(adapted: Adapted, settings: Hardware, four_bit: "Callable[[nn.Linear
 
 
 def _compile(adapted: Adapted) -> None:
-    """Compile what lies between the adapters; their own backward pass is not for torch.compile to take apart."""
+    """Compile the forward pass as a whole; the model's hooks, which open and close what routers count, stay outside."""
     import torch
 
-    for module in adapted.uncompiled:
-        module.forward = torch.compiler.disable(module.forward)
-    adapted.model.compile()
+    from molex_cli.layers.experts import stack_again
+
+    model = adapted.model
+    model.register_forward_pre_hook(lambda *_: stack_again(model))
+    model.forward = torch.compile(model.forward)
 
 
 def _to_bf16(weights: "Iterable[nn.Parameter]") -> None:

@@ -25,9 +25,10 @@ class Layer(NamedTuple):
 
 def balance(logits: torch.Tensor, top_k: int, weights: torch.Tensor) -> torch.Tensor:
     """Return the balance loss of a layer whose routers had these logits [T, G, E]."""
-    routed = RoutingPass()
+    routed = RoutingPass(lambda shape, like: weights)
     layer = routed.join(Layer(logits.shape[2], ["linear"] * logits.shape[1]))
-    routed.see(Seen(layer, 0, logits, top_k_gates(logits, top_k)), logits.shape[:1], lambda: weights)
+    routed.see(Seen(layer, 0, logits, top_k_gates(logits, top_k)), logits.shape[:1])
+    routed.end()
     return routed.balances()[layer]
 
 

@@ -27,7 +27,7 @@ def logits_of(layer: Layer) -> torch.Tensor:
 
 def passed(all_logits: list[torch.Tensor]) -> RoutingPass:
     """Return a pass that saw these logits, the last layer's first."""
-    routed = RoutingPass()
+    routed = RoutingPass(lambda shape, like: WEIGHTS)
     numbers = [routed.join(layer) for layer in LAYERS]
     see(routed, list(zip(numbers, all_logits, strict=True))[::-1])
     return routed
@@ -35,7 +35,8 @@ def passed(all_logits: list[torch.Tensor]) -> RoutingPass:
 
 def see(routed: RoutingPass, pairs: list[tuple[int, torch.Tensor]]) -> None:
     for number, logits in pairs:
-        routed.see(Seen(number, 0, logits, top_k_gates(logits.detach(), 2)), torch.Size([40]), lambda: WEIGHTS)
+        routed.see(Seen(number, 0, logits, top_k_gates(logits.detach(), 2)), torch.Size([40]))
+    routed.end()
 
 
 def test_sums_of_layers_with_different_experts_are_those_of_each_alone():
@@ -70,7 +71,7 @@ def test_sums_are_taken_and_restored_layer_by_layer():
     first, second = ([logits_of(layer) for layer in LAYERS] for _ in range(2))
     routed = passed(first)
     routed.count()
-    resumed = RoutingPass()
+    resumed = RoutingPass(lambda shape, like: WEIGHTS)
     for number in [resumed.join(layer) for layer in LAYERS]:
         resumed.put(number, routed.sums(number))
     for each in (routed, resumed):
@@ -89,7 +90,7 @@ def test_sums_are_taken_and_restored_layer_by_layer():
 
 def test_a_layer_that_was_not_called_has_no_balance_loss():
     logits = logits_of(LAYERS[0])
-    routed = RoutingPass()
+    routed = RoutingPass(lambda shape, like: WEIGHTS)
     for layer in LAYERS:
         routed.join(layer)
     see(routed, [(0, logits)])
