@@ -13,7 +13,7 @@ import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ class Phase:
 
     measure: str
     times: int
-    steps: dict[str, Callable[[], None]]
+    steps: Mapping[str, Callable[[], None]]
 
 
 def generates(model: Model) -> bool:

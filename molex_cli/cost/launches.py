@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch.autograd import DeviceType
 from torch.profiler import profile
 
 from molex_cli.cost.measuring import Bench, room_for
-from molex_cli.errors import ConfigError
+from molex_cli.errors import ConfigError, MolexError
 from molex_cli.runtime import hardware
 
 LAUNCH = ("cudaLaunchKernel", "cudaLaunchCooperativeKernel", "cuLaunchKernel", "hipLaunchKernel", "hipExtLaunchKernel")
@@ -63,6 +62,8 @@ def counted(bench: Bench) -> list[Arm]:
             "--launches must have a GPU to compute on, got cpu; --operations hardware.device=cuda counts without one"
         )
     found = {name: _of_arm(bench, name) for name in bench.names}
+    if blind := [name for name, (passes, _) in found.items() if not passes.launches]:
+        raise MolexError(f"--launches must be seen by torch's profiler, got none of {blind[0]}; permit CUPTI")
     ratios = bench.ratios({name: float(passes.launches) for name, (passes, _) in found.items()})
     return [
         Arm(
@@ -103,7 +104,7 @@ def tally(events: Iterable[Any]) -> Work:
     """Count the launches in a profile, and what then ran on the GPU."""
     work = Work()
     for event in events:
-        if event.device_type == DeviceType.CPU:
+        if event.device_type.name == "CPU":
             work.launches += event.name.startswith(LAUNCH)
             work.copies += event.name.startswith(COPY)
         elif not event.is_user_annotation and not event.name.startswith(ON_GPU):

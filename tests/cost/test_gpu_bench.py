@@ -12,6 +12,7 @@ from molex_cli.cli import main
 from molex_cli.cost import launches, measuring, operations, training_step
 from molex_cli.cost.measuring import Bench
 from molex_cli.models.loading import load, skeleton
+from molex_cli.runtime import hardware
 
 WORK = training_step.Load(rows=2, tokens=8, rounds=3)
 FEW = ["--rows", "2", "--tokens", "8", "--rounds", "2"]
@@ -140,6 +141,46 @@ def test_a_step_on_a_cpu_launches_nothing(experiment):
     events = launches.profiled(bench.stepper("lora"))
     assert any(each.name == "aten::addmm" for each in events)
     assert launches.tally(events) == launches.Work()
+
+
+def as_if_on_a_gpu(monkeypatch):
+    """Let the CPU pass for a GPU as far as the bench asks."""
+    monkeypatch.setattr(hardware, "computes_on_gpu", lambda settings: True)
+    monkeypatch.setattr(hardware, "require_device", lambda settings: None)
+
+
+@NO_GPU
+def test_a_profiler_that_sees_no_launch_is_told_in_one_line(capsys, monkeypatch):
+    as_if_on_a_gpu(monkeypatch)
+    assert main(["bench", "--launches", "model=tiny_bert", "hardware=cpu", "method=lora", *FEW]) != 0
+    assert "--launches must be seen by torch's profiler, got none of bitfit" in capsys.readouterr().err
+
+
+def test_launches_are_a_table_with_ratios_to_peft_and_the_same_in_json(capsys, monkeypatch):
+    pytest.importorskip("peft")
+    as_if_on_a_gpu(monkeypatch)
+    counts = iter(range(1, 100))
+    tallied = lambda events: launches.Work(launches=next(counts), microseconds=1500.0)  # noqa: E731
+    monkeypatch.setattr(launches, "profiled", lambda work: work())
+    monkeypatch.setattr(launches, "tally", tallied)
+    command = ["bench", "--launches", "model=tiny_bert", "hardware=cpu", "method=lora", *FEW]
+    assert main([*command, "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)
+    lora = table["arms"][-1]
+    assert (lora["name"], lora["launches"], lora["optimizer_launches"], lora["gpu_milliseconds"]) == ("lora", 5, 6, 1.5)
+    assert lora["ratio"] == {training_step.FLOOR: 5 / 1, training_step.PEFT: 5 / 3}
+    assert main(command) == 0
+    assert "launches a step" in capsys.readouterr().out
+
+
+def test_memory_on_a_gpu_is_what_it_says_of_each_arm_alone(capsys, monkeypatch):
+    as_if_on_a_gpu(monkeypatch)
+    peaks = iter([4, 6, 8, 8, 6, 5])
+    monkeypatch.setattr(hardware, "peak_memory_bytes", lambda: {"gpu": next(peaks) * 10**6})
+    assert main(["bench", "model=tiny_bert", "hardware=cpu", "method=lora", *FEW, "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)
+    assert [arm["memory_bytes"] for arm in table["arms"]] == [5_000_000, 6_000_000, 8_000_000]
+    assert table["arms"][-1]["memory_ratio"][training_step.FLOOR] == 8 / 5
 
 
 def test_on_a_gpu_dropout_is_one_operation_for_peft_too(experiment):
