@@ -19,6 +19,7 @@ SLOW = {f"docs/{name}.md" for name in ("compare", "exchange", "performance", "re
 ELSEWHERE = {
     r"hardware=slurm": "needs a cluster; tests/launching/test_slurm.py has one",
     r"hardware=(ddp|fsdp)": "starts processes; tests/launching/test_torchrun.py does",
+    r"^molex bench.*hardware=gpu": "needs a GPU; tests/cost/test_gpu_bench.py has what needs none",
     r"hydra/sweeper=optuna": "a search; tests/launching/test_sweeper.py has one",
     r"^molex wandb-view outputs/ *(#|$)": "needs W&B's server; tests/tracking has one",
     r"^molex push|model\.hub=|\.revision=": "needs a hub; tests that speak to tests/support/hub have one",

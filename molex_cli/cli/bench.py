@@ -6,10 +6,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molex_cli.analysis.allocating import frozen
-from molex_cli.cli import bench_inference, bench_operations
+from molex_cli.cli import bench_conditions, bench_inference, bench_launches, bench_operations
 from molex_cli.cli.parser import Parser
 from molex_cli.config import command_line, overrides
 from molex_cli.errors import ConfigError, MolexError
@@ -19,10 +19,10 @@ from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
     from molex_cli.config.schema import Experiment
-    from molex_cli.cost.training_step import Arm
-    from molex_cli.cost.training_step import Load as Work
+    from molex_cli.cost.measuring import Bench
 
 SUMMARY = "measure time and memory of a training step, or with --inference of an answer, as ratios to other methods"
+OTHERS = {"operations": bench_operations, "launches": bench_launches}
 
 
 def main(argv: list[str]) -> int:
@@ -30,33 +30,30 @@ def main(argv: list[str]) -> int:
     options = _parser().parse(argv)
     _check(options)
     experiments = _experiments(options)
+    bench_conditions.check(experiments[0].hardware)
     if options.inference:
         return bench_inference.main(options, experiments)
 
-    from molex_cli.cost import training_step
+    from molex_cli.cost import measuring
 
-    work = training_step.Load(rows=options.rows, tokens=options.tokens, rounds=options.rounds)
+    options.loop = bench_conditions.with_loop(experiments, not (options.no_loop or options.operations))
     if options.memory_of:
-        dropout = (options.dropout or [None])[0]
-        say(training_step.peak_memory(options.memory_of, _with_dropout(experiments, dropout), work))
+        say(measuring.peak_memory(_bench(options, experiments, (options.dropout or [None])[0]), options.memory_of))
         return 0
+    measure = next((each for name, each in OTHERS.items() if getattr(options, name)), None)
     report, load = [], Load()
     for dropout in options.dropout or [None]:
-        variants, title = _with_dropout(experiments, dropout), _title(experiments[0], work, dropout)
-        if options.operations:
-            counted = bench_operations.report(variants, work)
-            report.append({"dropout": dropout, "arms": counted})
-            if not options.json:
-                bench_operations.show_arms(counted, title)
-            continue
-        arms = _measured(variants, work, options, argv, dropout)
-        measured = {"arms": [dataclasses.asdict(arm) for arm in arms], "load": dataclasses.asdict(load.ended())}
-        report.append({"dropout": dropout, **measured})
+        bench = _bench(options, experiments, dropout)
+        arms = measure.report(bench) if measure else _measured(bench, options, argv, dropout)
+        about = bench_conditions.of(bench, counted=options.operations)
+        report.append({"dropout": dropout, "conditions": about, "arms": arms})
+        if not measure:
+            report[-1]["load"] = dataclasses.asdict(load.ended())
         if not options.json:
-            _print(arms, title)
+            (measure.show_arms if measure else _print)(arms, bench_conditions.title(about, dropout))
     if options.json:
         say(as_json(report))
-    if not options.operations and (warning := load.warning()):
+    if not measure and (warning := load.warning(in_turn=about["device"] == "cpu")):
         say(warning, file=sys.stderr)
     return 0
 
@@ -69,6 +66,8 @@ def _parser() -> Parser:
         examples=(
             "molex bench --methods mola_inverted lora --dropout 0.05 0",
             "molex bench --operations model=llama2_7b",
+            "molex bench --random-weights model=llama2_7b hardware=gpu hardware.base=bf16 --rows 4 --tokens 512",
+            "molex bench --launches hardware=gpu --methods mola_inverted lora",
             "molex bench --inference model=smollm2_135m --plot cost.svg",
         ),
     )
@@ -78,9 +77,18 @@ def _parser() -> Parser:
     parser.add_argument("--rows", type=int, default=16, help="rows of a batch (default 16)")
     parser.add_argument("--tokens", type=int, default=64, help="tokens of a row (default 64)")
     parser.add_argument("--rounds", type=int, default=15, help="steps of each arm (default 15)")
-    parser.add_argument("--no-memory", action="store_true", help="leave out memory, which takes a process an arm")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="leave out memory, which on a CPU takes a process an arm"
+    )
+    parser.add_argument("--no-loop", action="store_true", help="leave out the loop over experts, which is slow")
+    parser.add_argument(
+        "--random-weights", action="store_true", help="make the base's weights on the device, of no files: any model="
+    )
     parser.add_argument(
         "--operations", action="store_true", help="count the operations of a step instead, for a model of any size"
+    )
+    parser.add_argument(
+        "--launches", action="store_true", help="count the kernels that a GPU launches in a step instead"
     )
     parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -95,8 +103,13 @@ def _check(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not all(0 <= dropout < 1 for dropout in options.dropout or []):
         raise ConfigError(f"--dropout must be at least 0 and below 1, got {options.dropout}")
-    if options.operations and options.inference:
-        raise ConfigError("--operations must be left out with --inference, got both; a training step is counted")
+    for name in OTHERS:
+        if getattr(options, name) and options.inference:
+            raise ConfigError(f"--{name} must be left out with --inference, got both; a training step is counted")
+    if options.operations and options.launches:
+        raise ConfigError("--operations must be left out with --launches, got both; each has its own count")
+    if options.operations and options.random_weights:
+        raise ConfigError("--random-weights must be left out with --operations, got both; no weights are needed there")
     bench_inference.refuse_mixed(options)
 
 
@@ -114,20 +127,26 @@ def _with_dropout(experiments: "Sequence[Experiment]", dropout: float | None) ->
     return [dataclasses.replace(each, method=each.method.with_dropout(dropout)) for each in experiments]
 
 
-def _measured(
-    experiments: "Sequence[Experiment]",
-    work: "Work",
-    options: argparse.Namespace,
-    argv: Sequence[str],
-    dropout: float | None,
-) -> "list[Arm]":
-    """Return the step time of every arm and, where the system tells a process its peak, the memory."""
-    from molex_cli.cost import training_step
+def _bench(options: argparse.Namespace, experiments: "Sequence[Experiment]", dropout: float | None) -> "Bench":
+    from molex_cli.cost.measuring import Bench
+    from molex_cli.cost.training_step import Load as Work
 
-    arms = training_step.measured(experiments, work)
-    if not options.no_memory and Path("/proc/self/clear_refs").exists():
-        training_step.with_memory(arms, {arm.name: _memory(arm.name, argv, dropout) for arm in arms})
-    return arms
+    work = Work(rows=options.rows, tokens=options.tokens, rounds=options.rounds)
+    variants = _with_dropout(experiments, dropout)
+    return Bench(variants, work, loop=options.loop, random_weights=options.random_weights)
+
+
+def _measured(
+    bench: "Bench", options: argparse.Namespace, argv: Sequence[str], dropout: float | None
+) -> list[dict[str, Any]]:
+    """Return the step time of every arm and, where the system tells it, the peak memory."""
+    from molex_cli.cost import measuring
+
+    arms = measuring.measured(bench)
+    on_gpu = arms[0].memory_bytes is not None
+    if not options.no_memory and not on_gpu and Path("/proc/self/clear_refs").exists():
+        measuring.with_memory(arms, {arm.name: _memory(arm.name, argv, dropout) for arm in arms})
+    return [dataclasses.asdict(arm) for arm in arms]
 
 
 def _memory(name: str, argv: Sequence[str], dropout: float | None) -> int:
@@ -148,26 +167,24 @@ def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdecimal()
 
 
-def _title(experiment: "Experiment", work: "Work", dropout: float | None) -> str:
-    title = f"{experiment.model.name}, {work.rows} x {work.tokens} tokens"
-    return title if dropout is None else f"{title}, adapter dropout {dropout:g}"
-
-
-def _print(arms: "list[Arm]", title: str) -> None:
+def _print(arms: Sequence[dict[str, Any]], title: str) -> None:
     from rich.table import Table
 
     from molex_cli.runtime.terminal import show
 
-    others = list(arms[0].time_ratio)
-    table = Table(title=title, box=None, pad_edge=False)
+    others = list(arms[0]["time_ratio"])
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("arm")
-    memory = [] if arms[0].memory_bytes is None else ["peak MB", *(f"x {other}" for other in others[:2])]
+    has_memory = arms[0]["memory_bytes"] is not None
+    memory = ["peak MB", *(f"x {other}" for other in others[:2])] if has_memory else []
     for column in ("ms a step", "middle half", *(f"x {other}" for other in others), *memory):
         table.add_column(column, justify="right")
     for arm in arms:
-        spread = "–".join(f"{each:.0f}" for each in arm.middle_half_milliseconds)
-        cells = [arm.name, f"{arm.milliseconds:.0f}", spread, *(f"{arm.time_ratio[other]:.2f}" for other in others)]
-        if arm.memory_bytes is not None:
-            cells += [f"{arm.memory_bytes / 1e6:.0f}", *(f"{arm.memory_ratio[other]:.2f}" for other in others[:2])]
+        digits = 0 if arms[0]["milliseconds"] >= 100 else 1
+        spread = "–".join(f"{each:.{digits}f}" for each in arm["middle_half_milliseconds"])
+        ratios = (f"{arm['time_ratio'][other]:.2f}" for other in others)
+        cells = [arm["name"], f"{arm['milliseconds']:.{digits}f}", spread, *ratios]
+        if has_memory:
+            cells += [f"{arm['memory_bytes'] / 1e6:.0f}", *(f"{arm['memory_ratio'][o]:.2f}" for o in others[:2])]
         table.add_row(*cells)
     show(table)

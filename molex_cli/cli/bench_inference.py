@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molex_cli.cli import bench_conditions
 from molex_cli.errors import ConfigError
 from molex_cli.records import as_json
 from molex_cli.runtime.load import Load
@@ -24,6 +25,8 @@ ONLY_HERE = ("experts", "top_k", "lora_rank", "new_tokens", "training", "plot")
 ONLY_TRAINING = {
     "dropout": "set method.dropout, which counts in training only",
     "no_memory": "memory is measured without --inference only",
+    "no_loop": "there is no loop over experts",
+    "random_weights": "set model=tiny_llama or another of random weights",
 }
 WHAT = {
     "prompt": "Prompt: one forward pass",
@@ -58,6 +61,7 @@ def refuse_mixed(options: argparse.Namespace) -> None:
 def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> int:
     """Measure the first experiment's MoLA by experts and top k, the others as they are, the base and LoRA."""
     first = experiments[0]
+    bench_conditions.check_inference(first.hardware)
     pairs = _checked(options, first)
     update = first.method.low_rank()
     assert update is not None, "a method with a number of experts has low-rank ones"
@@ -76,7 +80,8 @@ def main(options: argparse.Namespace, experiments: "Sequence[Experiment]") -> in
     load = Load()
     arms = inference.measured(setups, first, work)
     load.ended()
-    title = f"{first.model.name}, {work.rows} x {work.tokens} tokens, experts of rank {update.rank}, LoRA {rank}"
+    size = f"{first.model.name}, {work.rows} x {work.tokens} tokens, cpu, fp32"
+    title = f"{size}, experts of rank {update.rank}, LoRA {rank}"
     if options.json:
         conditions = {"model": first.model.name, "rank": update.rank, "lora_rank": rank}
         table = conditions | dataclasses.asdict(work) | {"measures": list(arms[0].measures)}

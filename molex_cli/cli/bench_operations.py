@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from molex_cli.config.schema import Experiment
-    from molex_cli.cost.training_step import Load
+    from molex_cli.cost.measuring import Bench
 
 NOTE = (
     "Forward and backward pass, balance loss and tallies of the routers; not the optimizer, nor what only makes a view."
 )
 
 
-def report(experiments: "Sequence[Experiment]", work: "Load") -> list[dict[str, Any]]:
+def report(bench: "Bench") -> list[dict[str, Any]]:
     """Return the arms as JSON has them."""
     from molex_cli.cost import operations
 
-    return [dataclasses.asdict(arm) for arm in operations.counted(experiments, work)]
+    return [dataclasses.asdict(arm) for arm in operations.counted(bench.experiments, bench.work)]
 
 
 def show_arms(arms: "Sequence[dict[str, Any]]", title: str) -> None:

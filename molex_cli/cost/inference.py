@@ -8,11 +8,12 @@ Dimensions: B rows, T tokens, O output features, I input features.
 """
 
 import copy
+import dataclasses
 import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from molex_cli.config.schema import Experiment
-from molex_cli.cost import training_step
+from molex_cli.cost import measuring, training_step
 from molex_cli.errors import ConfigError
 from molex_cli.methods.base import ADAPTERS, Adapted, Method
 from molex_cli.methods.lora import LoRA
@@ -29,7 +30,7 @@ from molex_cli.models.loading import family, load, longest_input
 from molex_cli.models.settings import Model
 from molex_cli.models.structure import Backbone, is_decoder
 from molex_cli.runtime import hardware
-from molex_cli.runtime.hardware import random_stream
+from molex_cli.runtime.hardware import Device, random_stream
 
 BASE, MERGED, UNMERGED = "base", "lora merged", "lora unmerged"
 PROMPT, TOKEN, TRAINING = "prompt", "token", "training"
@@ -123,7 +124,7 @@ class Phase:
 
     measure: str
     times: int
-    steps: dict[str, Callable[[], None]]
+    steps: Mapping[str, Callable[[], None]]
 
 
 def generates(model: Model) -> bool:
@@ -156,7 +157,7 @@ def setups(mola: Method, lora_rank: int, pairs: Sequence[tuple[float, int]], oth
 
 def measured(arms: Sequence[Setup], experiment: Experiment, work: Load) -> list[Arm]:
     """Return the median cost of every arm."""
-    hardware.keep_freed_memory()
+    hardware.accelerator(dataclasses.replace(experiment.hardware, device=Device.cpu))  # threads as the settings say
     phases = [*_answering(arms, experiment, work), *(_training(arms, experiment, work) if work.training else ())]
     seconds = _seconds(phases, work.rounds)
     medians = {key: statistics.median(values) for key, values in seconds.items()}
@@ -164,7 +165,7 @@ def measured(arms: Sequence[Setup], experiment: Experiment, work: Load) -> list[
     for (name, measure), median in medians.items():
         measured_arms[name].measures[measure] = Measure(
             milliseconds=median * 1000,
-            middle_half_milliseconds=training_step.middle_half(seconds[name, measure]),
+            middle_half_milliseconds=measuring.middle_half(seconds[name, measure]),
             tokens_per_second=work.rows * (1 if measure == TOKEN else work.tokens) / median,
             ratio={
                 other: median / medians[other, measure]
@@ -196,13 +197,13 @@ def _seconds(phases: Sequence[Phase], rounds: int) -> dict[tuple[str, str], list
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     keys = [(name, phase.measure) for phase in phases for name in phase.steps]
     order = random.Random(0)
-    for done in range(training_step.WARM_UP_ROUNDS + rounds):
+    for done in range(measuring.WARM_UP_ROUNDS + rounds):
         for phase in (each for each in phases for _ in range(each.times)):
             # What an arm finds in the processor's caches depends on who came before it.
             for name in order.sample(list(phase.steps), len(phase.steps)):
                 started = time.perf_counter()
                 phase.steps[name]()
-                if done >= training_step.WARM_UP_ROUNDS:
+                if done >= measuring.WARM_UP_ROUNDS:
                     seconds[name, phase.measure].append(time.perf_counter() - started)
     return {key: seconds[key] for key in keys}
 

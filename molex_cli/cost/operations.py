@@ -2,7 +2,8 @@
 
 Counted are forward and backward pass with the balance loss and the tallies of the routers; not the optimizer, which is
 one fused operation for every method, and not operations that only make a view. Tensors are fake (shapes without
-memory or values), so that a model of any size is counted in seconds, without weights.
+memory or values), so that a model of any size is counted in seconds, without weights or a GPU; where the settings mean
+a GPU, dropout and attention are the one kernel each that they are there.
 """
 
 from collections import Counter
@@ -22,8 +23,11 @@ from molex_cli.layers.guest_vote import TOKEN, GuestVote
 from molex_cli.methods.base import Adapted, Inject
 from molex_cli.models.loading import skeleton
 from molex_cli.models.settings import Model
+from molex_cli.runtime.hardware import Device, Hardware
+from molex_cli.training.memory.rehearsal import kernels_of, lay_out_fake
 
 ONLY_VIEWS = frozenset({torch.ops.aten._unsafe_view.default})  # a view, though its schema says otherwise
+ON_CPU = Hardware(device=Device.cpu)
 
 
 class OperationCounter(TorchDispatchMode):
@@ -57,13 +61,13 @@ class Arm:
 
 def counted(experiments: Sequence[schema.Experiment], work: training_step.Load) -> list[Arm]:
     """Return the operations of each arm's step, in the order of `arms_of`; no loop, whose length the tokens decide."""
+    first = experiments[0]
     steps = {
         # PEFT moves what it adds, which fake tensors do not allow: it is put into the model before they are made.
-        name: operations(inject, experiments[0].model, work, fake_first=name != training_step.PEFT)
-        for name, inject in training_step.arms_of(experiments).items()
-        if name != "loop"
+        name: operations(inject, first.model, work, first.hardware, fake_first=name != training_step.PEFT)
+        for name, inject in training_step.arms_of(experiments, loop=False).items()
     }
-    others = [name for name in training_step.yardsticks(experiments) if name in steps]
+    others = training_step.yardsticks(experiments, steps)
     return [
         Arm(
             name=name,
@@ -75,16 +79,24 @@ def counted(experiments: Sequence[schema.Experiment], work: training_step.Load) 
     ]
 
 
-def operations(inject: Inject, model: Model, work: training_step.Load, *, fake_first: bool = True) -> Counter[str]:
+def operations(
+    inject: Inject,
+    model: Model,
+    work: training_step.Load,
+    settings: Hardware = ON_CPU,
+    *,
+    fake_first: bool = True,
+) -> Counter[str]:
     """Return the operations of one training step by name."""
     backbone = skeleton(model, 2)
     config = backbone.model.config
     config.pad_token_id, config.use_cache = config.pad_token_id or 0, False
     adapted = None if fake_first else inject(backbone)
-    with FakeTensorMode():
+    with FakeTensorMode(), kernels_of(settings):
         _make_fake(backbone.model)
         adapted = adapted or inject(backbone)
         _choose(adapted)
+        lay_out_fake(adapted, settings)
         loss = training_step.losses(adapted, work, masked=False)
         loss().backward()  # what is made once is there
         adapted.model.zero_grad()

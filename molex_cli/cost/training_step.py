@@ -1,18 +1,17 @@
-"""How long a training step takes and how much memory it needs, as ratios within one run.
+"""The arms of a bench and what they do: one training step on random tokens, where and how the settings compute.
 
-The arms take turns step by step, so that what else the machine does hits all of them alike. The frozen
-floor is BitFit: a step in which next to nothing but the backbone itself is computed.
+The frozen floor is BitFit: a step in which next to nothing but the backbone itself is computed. Every arm, PEFT's too,
+has the same base in the same format and the same precision; what is trained stays in float32.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from molex_cli.config import schema
 from molex_cli.config.train import Train
@@ -20,14 +19,16 @@ from molex_cli.errors import MethodError
 from molex_cli.methods.base import Adapted, Group, Inject
 from molex_cli.methods.bitfit import BitFit
 from molex_cli.methods.head import Head
-from molex_cli.models.loading import load
+from molex_cli.methods.mola import LOOP
+from molex_cli.methods.placement import place
+from molex_cli.models.loading import load, skeleton
+from molex_cli.models.settings import Model
 from molex_cli.models.structure import Backbone
 from molex_cli.runtime import hardware
-from molex_cli.runtime.hardware import random_stream
+from molex_cli.runtime.hardware import Base, Hardware, random_stream
 from molex_cli.training.loop import optimizer
 
 FLOOR, PEFT = "bitfit (floor)", "peft lora"
-WARM_UP_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +40,33 @@ class Load:
     rounds: int = 15
 
 
-@dataclass(kw_only=True)
-class Arm:
-    """What was measured of one arm."""
+@dataclass(frozen=True)
+class Step:
+    """One training step of an arm, whole or in its two parts."""
 
-    name: str
-    milliseconds: float
-    """Median over the rounds."""
-    middle_half_milliseconds: tuple[float, float]
-    """What the middle half of the rounds took, from its least to its most."""
-    tokens_per_second: float
-    time_ratio: dict[str, float] = field(default_factory=dict)
-    """To the floor, to PEFT and to the yardsticks of the methods."""
-    memory_bytes: int | None = None
-    """Peak of a process of its own over what it held before the model was loaded."""
-    memory_ratio: dict[str, float] = field(default_factory=dict)
+    loss: Callable[[], Tensor]
+    adam: torch.optim.Optimizer
+
+    def __call__(self) -> None:
+        """Do the whole step."""
+        self.backward()
+        self.update()
+
+    def backward(self) -> None:
+        """Do the forward and the backward pass."""
+        self.loss().backward()
+
+    def update(self) -> None:
+        """Let the optimizer use the gradients and drop them."""
+        self.adam.step()
+        self.adam.zero_grad()
 
 
-def arms_of(experiments: Sequence[schema.Experiment]) -> dict[str, Inject]:
-    """Return the arms of a bench: the floor, PEFT where installed, each method, and what these are held against."""
+def arms_of(experiments: Sequence[schema.Experiment], *, loop: bool = True) -> dict[str, Inject]:
+    """Return the arms of a bench: the floor, PEFT where installed, each method, and what these are held against.
+
+    Without `loop`, not the loop over experts.
+    """
     first = experiments[0]
     arms: dict[str, Inject] = {FLOOR: floor}
     if find_spec("peft") and first.method.low_rank():
@@ -65,7 +74,7 @@ def arms_of(experiments: Sequence[schema.Experiment]) -> dict[str, Inject]:
     for experiment in experiments:
         for name, inject in experiment.method.bench_arms().items():
             arms.setdefault(name, inject)  # two methods of MoLA share one loop
-    return arms
+    return arms if loop else {name: inject for name, inject in arms.items() if name != LOOP}
 
 
 def floor(backbone: Backbone) -> Adapted:
@@ -76,83 +85,31 @@ def floor(backbone: Backbone) -> Adapted:
         return Head().inject(backbone)
 
 
-def yardsticks(experiments: Sequence[schema.Experiment]) -> list[str]:
+def yardsticks(experiments: Sequence[schema.Experiment], measured: Container[str]) -> list[str]:
     """Return the arms that all are held against, as far as they are measured."""
-    arms = arms_of(experiments)
     known = [FLOOR, PEFT, *(name for experiment in experiments for name in experiment.method.yardsticks)]
-    return [name for name in dict.fromkeys(known) if name in arms]
+    return [name for name in dict.fromkeys(known) if name in measured]
 
 
-def measured(experiments: Sequence[schema.Experiment], work: Load) -> list[Arm]:
-    """Return the median step time of each arm, in the order of `arms_of`."""
-    steppers = {name: stepper(name, experiments, work) for name in arms_of(experiments)}
-    seconds: dict[str, list[float]] = {name: [] for name in steppers}
-    for _ in range(WARM_UP_ROUNDS + work.rounds):
-        for name, step in steppers.items():
-            started = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values[WARM_UP_ROUNDS:]) for name, values in seconds.items()}
-    return [
-        Arm(
-            name=name,
-            milliseconds=median * 1000,
-            middle_half_milliseconds=middle_half(seconds[name][WARM_UP_ROUNDS:]),
-            tokens_per_second=work.rows * work.tokens / median,
-            time_ratio={other: median / medians[other] for other in yardsticks(experiments)},
-        )
-        for name, median in medians.items()
-    ]
-
-
-def middle_half(seconds: Sequence[float]) -> tuple[float, float]:
-    """Return the quartiles of some times, in milliseconds."""
-    if len(seconds) == 1:
-        return seconds[0] * 1000, seconds[0] * 1000
-    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    return low * 1000, high * 1000
-
-
-def with_memory(arms: Sequence[Arm], bytes_of: dict[str, int]) -> None:
-    """Fill in memory and its ratios."""
-    for arm in arms:
-        arm.memory_bytes = bytes_of[arm.name]
-        arm.memory_ratio = {other: arm.memory_bytes / bytes_of[other] for other in arm.time_ratio}
-
-
-def peak_memory(name: str, experiments: Sequence[schema.Experiment], work: Load) -> int:
-    """Return the bytes that building this arm and three steps of it add to this process at their peak."""
-    hardware.keep_freed_memory()
-    before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    step = stepper(name, experiments, work)
-    for _ in range(3):
-        step()
-    return _resident("VmHWM") - before
-
-
-def stepper(name: str, experiments: Sequence[schema.Experiment], work: Load) -> Callable[[], None]:
-    """Return a function that does one training step of the arm."""
-    hardware.keep_freed_memory()
+def stepper(name: str, experiments: Sequence[schema.Experiment], work: Load, *, random_weights: bool = False) -> Step:
+    """Return what does a training step of the arm, which lies where and how the first experiment's settings say."""
+    first = experiments[0]
+    accelerator = hardware.accelerator(first.hardware)  # one an arm: it refers to the models that it prepared
+    backbone = _random(first.model, first.hardware, accelerator.device) if random_weights else _loaded(first)
     with random_stream(0, "adapters"):
-        adapted = _adapted(name, experiments)
+        adapted = arms_of(experiments)[name](backbone)
+    _in_float32(adapted)
+    place(adapted, first.hardware, accelerator)
     return training_step(adapted, work)
 
 
-def training_step(adapted: Adapted, work: Load) -> Callable[[], None]:
-    """Return a function that does one training step on random tokens."""
+def training_step(adapted: Adapted, work: Load) -> Step:
+    """Return what does one training step on random tokens."""
     adam = optimizer(adapted, 1e-4, Train())
-    loss = losses(adapted, work)
-
-    def step() -> None:
-        loss().backward()
-        adam.step()
-        adam.zero_grad()
-
-    return step
+    return Step(losses(adapted, work), adam)
 
 
-def losses(adapted: Adapted, work: Load, *, masked: bool = True) -> Callable[[], torch.Tensor]:
+def losses(adapted: Adapted, work: Load, *, masked: bool = True) -> Callable[[], Tensor]:
     """Return a function that computes the loss of random tokens, the balance loss in it.
 
     Without a mask that says so, no token is padding either: a model is spared a look at values.
@@ -162,20 +119,38 @@ def losses(adapted: Adapted, work: Load, *, masked: bool = True) -> Callable[[],
     with random_stream(0, "data/0"):
         ids = torch.randint(5, model.config.vocab_size, (work.rows, work.tokens))
         labels = torch.randint(0, 2, (work.rows,))
+    device = next(model.parameters()).device
+    ids, labels = ids.to(device), labels.to(device)
     mask = {"attention_mask": torch.ones_like(ids)} if masked else {}
 
-    def loss() -> torch.Tensor:
-        task: torch.Tensor = model(input_ids=ids, labels=labels, **mask).loss
+    def loss() -> Tensor:
+        task: Tensor = model(input_ids=ids, labels=labels, **mask).loss
         balance = adapted.auxiliary_loss()
         return task if balance is None else task + adapted.balance * balance
 
     return loss
 
 
-def _adapted(name: str, experiments: Sequence[schema.Experiment]) -> Adapted:
-    first = experiments[0]
-    backbone = load(first.model, 2, seed=0, cache_dir=Path(first.cache_dir) if first.cache_dir else None)
-    return arms_of(experiments)[name](backbone)
+def _loaded(experiment: schema.Experiment) -> Backbone:
+    cache_dir = Path(experiment.cache_dir) if experiment.cache_dir else None
+    return load(experiment.model, 2, seed=0, cache_dir=cache_dir)
+
+
+def _random(model: Model, settings: Hardware, device: torch.device) -> Backbone:
+    """Return the model with random weights, made on its device in the format of the base: no file, no second copy."""
+    dtype = torch.float32 if settings.base is Base.fp32 else torch.bfloat16  # 4 bits are made from 16
+    with random_stream(0, "backbone"):
+        backbone = skeleton(model, 2, str(device), dtype)
+    config = backbone.model.config
+    config.pad_token_id, config.use_cache = config.pad_token_id or 0, False
+    return backbone
+
+
+def _in_float32(adapted: Adapted) -> None:
+    """Keep what is trained, and all biases and norms, in float32, as a run does whatever the format of its base."""
+    for parameter in adapted.model.parameters():
+        if parameter.dtype is torch.bfloat16 and (parameter.requires_grad or parameter.ndim < 2):
+            parameter.data = parameter.data.float()
 
 
 def _peft(backbone: Backbone, experiment: schema.Experiment) -> Adapted:
@@ -199,9 +174,3 @@ def _peft(backbone: Backbone, experiment: schema.Experiment) -> Adapted:
     backbone.model = get_peft_model(backbone.model, config)
     trained = {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
     return Adapted(backbone=backbone, groups=[Group(name="peft", parameters=trained)])
-
-
-def _resident(field_name: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith(field_name))
-    return int(line.split()[1]) * 1024

@@ -60,12 +60,14 @@ def reader(settings: Model, outputs: int | None, cache_dir: Path | None = None) 
     return _prepared(Backbone(model, tokenizer, settings.name, is_language_model=outputs is None))
 
 
-def skeleton(settings: Model, outputs: int | None, device: str = "meta") -> Backbone:
+def skeleton(
+    settings: Model, outputs: int | None, device: str = "meta", dtype: torch.dtype = torch.float32
+) -> Backbone:
     """Build the model on the meta device: every shape and name, no weights, no tokenizer.
 
-    On another device its weights are random, or none where torch's tensors are fake.
+    On another device its weights are random, as the family draws them, or none where torch's tensors are fake.
     """
-    model = _unfilled(settings, outputs, _architecture(settings, outputs), device)
+    model = _unfilled(settings, outputs, _architecture(settings, outputs), device, dtype)
     if outputs is None:
         model.tie_weights()
     return Backbone(model, None, settings.name, is_language_model=outputs is None)
@@ -187,12 +189,14 @@ def _shapes(settings: Model, outputs: int | None, config: Any) -> dict[str, Any]
     return {name: tensor.shape for name, tensor in _unfilled(settings, outputs, config).named_parameters()}
 
 
-def _unfilled(settings: Model, outputs: int | None, config: Any, device: str = "meta") -> Any:
+def _unfilled(
+    settings: Model, outputs: int | None, config: Any, device: str = "meta", dtype: torch.dtype = torch.float32
+) -> Any:
     """Return the model on the meta device, or another; raise ModelError where it cannot be built."""
     if found := list(size_problems(config.to_dict())):
         raise ModelError(f"model.config.{found[0]}")
     with torch.device(device), _possible(settings):
-        return _auto_class(outputs).from_config(config, trust_remote_code=False)
+        return _auto_class(outputs).from_config(config, dtype=dtype, trust_remote_code=False)
 
 
 def _require_memory(settings: Model, outputs: int | None, config: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import os
 import resource
@@ -157,6 +158,23 @@ def accelerator(hardware: Hardware) -> "Accelerator":
     )
 
 
+def wait_for_gpu() -> None:
+    """Wait until a GPU that this process uses has done all that it was given."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def give_back_memory() -> None:
+    """Free what nothing refers to any more, on a GPU too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks: each step asks for the same ones, and fresh pages are slow."""
     if sys.platform != "linux":
@@ -206,6 +224,13 @@ def description() -> dict[str, str | int | None]:
         "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
+
+
+def device_name(hardware: Hardware) -> str:
+    """Return what the settings compute on: the name of this machine's GPU, or cpu."""
+    import torch
+
+    return torch.cuda.get_device_name() if computes_on_gpu(hardware) and torch.cuda.is_available() else "cpu"
 
 
 def machine_memory() -> int:

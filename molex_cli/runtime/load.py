@@ -30,12 +30,16 @@ class Load:
         self.after = load_average()
         return self
 
-    def warning(self) -> str | None:
-        """Return a line on a machine that was busy, before or with more than this measurement; else None."""
+    def warning(self, *, in_turn: bool = True) -> str | None:
+        """Return a line on a machine that was busy, before or with more than this measurement; else None.
+
+        `in_turn` says whether the arms took turns step by step, so that it hit all of them alike.
+        """
         before, after = self.before or 0.0, self.after or 0.0
         if before <= self.cores / 2 and after <= 1.5 * self.cores:
             return None
+        counts = "the ratios count, for the arms took turns, and the times do not"
         return (
-            f"busy: load average {before:.1f} before and {after:.1f} after on {self.cores} cores; the ratios count, "
-            "for the arms took turns, and the times do not"
+            f"busy: load average {before:.1f} before and {after:.1f} after on {self.cores} cores; "
+            f"{counts if in_turn else 'neither times nor ratios count'}"
         )

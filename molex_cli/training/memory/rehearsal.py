@@ -29,7 +29,7 @@ from molex_cli.models.loading import skeleton
 from molex_cli.objectives import Batch, build_objective, head_outputs
 from molex_cli.objectives.base import for_model
 from molex_cli.objectives.splits import require_positions
-from molex_cli.runtime.hardware import Precision, computes_on_gpu, process_count, shared_by_others
+from molex_cli.runtime.hardware import Hardware, Precision, computes_on_gpu, process_count, shared_by_others
 from molex_cli.training.loop import optimizer
 from molex_cli.training.memory.four_bit import FourBitLinear
 from molex_cli.training.memory.gpu_kernels import GpuKernels
@@ -122,7 +122,8 @@ class Rehearsal:
         key = rows, accumulates
         if key not in self._known:
             batch = self._batch(rows)
-            with _told_if_impossible(self.experiment), self._fake, self._kernels(), self._live:
+            kernels = kernels_of(self.experiment.hardware)
+            with _told_if_impossible(self.experiment), self._fake, kernels, self._live:
                 if accumulates:
                     self._make_gradients()
                 self._known[key] = self._told(batch, self._stepped(batch))
@@ -148,7 +149,13 @@ class Rehearsal:
         """Return the peak of a forward pass over train.eval_batch_size rows, without gradients."""
         inputs = for_model(self._adapted, self._batch(self.experiment.train.eval_batch_size))
         model, start = self._adapted.model.eval(), len(self._live.changes)
-        with _told_if_impossible(self.experiment), self._fake, self._kernels(), self._live, torch.no_grad():
+        with (
+            _told_if_impossible(self.experiment),
+            self._fake,
+            kernels_of(self.experiment.hardware),
+            self._live,
+            torch.no_grad(),
+        ):
             model(**{name: each for name, each in inputs.items() if name not in ("labels", "sizes")})
         return self._live.peak({}, OTHER, start)[0].total()
 
@@ -209,9 +216,6 @@ class Rehearsal:
         batch["attention_mask"][-1, -1] = 0  # some row is shorter, so that no model leaves its mask out
         return batch
 
-    def _kernels(self) -> AbstractContextManager[Any]:
-        return GpuKernels() if computes_on_gpu(self.experiment.hardware) else nullcontext()
-
     def _told(self, batch: Batch, marks: _Marks) -> StepMemory:
         bytes_of = self._live.bytes
         parts = {WEIGHTS: self._weights, MOMENTS: self._moments, KEPT: marks.kept, GRADIENTS: marks.gradients}
@@ -260,11 +264,21 @@ def _adapted(experiment: Experiment, outputs: int | None) -> Adapted:
     backbone.model.config.pad_token_id, backbone.model.config.use_cache = 0, False
     adapted = experiment.method.inject(backbone)
     adapted.assume_choices()
-    lay_out(adapted, experiment.hardware, FourBitLinear)
-    if experiment.hardware.precision is Precision.bf16:  # as accelerate does
+    lay_out_fake(adapted, experiment.hardware)
+    return adapted
+
+
+def lay_out_fake(adapted: Adapted, settings: Hardware) -> None:
+    """Do with a model of fake tensors what a run does with a real one: its base's format, recomputation, precision."""
+    lay_out(adapted, settings, FourBitLinear)
+    if settings.precision is Precision.bf16:  # as accelerate does
         model = adapted.model
         model.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(model.forward))
-    return adapted
+
+
+def kernels_of(settings: Hardware) -> AbstractContextManager[Any]:
+    """Return what lets fake tensors be computed by a GPU's kernels where the settings mean one."""
+    return GpuKernels() if computes_on_gpu(settings) else nullcontext()
 
 
 def _by_format(weights: Sequence[Tensor]) -> dict[str, int]:
