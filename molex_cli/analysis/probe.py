@@ -115,11 +115,11 @@ def features(adapted: Adapted, encoded: Encoded, token: str, batch_size: int, de
         for part in scoring_batches(adapted, encoded, batch_size):
             batch = on(device, collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to))
             adapted.model.base_model(**batch)
-            found.append(torch.stack([pooled(each, batch["attention_mask"], token) for each in layers], 1).cpu())
+            found.append(torch.stack([pooled(each, batch["attention_mask"], token) for each in layers], 1))
             rows += part
             layers.clear()
     order = torch.tensor(rows).argsort()
-    return torch.cat(found)[order].float().numpy()
+    return torch.cat(found).cpu()[order].float().numpy()
 
 
 def pooled(hidden_BTD: Tensor, mask_BT: Tensor, token: str) -> Tensor:
@@ -127,7 +127,7 @@ def pooled(hidden_BTD: Tensor, mask_BT: Tensor, token: str) -> Tensor:
     if token == "first":
         return hidden_BTD[:, 0]
     if token == "last":
-        return hidden_BTD[torch.arange(len(mask_BT)), mask_BT.sum(1) - 1]
+        return hidden_BTD[torch.arange(len(mask_BT), device=mask_BT.device), mask_BT.sum(1) - 1]
     weights_BT1 = mask_BT.unsqueeze(-1).to(hidden_BTD.dtype)
     return (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1)
 

@@ -41,9 +41,10 @@ class FixedGates:
             return gates_TGE
         identity_T = self._tokens.identity(shape)
         if identity_T is None:  # what a model projects beside its tokens, as relative positions
-            identity_T = torch.arange(shape.numel())
+            identity_T = torch.arange(shape.numel(), device=device)
         experts_E = torch.arange(1, self.num_experts + 1, device=device)
-        keys_TG = scrambled(identity_T.to(device)[:, None] ^ self._salts_G.to(device))
+        self._salts_G = self._salts_G.to(device)
+        keys_TG = scrambled(identity_T.to(device)[:, None] ^ self._salts_G)
         chosen = scrambled(keys_TG[..., None] + STEP * experts_E).topk(self.top_k, dim=-1).indices
         return gates_TGE.scatter_(-1, chosen, 1 / self.top_k)
 

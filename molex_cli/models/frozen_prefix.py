@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from molex_cli.models.settings import is_dropout
 from molex_cli.models.structure import Backbone
 from molex_cli.models.token_difference import token_difference
+from molex_cli.runtime.hardware import random_stream
 
 NOT_OF_BLOCKS = ("architectures", "id2label", "label2id", "num_labels", "problem_type", "_name_or_path")
 GROWING_ROPES = ("dynamic", "longrope")  # their angles depend on the longest row of a batch
@@ -97,10 +98,9 @@ class FrozenPrefix:
 
     def is_random(self, inputs: Mapping[str, Tensor]) -> bool:
         """Return whether the frozen layers, in the mode that they are in, give other outputs for the same rows."""
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with random_stream(0, "dropout"):
             one = self.hidden_states(inputs)
-            torch.manual_seed(1)
+        with random_stream(1, "dropout"):
             other = self.hidden_states(inputs)
         return not token_difference(one, other, inputs["attention_mask"]) <= 1e-3
 

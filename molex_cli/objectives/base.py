@@ -18,6 +18,7 @@ from molex_cli.methods.base import Adapted
 from molex_cli.runtime import distributed
 
 Batch = dict[str, Tensor]
+READ_BY_PYTHON = ("sizes",)
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,14 @@ def head_logits(adapted: Adapted, encoded: Encoded, batch_size: int, device: tor
     for examples in sharded(adapted, scoring_batches(adapted, encoded, batch_size)):
         part = encoded.rows_of(examples)
         batch = collate(encoded, part, adapted.backbone.tokenizer.pad_token_id, adapted.pad_to)
-        logits.append(adapted.model(**on(device, batch)).logits.float().cpu())
+        logits.append(adapted.model(**on(device, batch)).logits.float())
         rows += part
     return in_order(logits, rows)
 
 
 def in_order(values: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
-    """Return lines that all processes together computed for all rows, in the order of the rows."""
-    lines = torch.cat(distributed.all_gather([torch.cat(list(values))]))
+    """Return lines that all processes together computed for all rows, in the order of the rows, on the CPU."""
+    lines = torch.cat(distributed.all_gather([torch.cat(list(values)).cpu()]))
     position_of: dict[int, int] = {}
     for position, row in enumerate(distributed.all_gather(rows)):
         position_of.setdefault(row, position)  # a batch that only kept a process in step comes after the real one
@@ -167,8 +168,14 @@ def prediction_rows(
 
 
 def on(device: torch.device, batch: Batch) -> Batch:
-    """Return the batch on the device."""
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    """Return the batch on the device, but for what Python itself reads; a GPU is not waited for."""
+    return {name: each if name in READ_BY_PYTHON else on_its_way(device, each) for name, each in batch.items()}
+
+
+def on_its_way(device: torch.device, tensor: Tensor) -> Tensor:
+    """Return a tensor of the CPU on the device, where what is computed next finds it."""
+    # From memory that is not pinned, a copy to a GPU waits for all that the GPU has still to do.
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def for_model(adapted: Adapted, batch: Batch) -> Batch:

@@ -93,7 +93,7 @@ class CausalLM:
             logits = adapted.model(**for_model(adapted, batch)).logits[:, :-1][answer_BT].float()
             nats = functional.cross_entropy(logits, labels_BT[answer_BT], reduction="none")
             lines = torch.zeros(answer_BT.shape, device=device).masked_scatter_(answer_BT, -nats)
-            values.append(torch.stack([lines.sum(1), answer_BT.sum(1).float()], 1).cpu())
+            values.append(torch.stack([lines.sum(1), answer_BT.sum(1).float()], 1))
             rows += part
         return in_order(values, rows)
 

@@ -57,7 +57,7 @@ class MultipleChoice:
             return loss
         # A question may have fewer choices than the longest: only its own share what is smoothed.
         missing = scores_BC == float("-inf")
-        nats_B = -scores_BC.log_softmax(-1).masked_fill(missing, 0.0).sum(-1) / batch["sizes"]
+        nats_B = -scores_BC.log_softmax(-1).masked_fill(missing, 0.0).sum(-1) / (~missing).sum(-1)
         return (1 - self.label_smoothing) * loss + self.label_smoothing * nats_B.mean()
 
     def weight(self, batch: Batch) -> int:

@@ -96,7 +96,8 @@ def random_stream(seed: int, stream: str) -> Iterator[None]:
     """Let everything inside draw from the named stream; the outer state comes back afterwards."""
     import torch
 
-    with torch.random.fork_rng():
+    # Asking for the states of all GPUs would open each of them; one at most is this process's.
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
         torch.manual_seed(stream_seed(seed, stream))
         yield
 

@@ -20,7 +20,7 @@ from molex_cli.data.hidden_states import keys_of
 from molex_cli.methods.base import Adapted
 from molex_cli.models.frozen_prefix import FrozenPrefix, frozen_blocks
 from molex_cli.models.frozen_trial import misfit, off_by
-from molex_cli.objectives.base import Batch
+from molex_cli.objectives.base import Batch, on_its_way
 from molex_cli.records import Record, cached_prefixes, disk_error
 from molex_cli.records.parts import FrozenLayers
 from molex_cli.runtime import distributed
@@ -158,7 +158,7 @@ class FrozenLayersInTraining:
             self._tell_damage()
             return None
         self.num_read += len(keys or ())
-        return states.to(ids.device)
+        return on_its_way(ids.device, states)
 
     def _tell_damage(self) -> None:
         """Tell once that rows which are kept cannot be read."""

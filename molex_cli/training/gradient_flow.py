@@ -1,6 +1,6 @@
 """The check that everything a method trains receives a gradient."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +24,21 @@ class GradientFlow:
         """Return a watch over everything the method trains."""
         return cls(dict(adapted.trainable()), excused=adapted.unused)
 
-    def observe(self) -> None:
-        """Look at the gradients of this step."""
+    def look(self) -> dict[str, Tensor]:
+        """Return of the gradients of this step that are still waited for whether they are any, still on the device."""
         self.steps += 1
-        if self.steps > FLOW_STEPS or not self.waiting:
-            return
-        seen = [name for name, p in self.waiting.items() if p.grad is not None and bool(p.grad.any())]
+        if self.steps > FLOW_STEPS:
+            return {}
+        return {name: p.grad.any() for name, p in self.waiting.items() if p.grad is not None}
+
+    def note(self, seen: Iterable[str]) -> None:
+        """Wait no longer for these tensors."""
         for name in seen:
             del self.waiting[name]
+
+    def observe(self) -> None:
+        """Look at the gradients of this step, and wait for what is seen."""
+        self.note([name for name, has_gradient in self.look().items() if has_gradient])
 
     def report(self) -> dict[str, Any]:
         """Return the check for the record: passed, and the tensors without a gradient."""

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from molex_cli.config.train import LearningRateSchedule, Train
 from molex_cli.data.batches import Microbatch, epoch_order, microbatches
@@ -150,24 +151,38 @@ def steps(
         batches = [objective.batch(encoded, each.rows, pad_id, training.adapted.pad_to) for each in own]
         step_seed = stream_seed(seed, f"dropout/{training.step}")
         training.adapted.model.train()
-        losses = _backward(training, objective, own, batches, step_seed, accelerator)
-        norm = _update(training, losses, factor, settings.max_grad_norm)
+        passes = _backward(training, objective, own, batches, step_seed, accelerator)
+        done = _update(training, passes, factor, settings.max_grad_norm, accelerator.device)
         yield Step(
             step=training.step,
             epoch=training.step / schedule.steps_per_epoch,
-            loss=losses.task,
-            balance_loss=losses.balance,
+            loss=done.task,
+            balance_loss=done.balance,
             learning_rate=training.learning_rate * factor,
-            gradient_norm=norm,
+            gradient_norm=done.norm,
             tokens=sum(encoded.lengths[row] for row in rows),
             seconds=time.perf_counter() - started,
         )
 
 
 @dataclass(frozen=True)
-class _Losses:
+class _Pass:
+    """What a microbatch gives, still on the device: to read a number is to wait for all that is being computed."""
+
+    task: Tensor
+    weight: int
+    total: float
+    """The weight of all microbatches."""
+    balance: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Done:
+    """The numbers of an optimizer step."""
+
     task: float
     balance: float | None
+    norm: float
 
 
 def _backward(
@@ -177,7 +192,7 @@ def _backward(
     batches: Sequence[Batch],
     step_seed: int,
     accelerator: "Accelerator",
-) -> _Losses:
+) -> list[_Pass]:
     """Add up the gradients of one effective batch, so that it does not matter how it is cut and who computes it.
 
     A microbatch's loss counts by its weight in the whole effective batch; the balance loss of a microbatch that
@@ -187,7 +202,7 @@ def _backward(
     weights = [0 if each.is_dummy else objective.weight(batch) for each, batch in zip(own, batches, strict=True)]
     whole_weights = _whole_weights(own, weights, accelerator.device)
     total = max(1.0, sum(whole_weights))
-    task_total, balance_total = 0.0, 0.0
+    passes = []
     for microbatch, batch, weight in zip(own, batches, weights, strict=True):
         torch.manual_seed(_dropout_seed(microbatch, step_seed))
         with adapted.uncounted() if microbatch.is_dummy else nullcontext():
@@ -196,27 +211,43 @@ def _backward(
         balance = adapted.auxiliary_loss(split=microbatch.is_split)
         if balance is not None:
             balance = balance * (whole_weights[microbatch.index] / total)
-            balance_total += float(balance.detach())
             loss = loss + adapted.balance * balance if adapted.balance else loss
         accelerator.backward(loss)
-        task_total += float(task.detach()) * weight / total
-    task_total, balance_total = distributed.all_reduce_floats([task_total, balance_total], accelerator.device)
-    return _Losses(task_total, balance_total if adapted.routers else None)
+        passes.append(_Pass(task.detach(), weight, total, None if balance is None else balance.detach()))
+    return passes
 
 
-def _update(training: Training, losses: _Losses, factor: float, max_grad_norm: float | None) -> float:
-    """Take an optimizer step with the gradients of all processes and return their norm before it was clipped."""
+def _update(
+    training: Training, passes: Sequence[_Pass], factor: float, max_grad_norm: float | None, device: torch.device
+) -> _Done:
+    """Take an optimizer step with the gradients of all processes, and then wait once: for all numbers of the step."""
     trainable = list(training.adapted.trainable().values())
     distributed.all_reduce_gradients(trainable)
-    training.flow.observe()
-    norm = float(torch.nn.utils.clip_grad_norm_(trainable, max_grad_norm or math.inf))
-    _require_finite(training.step + 1, losses.task, norm, training.learning_rate)
+    seen = training.flow.look()
+    norm = torch.nn.utils.clip_grad_norm_(trainable, max_grad_norm or math.inf)
     for group in training.adam.param_groups:
         group["lr"] = group["peak"] * factor
     training.adam.step()
     training.adam.zero_grad()
+    balances = [each.balance for each in passes if each.balance is not None]
+    scalars = [*(each.task for each in passes), *balances, *seen.values()]
+    numbers = iter(torch.stack([norm, *(each.to(norm) for each in scalars)]).tolist())  # the one wait for the device
+    done = _totals(next(numbers), passes, numbers, device)
+    training.flow.note(name for name, has_gradient in zip(seen, numbers, strict=True) if has_gradient)
+    _require_finite(training.step + 1, done, training.learning_rate)
     training.step += 1
-    return norm
+    return done
+
+
+def _totals(norm: float, passes: Sequence[_Pass], numbers: Iterator[float], device: torch.device) -> _Done:
+    """Return the losses of all processes from those of the passes, the task's before the balances."""
+    task, balance = 0.0, 0.0
+    for each in passes:
+        task += next(numbers) * each.weight / each.total
+    for each in passes:
+        balance += 0.0 if each.balance is None else next(numbers)
+    task, balance = distributed.all_reduce_floats([task, balance], device)
+    return _Done(task, balance if any(each.balance is not None for each in passes) else None, norm)
 
 
 def _dropout_seed(microbatch: Microbatch, step_seed: int) -> int:
@@ -232,8 +263,8 @@ def _whole_weights(own: Sequence[Microbatch], weights: Sequence[int], device: to
     return distributed.all_reduce_floats(of_index, device)
 
 
-def _require_finite(step: int, loss: float, norm: float, learning_rate: float) -> None:
-    for name, value in (("loss", loss), ("gradient norm", norm)):
+def _require_finite(step: int, done: _Done, learning_rate: float) -> None:
+    for name, value in (("loss", done.task), ("gradient norm", done.norm)):
         if not math.isfinite(value):
             raise DivergedError(
                 f"{name} must be finite, got {value} at step {step}; lower train.learning_rate (now {learning_rate:g})"
