@@ -201,11 +201,10 @@ class FusedLinears:
         return Shape(**{**vars(self.shape), "scale": self.shape.scale / (1 - dropout)})
 
 
-def stack_again(model: nn.Module) -> None:
-    """Put A's and routers that have moved where compiled code reads them."""
-    for fused in {module.fused for module in model.modules() if isinstance(module, LowRankExperts)}:
-        if isinstance(fused, FusedLinears):
-            fused.stacked.tensor()
+def stacks_in(model: nn.Module) -> list[StackedRows]:
+    """Return the matrices that hold the A's and routers of a model."""
+    fused = dict.fromkeys(module.fused for module in model.modules() if isinstance(module, LowRankExperts))
+    return [each.stacked for each in fused if isinstance(each, FusedLinears)]
 
 
 class LowRankLayer:

@@ -46,10 +46,17 @@ def _compile(adapted: Adapted) -> None:
     """Compile the forward pass as a whole; the model's hooks, which open and close what routers count, stay outside."""
     import torch
 
-    from molex_cli.layers.experts import stack_again
+    from molex_cli.layers.experts import stacks_in
 
     model = adapted.model
-    model.register_forward_pre_hook(lambda *_: stack_again(model))
+    stacks = stacks_in(model)
+
+    def stack(*_: Any) -> None:
+        for each in stacks:
+            each.tensor()
+
+    model.register_forward_pre_hook(stack)  # compiled code cannot notice that a parameter has moved
+    torch.compiler.reset()  # what was learned of another model's numbers misleads
     model.forward = torch.compile(model.forward)
 
 

@@ -1,11 +1,13 @@
 """How a model lies on its device changes its memory and speed, not what it learns."""
 
+import functools
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from conftest import batch
 from molex_cli.cli import main
 from molex_cli.methods import placement
 from molex_cli.runtime import hardware
@@ -70,13 +72,34 @@ def test_four_bits_without_their_library_are_refused_with_the_way_to_get_it(adap
         placement.place(adapted("method=lora"), settings, hardware.accelerator(CPU))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks at it while it traces
+@pytest.mark.parametrize("method", ["lora", "mola_inverted", "mixlora"])
+def test_the_compiled_forward_pass_is_one_graph_with_the_gradients_of_the_plain_one(adapted, monkeypatch, method):
+    whole = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", whole)
+    settings = Hardware(device=Device.cpu, compile=True)
+    plain, compiled = (adapted(f"method={method}", "method.dropout=0", "model.dropout=0") for _ in range(2))
+    placement.place(compiled, settings, hardware.accelerator(settings))
+    for length in (6, 9):  # the second is compiled for any length
+        losses = []
+        for made in (plain, compiled):
+            loss = made.model(**batch(num_rows=2, length=length)).loss
+            balance = made.auxiliary_loss()
+            loss = loss if balance is None else loss + balance
+            loss.backward()
+            losses.append(float(loss.detach()))
+        assert losses[0] == losses[1]
+    for (name, one), (_, other) in zip(plain.trainable().items(), compiled.trainable().items(), strict=True):
+        assert torch.equal(one.grad, other.grad), name
+    assert plain.take_routing() == compiled.take_routing()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks at it while it traces
 @pytest.mark.parametrize("method", ["lora", "mola_inverted", "mixlora", "molex"])
 def test_a_compiled_model_learns_what_a_plain_one_does(method):
-    still = ["model.config.attention_probs_dropout_prob=0", "model.config.hidden_dropout_prob=0"]
-    still += ["method.lora.dropout=0" if method == "molex" else "method.dropout=0"]
-    settings = ["train", "experiment=smoke", f"method={method}", *still]
+    no_dropout = "method.lora.dropout=0" if method == "molex" else "method.dropout=0"
+    settings = ["train", "experiment=smoke", f"method={method}", "model.dropout=0", no_dropout]
     assert main([*settings, "output_dir=plain"]) == 0
     assert main([*settings, "output_dir=compiled", "hardware.compile=true"]) == 0
     for (one, _), (other, _) in zip(losses("plain"), losses("compiled"), strict=True):
