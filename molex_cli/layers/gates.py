@@ -87,3 +87,8 @@ class HostWeight(nn.Module):
         if self.logits is None:
             return self.value
         return self.logits.softmax(0)[0] if len(self.logits) == 2 else self.logits.sigmoid()[0]
+
+    def of_guest(self, device: torch.device) -> Tensor:
+        """Return the guest's weight 1 - alpha as a tensor: [1]."""
+        alpha = self()
+        return (1 - alpha).view(1) if isinstance(alpha, Tensor) else torch.full((1,), 1 - alpha, device=device)
