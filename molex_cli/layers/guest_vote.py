@@ -15,7 +15,7 @@ from torch import Tensor
 from molex_cli.errors import ConfigError
 from molex_cli.layers.routing import ballots, majority
 from molex_cli.layers.routing_statistics import TokenWeights
-from molex_cli.layers.vote_pass import Voters, Votes, VoteSums
+from molex_cli.layers.vote_pass import Vote, Voters, Votes, VoteSums
 from molex_cli.runtime import distributed
 
 BATCH, SEQUENCE, TOKEN = "batch", "sequence", "token"
@@ -38,20 +38,18 @@ class StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight_1: Tensor, logits_BTE: Tensor, votes: Votes, place: int) -> Tensor:
         """Return w for each unit."""
-        ctx.save_for_backward(weight_1)
         ctx.votes, ctx.place = votes, place
         return weight_1.expand(len(votes.voters.weight))
 
     @staticmethod
     def backward(ctx: Any, grad_U: Tensor) -> tuple:
         """Return the gradients of w and of the gate's logits."""
-        (weight_1,) = ctx.saved_tensors
         grad_weight = grad_U.sum(0, keepdim=True) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return grad_weight, None, None, None
         slopes_BTE = ctx.votes.slopes(ctx.place)
         by_unit = (-1, slopes_BTE.shape[1], 1) if grad_U.numel() > len(slopes_BTE) else (-1, 1, 1)
-        return grad_weight, slopes_BTE * (grad_U * weight_1).view(by_unit), None, None
+        return grad_weight, slopes_BTE * grad_U.view(by_unit), None, None
 
 
 class GuestVote:
@@ -97,7 +95,7 @@ class GuestVote:
             won = self.guests.index(self.pinned)
             won_U = self.tokens.once((won_U.shape, won_U.device, won), lambda: torch.full_like(won_U, won))
         votes = self._seen(logits_BTE, voters)
-        place = votes.add(self._number, logits_BTE, ballots_UE, won_U)
+        place = votes.add(self._number, Vote(logits_BTE.detach(), ballots_UE, won_U, weight_1.detach()))
         if router_gradient == STRAIGHT_THROUGH:
             weight_U = StraightThrough.apply(weight_1, logits_BTE, votes, place)
         elif router_gradient == GATE:
@@ -125,10 +123,10 @@ class GuestVote:
         if self.level == TOKEN:
             own_BT, weight_U = counted_BT, counted_BT.flatten()
         elif self.level == BATCH:
-            own_BT, weight_U = share_BT, (counted_BT.sum() > 0).to(counted_BT.dtype)[None]
+            own_BT, weight_U = share_BT, counted_BT.sum().clamp(max=1)[None]
         else:
             of_row_B1 = counted_BT.sum(1, keepdim=True)
-            own_BT, weight_U = counted_BT / of_row_B1.clamp(min=1), (of_row_B1[:, 0] > 0).to(counted_BT.dtype)
+            own_BT, weight_U = counted_BT / of_row_B1.clamp(min=1), of_row_B1[:, 0].clamp(max=1)
         units = weight_U.sum()
         none_BE = counted_BT.new_zeros(len(counted_BT), logits_BTE.shape[-1])
         return Voters(counted_BT, share_BT, own_BT, weight_U, units, units.clamp(min=1), none_BE)

@@ -88,7 +88,7 @@ class TokenWeights:
         self.voted = VotePass()
         """How the mixing layers of the model voted."""
         self.prepared: list[Callable[[], dict[Any, Any]]] = []
-        """What makes things that carry a gradient to all layers: before a pass, which may be computed again in parts."""
+        """Make what carries a gradient to all layers: before a pass, of which parts may be computed again."""
         self._mask: Tensor | None = None
         self._made: dict[Any, Any] = {}
         self._given: Given | None = None

@@ -4,7 +4,7 @@ Dimensions: J mixing layers, B sequences, T tokens, E layers that may be guests,
 the batch (1), its sequences (B) or its tokens (B*T).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -21,7 +21,7 @@ class Layer(Protocol):
 
 
 class VoteSums(NamedTuple):
-    """What is counted of a layer's votes, summed over the units that chose; stored packed into one tensor [..., E + 3]."""
+    """What is counted of votes, summed over the units that chose; stored packed into one tensor [..., E + 3]."""
 
     usage: Tensor
     """How often each guest was chosen: [..., E]."""
@@ -60,60 +60,79 @@ class Voters(NamedTuple):
     """No ballots: [B, E]."""
 
 
+class Vote(NamedTuple):
+    """The vote of one layer, or stacked of some: [J, ...]. It holds no graph."""
+
+    logits: Tensor
+    """[B, T, E]."""
+    ballots: Tensor
+    """[U, E]."""
+    won: Tensor
+    """The guest that was chosen: [U]."""
+    weight: Tensor
+    """1 - alpha: [1]."""
+
+
 class Votes:
-    """The votes of layers with as many guests. It holds no graph: what the backward pass keeps may refer to it."""
+    """The votes of layers with as many guests, without a graph: what the backward pass keeps refers to it."""
 
     def __init__(self, voters: Voters) -> None:
         self.voters = voters
         self.layers: list[int] = []
-        """The numbers of the layers, in the order of what follows."""
-        self._logits: list[Tensor] = []
-        self._ballots: list[Tensor] = []
-        self._won: list[Tensor] = []
-        self._probability: Tensor | None = None
-        self._slopes: Tensor | None = None
+        """The numbers of the layers, in the order of their votes."""
+        self._votes: list[Vote] = []
+        self._made: dict[str, Any] = {}
 
-    def add(self, layer: int, logits_BTE: Tensor, ballots_UE: Tensor, won_U: Tensor) -> int:
+    def add(self, layer: int, vote: Vote) -> int:
         """Add the vote of a layer and return its place."""
         self.layers.append(layer)
-        self._logits.append(logits_BTE.detach())
-        self._ballots.append(ballots_UE)
-        self._won.append(won_U)
-        self._probability = self._slopes = None
-        return len(self.layers) - 1
+        self._votes.append(vote)
+        self._made = {}
+        return len(self._votes) - 1
+
+    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        if name not in self._made:
+            with torch.no_grad():
+                self._made[name] = make()
+        found: Tensor = self._made[name]
+        return found
 
     def probability(self) -> Tensor:
         """Return the gates' softmax: [J, B, T, E]."""
-        if self._probability is None:
-            self._probability = torch.stack(self._logits).softmax(-1)
-        return self._probability
+        return self._once("probability", lambda: torch.stack([vote.logits for vote in self._votes]).softmax(-1))
 
-    def slopes(self, place: int) -> Tensor:
-        """Return the gradient that a layer's logits have of the mean probability of its guest: [B, T, E]."""
-        if self._slopes is None:
-            probability_JBTE = self.probability()
-            size = probability_JBTE.shape[:-1]
-            won_JU = torch.stack(self._won)
-            by_unit = won_JU.view(size) if won_JU[0].numel() == size[1:].numel() else won_JU[:, :, None].expand(size)
-            only_won = torch.zeros_like(probability_JBTE).scatter_(
-                -1, by_unit[..., None], self.voters.own.expand(size)[..., None]
-            )
-            self._slopes = torch._softmax_backward_data(only_won, probability_JBTE, -1, probability_JBTE.dtype)
-        return self._slopes[place]
+    def won(self) -> Tensor:
+        """Return the guests that were chosen: [J, U]."""
+        return self._once("won", lambda: torch.stack([vote.won for vote in self._votes]))
 
-    @torch.no_grad()
     def chosen(self) -> Tensor:
         """Return how many units chose each guest: [J, E]."""
-        weight_U, won_JU = self.voters.weight, torch.stack(self._won)
-        none_JE = weight_U.new_zeros(len(won_JU), self._logits[0].shape[-1])
+        return self._once("chosen", self._chosen)
+
+    def slopes(self, place: int) -> Tensor:
+        """Return the gradient that a layer's logits have of 1 - alpha times the mean probability of its guest."""
+        return self._once("slopes", self._slopes)[place]
+
+    def _chosen(self) -> Tensor:
+        weight_U, won_JU = self.voters.weight, self.won()
+        none_JE = weight_U.new_zeros(len(won_JU), self._votes[0].logits.shape[-1])
         return none_JE.scatter_add_(1, won_JU, weight_U.expand(won_JU.shape))
+
+    def _slopes(self) -> Tensor:
+        probability_JBTE, won_JU = self.probability(), self.won()
+        size = probability_JBTE.shape[:-1]
+        by_unit = won_JU.view(size) if won_JU[0].numel() == size[1:].numel() else won_JU[:, :, None].expand(size)
+        own_JBT = self.voters.own * torch.stack([vote.weight for vote in self._votes])[..., None]
+        only_won = torch.zeros_like(probability_JBTE)
+        only_won.scatter_(-1, by_unit[..., None], own_JBT.to(only_won.dtype)[..., None])
+        return torch._softmax_backward_data(only_won, probability_JBTE, -1, probability_JBTE.dtype)
 
     @torch.no_grad()
     def sums(self) -> Tensor:
         """Return the packed `VoteSums` of each layer: [J, E + 3]."""
         chosen_JE = self.chosen()
         entropy_J = entropy(self.probability()).flatten(1) @ self.voters.share.flatten() * self.voters.at_least_one
-        margin_J = vote_margin(torch.stack(self._ballots)) @ self.voters.weight
+        margin_J = vote_margin(torch.stack([vote.ballots for vote in self._votes])) @ self.voters.weight
         return VoteSums(chosen_JE, entropy_J, margin_J, self.voters.units.expand(margin_J.shape)).packed()
 
 
@@ -191,13 +210,12 @@ class VotePass:
             totals[layer] = self._padded(sums).to(totals)
 
     def _balances(self, key: Any, votes: Votes, split: bool) -> Tensor:
-        voters, chosen_JE, units = votes.voters, votes.chosen(), votes.voters.units
+        voters, chosen_JE, units = votes.voters, votes.chosen(), votes.voters.at_least_one
         logits = self._logits.get(key)
         probability_JBTE = votes.probability() if logits is None else torch.stack(logits).softmax(-1)
         importance_JE = voters.own.flatten() @ probability_JBTE.flatten(1, 2)
         if split:
-            chosen_JE, units = distributed.all_reduce(chosen_JE), distributed.all_reduce(units)
-        units = units.clamp(min=1)
+            chosen_JE, units = distributed.all_reduce(chosen_JE), distributed.all_reduce(voters.units).clamp(min=1)
         return balance_loss(chosen_JE / units, importance_JE / units)
 
     def _padded(self, sums: Tensor) -> Tensor:
