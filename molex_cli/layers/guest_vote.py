@@ -69,6 +69,7 @@ class GuestVote:
         self.has_mixed = False
         """Whether the layer ever chose another one."""
         self.tokens, self._balanced = tokens, balanced
+        self._guests: Tensor | None = None
         self._number = tokens.voted.join(self)
 
     def numbers(self) -> Sequence[int]:
@@ -86,7 +87,8 @@ class GuestVote:
 
     def choose(self, logits_BTL: Tensor, weight_1: Tensor, router_gradient: str) -> ChosenGuests:
         """Return the guests that the gate's logits choose, with their weight, whose factor 1 - alpha is given."""
-        logits_BTE = logits_BTL if len(self.guests) == self.num_layers else logits_BTL[..., self.guests]
+        allowed_E = self._allowed(logits_BTL.device)
+        logits_BTE = logits_BTL if allowed_E is None else logits_BTL.index_select(-1, allowed_E)
         size, width = logits_BTE.shape[:2]
         voters = self.tokens.once((self.level, logits_BTE.shape, logits_BTE.dtype), lambda: self._voters(logits_BTE))
         ballots_UE = self._ballots(logits_BTE, voters)
@@ -102,13 +104,22 @@ class GuestVote:
             weight_U = weight_1 * self._mean_probability(logits_BTE, voters, won_U)
         else:
             weight_U = weight_1.expand(won_U.shape)
-        guest_U = won_U if len(self.guests) == self.num_layers else won_U.new_tensor(self.guests)[won_U]
+        guest_U = won_U if allowed_E is None else allowed_E[won_U]
         if self.level == BATCH:
             return ChosenGuests(guest_U.expand(size)[:, None], weight_U.expand(size)[:, None], self.pinned)
         if self.level == SEQUENCE:
             return ChosenGuests(guest_U[:, None], weight_U[:, None], self.pinned)
         guest_BT = guest_U.view(size, width)
         return ChosenGuests(torch.where(voters.counted > 0, guest_BT, self.layer), weight_U.view(size, width))
+
+    @torch.inference_mode(False)  # passes outside it use it, too
+    def _allowed(self, device: torch.device) -> Tensor | None:
+        """Return the guests on a device, made once; None where every layer may be one."""
+        if len(self.guests) == self.num_layers:
+            return None
+        if self._guests is None or self._guests.device != device:
+            self._guests = torch.tensor(self.guests, device=device)
+        return self._guests
 
     def _seen(self, logits_BTE: Tensor, voters: Voters) -> Votes:
         """Return where the vote belongs: to those of the pass, or to none where a layer is computed again or alone."""

@@ -38,7 +38,7 @@ class VoteSums(NamedTuple):
 
     def packed(self) -> Tensor:
         """Return everything in one tensor, in the order of the fields: stored states hold it so."""
-        return torch.cat([self.usage, torch.stack([self.entropy, self.margin, self.units], -1)], -1)
+        return torch.cat([self.usage, *(each.unsqueeze(-1) for each in self[1:])], -1)
 
 
 class Voters(NamedTuple):
@@ -61,7 +61,7 @@ class Voters(NamedTuple):
 
 
 class Vote(NamedTuple):
-    """The vote of one layer, or stacked of some: [J, ...]. It holds no graph."""
+    """The vote of one layer, without a graph."""
 
     logits: Tensor
     """[B, T, E]."""
