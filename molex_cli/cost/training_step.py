@@ -126,7 +126,7 @@ def losses(adapted: Adapted, work: Load, *, masked: bool = True) -> Callable[[],
     def loss() -> Tensor:
         task: Tensor = model(input_ids=ids, labels=labels, **mask).loss
         balance = adapted.auxiliary_loss()
-        return task if balance is None else task + adapted.balance * balance
+        return task if balance is None or not adapted.balance else task + adapted.balance * balance
 
     return loss
 

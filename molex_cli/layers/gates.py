@@ -61,7 +61,7 @@ class CosineGate(nn.Module):
 
 def _linear(z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return W z + b in float32 even where a model was cast to less: votes are counted from it."""
-    dtype = torch.promote_types(weight.dtype, torch.float32)
+    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
     return nn.functional.linear(z.to(dtype), weight.to(dtype), bias.to(dtype))
 
 
@@ -84,6 +84,14 @@ class HostWeight(nn.Module):
 
     def forward(self) -> Tensor | float:
         """Return alpha, a number or a scalar tensor."""
+        return self.value if self.logits is None else self._learned(self.logits)[0]
+
+    def of_guest(self, device: torch.device) -> Tensor:
+        """Return the guest's weight 1 - alpha as a tensor: [1]."""
         if self.logits is None:
-            return self.value
-        return self.logits.softmax(0)[0] if len(self.logits) == 2 else self.logits.sigmoid()[0]
+            return torch.full((1,), 1 - self.value, device=device)
+        return 1 - self._learned(self.logits)
+
+    def _learned(self, logits: Tensor) -> Tensor:
+        """Return alpha: [1]."""
+        return logits.softmax(0)[:1] if len(logits) == 2 else logits.sigmoid()

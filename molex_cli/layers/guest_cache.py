@@ -81,7 +81,7 @@ class GuestLayer(CacheLayerMixin):
                 _select(self._parts[guest], rows)
             else:
                 del self._parts[guest]
-        self.choice = ChosenGuests(after[:, None], self.choice.probability[source])
+        self.choice = ChosenGuests(after[:, None], self.choice.weight[source])
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""

@@ -9,7 +9,8 @@ Dimensions: B sequences, T tokens, D features.
 """
 
 import functools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +24,6 @@ from molex_cli.layers.guest_cache import GuestLayer, guest_layer
 from molex_cli.layers.guest_vote import BATCH, TOKEN, ChosenGuests, GuestVote
 from molex_cli.runtime import distributed
 
-NONE, GATE, STRAIGHT_THROUGH = "none", "gate", "straight_through"
 # Arguments of blocks whose first dimension is never the batch, even where it is as long.
 NOT_BY_ROW = ("rel_embeddings",)
 
@@ -39,9 +39,32 @@ class GuestRows(NamedTuple):
         """Return these rows of a tensor [B, ...]."""
         return values if self.rows is None else values.index_select(0, self.rows)
 
-    def add(self, values: Tensor, change: Tensor) -> Tensor:
-        """Return a tensor [B, ...] with a change added to these rows."""
-        return values + change if self.rows is None else values.index_add(0, self.rows, change)
+    def put(self, values: Tensor, own: Tensor) -> Tensor:
+        """Return a tensor [B, ...] with these rows of its own."""
+        return own if self.rows is None else values.index_copy(0, self.rows, own)
+
+
+class Mixture(torch.autograd.Function):
+    """own + w (guest - own) of hidden states [B, T, D], with w [B, 1] or [B, T]."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, guest: Tensor, weight: Tensor) -> Tensor:
+        """Return the mixture, and keep the difference where w learns."""
+        weight, change = weight.unsqueeze(-1).to(own.dtype), guest - own
+        ctx.save_for_backward(weight, change if ctx.needs_input_grad[2] else None)
+        return torch.addcmul(own, change, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        """Return the gradients of own, guest and w."""
+        weight, change = ctx.saved_tensors
+        grad_guest = grad * weight
+        grad_weight = None
+        if change is not None and weight.shape[1] == 1:
+            grad_weight = (grad.flatten(1).unsqueeze(1) @ change.flatten(1).unsqueeze(-1)).squeeze(-1)
+        elif change is not None:
+            grad_weight = (grad * change).sum(-1)
+        return grad - grad_guest, grad_guest, grad_weight
 
 
 class MixedBlock(nn.Module):
@@ -96,8 +119,9 @@ class MixedBlock(nn.Module):
         """Return the choice for z, or the one that the prompt made when this cache was empty."""
         if cached is not None and cached.choice is not None:
             return cached.choice
+        weight_1 = self.vote.tokens.once(weight_key(self.layer), lambda: self.host_weight.of_guest(z.device))
         with torch.autocast(z.device.type, enabled=False):
-            choice = self.vote.choose(self.gate(z))
+            choice = self.vote.choose(self.gate(z), weight_1, self.router_gradient)
         if cached is not None:
             cached.choice = choice
         return choice
@@ -106,8 +130,6 @@ class MixedBlock(nn.Module):
         """Return own + w (guest - own) with w the guest's weight, sequences grouped by guest."""
         if self.host_weight.value == 1:  # fixed, since what is learned lies below 1
             return own
-        weight_BT1 = self._guest_weight(choice).unsqueeze(-1).to(own.dtype)
-        mixed = own
         skipped = None if self.compute_self else self.layer
         groups = (
             assumed_rows(self.vote, len(own), skipped)
@@ -115,23 +137,14 @@ class MixedBlock(nn.Module):
             else guest_rows(choice, len(self._blocks), skipped=skipped, in_step=self.in_step)
         )
         self.vote.has_mixed |= any(group.guest != self.layer for group in groups)
-        for group in groups:
-            part_own, weight = group.select(own), group.select(weight_BT1)
-            if self.vote.level == TOKEN or self.in_step:
-                weight = weight * (group.select(choice.guest) == group.guest).unsqueeze(-1)
-            change = weight * (output_of(group) - part_own)
-            mixed = group.add(mixed, change)
-        return mixed
-
-    def _guest_weight(self, choice: ChosenGuests) -> Tensor:
-        """Return the guest's weight: [B, 1] or [B, T]."""
-        probability = choice.probability
-        scale = torch.ones_like(probability)
-        if self.router_gradient == GATE:
-            scale = probability
-        elif self.router_gradient == STRAIGHT_THROUGH:
-            scale = 1 + (probability - probability.detach())
-        return (1 - self.host_weight()) * scale
+        if not groups:
+            return own
+        outputs = [output_of(group) for group in groups]
+        if self.vote.level == TOKEN or self.in_step:
+            guest = _by_token(own, choice, groups, outputs)
+        else:
+            guest = _by_row(own, groups, outputs)
+        return Mixture.apply(own, guest, choice.weight)
 
     def _guest_output(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], cached: GuestLayer | None, group: GuestRows
@@ -161,6 +174,47 @@ class MixedBlock(nn.Module):
         return output[0] if isinstance(output, tuple) else output
 
 
+def weight_key(layer: int) -> tuple[str, int]:
+    """Return what a layer's 1 - alpha is found by among what is made once in a forward pass."""
+    return "guest weight", layer
+
+
+def guest_weights(host_weights: Mapping[int, HostWeight]) -> dict[Any, Tensor]:
+    """Return 1 - alpha [1] by key for the layers that learn it, one that they share computed once for all of them."""
+    layers: dict[HostWeight, list[int]] = {}
+    for layer, host_weight in host_weights.items():
+        if host_weight.logits is not None:
+            layers.setdefault(host_weight, []).append(layer)
+    return {
+        weight_key(layer): weight_1
+        for host_weight, those in layers.items()
+        for layer, weight_1 in zip(those, _each(host_weight, len(those)), strict=True)
+    }
+
+
+def _each(host_weight: HostWeight, layers: int) -> Sequence[Tensor]:
+    """Return 1 - alpha for so many layers, whose gradients are added up at once."""
+    assert host_weight.logits is not None
+    return host_weight.of_guest(host_weight.logits.device).expand(layers, 1).unbind()
+
+
+def _by_row(own: Tensor, groups: Sequence[GuestRows], outputs: Sequence[Tensor]) -> Tensor:
+    """Return each row's guest, or its own where it has none: [B, T, D]."""
+    if groups[0].rows is None:
+        return outputs[0]
+    rows = [group.rows for group in groups if group.rows is not None]
+    return own.index_copy(0, torch.cat(rows), torch.cat(list(outputs)))
+
+
+def _by_token(own: Tensor, choice: ChosenGuests, groups: Sequence[GuestRows], outputs: Sequence[Tensor]) -> Tensor:
+    """Return the same where tokens of a row differ, or rows are computed that only other processes need."""
+    guest = own
+    for group, output in zip(groups, outputs, strict=True):
+        chose = (group.select(choice.guest) == group.guest).unsqueeze(-1)
+        guest = group.put(guest, torch.where(chose, output, group.select(guest)))
+    return guest
+
+
 def guest_rows(choice: ChosenGuests, num_layers: int, *, skipped: int | None, in_step: bool) -> list[GuestRows]:
     """Return every chosen guest but the skipped one with its rows; `in_step`, those too that only others chose.
 
@@ -168,6 +222,18 @@ def guest_rows(choice: ChosenGuests, num_layers: int, *, skipped: int | None, in
     """
     if choice.only is not None and not in_step:
         return [] if choice.only == skipped else [GuestRows(choice.only, None)]
+    if in_step or choice.guest.shape[1] > 1:
+        return _rows_by_token(choice, num_layers, skipped, in_step)
+    guest_B = choice.guest[:, 0]
+    counts = sorted(Counter(guest_B.tolist()).items())  # the one wait for the device
+    by_guest = guest_B.argsort(stable=True).split([count for _, count in counts])
+    whole = len(counts) == 1
+    pairs = zip(counts, by_guest, strict=True)
+    return [GuestRows(guest, None if whole else rows) for (guest, _), rows in pairs if guest != skipped]
+
+
+def _rows_by_token(choice: ChosenGuests, num_layers: int, skipped: int | None, in_step: bool) -> list[GuestRows]:
+    """Return the same where a row may have several guests, or processes call them together."""
     layers_L = torch.arange(num_layers, device=choice.guest.device)
     chose_LB = (choice.guest.unsqueeze(-1) == layers_L).any(1).t()
     chosen_L = chose_LB.any(1)

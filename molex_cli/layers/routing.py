@@ -143,10 +143,9 @@ def statistics(packed_GF: Tensor, top_k: int) -> dict[str, Any]:
     }
 
 
-def ballots(logits_BTE: Tensor, counted_BT: Tensor) -> Tensor:
-    """Return how many counted tokens of each sequence rank each expert first: [B, E]."""
-    none_BE = counted_BT.new_zeros(len(logits_BTE), logits_BTE.shape[-1])
-    return none_BE.scatter_add_(1, logits_BTE.argmax(-1), counted_BT)
+def ballots(logits_BTE: Tensor, counted_BT: Tensor, none_BE: Tensor) -> Tensor:
+    """Return how many counted tokens of each sequence rank each expert first, added to none: [B, E]."""
+    return none_BE.scatter_add(1, logits_BTE.argmax(-1), counted_BT)
 
 
 def majority(ballots_UE: Tensor) -> Tensor:
@@ -155,11 +154,11 @@ def majority(ballots_UE: Tensor) -> Tensor:
 
 
 def vote_margin(ballots_UE: Tensor) -> Tensor:
-    """Return the winner's lead over the second as a share of all ballots: [U]; 1 is unanimous, 0 a tie or none."""
+    """Return the winner's lead over the second as a share of all ballots: [..., U]; 1 is unanimous, 0 a tie or none."""
     if ballots_UE.shape[-1] == 1:
-        return torch.ones_like(ballots_UE[:, 0])
+        return torch.ones_like(ballots_UE[..., 0])
     top_U2 = ballots_UE.topk(2, dim=-1).values
-    return (top_U2[:, 0] - top_U2[:, 1]) / ballots_UE.sum(-1).clamp(min=1)
+    return (top_U2[..., 0] - top_U2[..., 1]) / ballots_UE.sum(-1).clamp(min=1)
 
 
 def entropy(probability_E: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from molex_cli.errors import MethodError
 from molex_cli.layers.routing import RoutingSums, statistics
 from molex_cli.layers.routing_pass import RoutingPass, Seen
+from molex_cli.layers.vote_pass import VotePass
 from molex_cli.runtime import distributed
 
 T = TypeVar("T")
@@ -84,11 +85,19 @@ class TokenWeights:
         """Whether nothing counts: rows that only keep processes in step."""
         self.routed = RoutingPass(self.of)
         """What the routers of the model's layers did."""
+        self.voted = VotePass()
+        """How the mixing layers of the model voted."""
+        self.prepared: list[Callable[[], dict[Any, Any]]] = []
+        """Make what carries a gradient to all layers: before a pass, of which parts may be computed again."""
         self._mask: Tensor | None = None
         self._made: dict[Any, Any] = {}
         self._given: Given | None = None
         self._identity: Tensor | None = None
         self._routings: list[Routing] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what a forward pass made out of copies: it hangs on the graph of the original."""
+        return {**self.__dict__, "_made": {}}
 
     def of(self, shape: torch.Size, like: Tensor) -> Tensor:
         """Return the weights of tokens of this shape, flattened; zeros for tensors that are no tokens."""
@@ -135,9 +144,10 @@ class TokenWeights:
         if self.needs_ids and self._given is None:
             raise MethodError("method.router=random must see the ids of the tokens, got a model called without them")
         kwargs = self.read(args, kwargs)
-        self._made = {}
+        self._made = {key: made for prepare in self.prepared for key, made in prepare().items()}
         self.is_open = True
         self.routed.clear()
+        self.voted.clear()
         for routing in self._routings:
             routing.clear()
         return args, kwargs
@@ -150,6 +160,7 @@ class TokenWeights:
         self.routed.end()
         if not self.silent:
             self.routed.count()
+            self.voted.count()
 
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take the mask from the model's arguments and return the keyword arguments that the model shall get."""

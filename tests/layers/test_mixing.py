@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from molex_cli.layers import mixing
-from molex_cli.layers.guest_vote import ChosenGuests, VoteSums
+from molex_cli.layers.guest_vote import ChosenGuests
+from molex_cli.layers.vote_pass import VoteSums
 
 
 def rows_of(guest, **settings):
@@ -33,14 +34,29 @@ def test_a_guest_that_only_others_chose_gets_one_row(monkeypatch):
     assert rows_of([[2], [0]], in_step=True) == {0: [1], 1: [0], 2: [0]}
 
 
-def test_all_rows_are_added_without_a_copy_and_some_where_they_belong():
-    values, change = torch.zeros(3, 2), torch.ones(2, 2)
+def test_all_rows_are_put_without_a_copy_and_some_where_they_belong():
+    values, own = torch.zeros(3, 2), torch.ones(2, 2)
     some = mixing.GuestRows(1, torch.tensor([0, 2]))
     assert some.select(values + torch.arange(3)[:, None]).tolist() == [[0, 0], [2, 2]]
-    assert some.add(values, change).tolist() == [[1, 1], [0, 0], [1, 1]]
+    assert some.put(values, own).tolist() == [[1, 1], [0, 0], [1, 1]]
     every = mixing.GuestRows(1, None)
     assert every.select(values) is values
-    assert every.add(values, torch.ones(3, 2)).tolist() == [[1, 1]] * 3
+    assert every.put(values, values) is values
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_a_mixture_and_its_gradients_are_those_of_its_equation(tokens):
+    torch.manual_seed(0)
+    own, guest = (torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    weight = torch.rand(3, tokens, dtype=torch.float64, requires_grad=True)
+    found = mixing.Mixture.apply(own, guest, weight)
+    expected = (1 - weight[..., None]) * own + weight[..., None] * guest
+    torch.testing.assert_close(found, expected)
+    seen = torch.randn(3, 5, 2, dtype=torch.float64)
+    for one, two in zip(
+        *(torch.autograd.grad((each * seen).sum(), [own, guest, weight]) for each in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(one, two)
 
 
 def test_packed_votes_keep_the_layout_that_stored_states_have():

@@ -87,7 +87,7 @@ def test_votes_are_counted_for_each_sequence_without_padding_and_the_first_of_eq
     first = torch.tensor([[0, 2, 2, 1, 1], [1, 1, 2, 0, 0]])
     logits = torch.nn.functional.one_hot(first, 3).float()
     counted = torch.tensor([[1.0, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    found = ballots(logits, counted)
+    found = ballots(logits, counted, torch.zeros(len(logits), logits.shape[-1]))
     assert found.tolist() == [[1, 2, 2], [0, 2, 1]]
     assert majority(found).tolist() == [1, 1]
     torch.testing.assert_close(vote_margin(found), torch.tensor([0.0, 1 / 3]))
@@ -100,7 +100,7 @@ def test_votes_are_counted_for_each_sequence_without_padding_and_the_first_of_eq
 def test_each_unit_has_a_majority_of_its_own_and_experts_without_a_ballot_count():
     assert majority(torch.tensor([[1.0, 3, 2], [0, 0, 1], [5, 0, 0]])).tolist() == [1, 2, 0]
     logits = torch.tensor([[[2.0, 1, 0, 0], [2, 1, 0, 0]]])
-    assert ballots(logits, torch.ones(1, 2)).tolist() == [[2, 0, 0, 0]]
+    assert ballots(logits, torch.ones(1, 2), torch.zeros(1, logits.shape[-1])).tolist() == [[2, 0, 0, 0]]
 
 
 def test_entropy_is_zero_when_certain_and_log_n_when_uniform():

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import BloomConfig, BloomForSequenceClassification
 
 from molex_cli.errors import MethodError
+from molex_cli.layers.guest_vote import NONE
 from molex_cli.models.structure import Backbone
 from molex_cli.runtime.hardware import random_stream
 
@@ -65,7 +66,7 @@ def test_a_model_cast_to_bfloat16_still_counts_every_vote(adapted):
         block.gate.weight[0, 0] = block.gate.weight[1, 1] = 1.0
     z = torch.zeros(1, 513, 32, dtype=torch.bfloat16)
     z[:, :256, 0] = z[:, 256:, 1] = 1.0
-    assert block.vote.choose(block.gate(z)).guest.tolist() == [[1]]
+    assert block.vote.choose(block.gate(z), torch.ones(1), NONE).guest.tolist() == [[1]]
 
 
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2"])

@@ -9,8 +9,8 @@ from torch import nn
 from molex_cli.errors import ConfigError, MethodError
 from molex_cli.layers.fixed_gates import RandomGate
 from molex_cli.layers.gates import CosineGate, HostWeight, LinearGate
-from molex_cli.layers.guest_vote import TOKEN, GuestVote, balances
-from molex_cli.layers.mixing import NONE, MixedBlock
+from molex_cli.layers.guest_vote import NONE, TOKEN, GuestVote
+from molex_cli.layers.mixing import MixedBlock, guest_weights
 from molex_cli.layers.prompt_mask import PromptTokens
 from molex_cli.methods.base import Adapted, Group
 from molex_cli.methods.molex import AlphaForm, Gate, Level, MoLEx, Router, Voters
@@ -35,6 +35,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
         pad_to=settings.pad_to,
     )
     parts = _parts(settings, backbone, list(guests), tokens)
+    tokens.prepared.append(functools.partial(guest_weights, {layer: alpha for layer, (_, alpha) in parts.items()}))
     votes: dict[int, GuestVote] = {}
     for mixing_index, (layer, allowed) in enumerate(guests.items()):
         balanced = settings.balance > 0 and settings.router is Router.learned
@@ -52,7 +53,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
     adapted.assume_choices = functools.partial(_assume, votes)
     tokens.watch(backbone.model, list(votes.values()))
     adapted.routers, adapted.tokens = dict(votes), tokens
-    adapted.balances = functools.partial(balances, list(votes.values()))
+    adapted.balances = tokens.voted.balances
     adapted.shard_parts = functools.partial(_shard_parts, backbone)
     _complete(settings, adapted, parts, votes)
     return adapted
