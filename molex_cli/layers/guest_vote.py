@@ -90,12 +90,10 @@ class GuestVote:
         allowed_E = self._allowed(logits_BTL.device)
         logits_BTE = logits_BTL if allowed_E is None else logits_BTL.index_select(-1, allowed_E)
         size, width = logits_BTE.shape[:2]
-        voters = self.tokens.once((self.level, logits_BTE.shape, logits_BTE.dtype), lambda: self._voters(logits_BTE))
+        key = self.level, logits_BTE.shape, logits_BTE.dtype, logits_BTE.device
+        voters = self.tokens.once(key, lambda: self._voters(logits_BTE))
         ballots_UE = self._ballots(logits_BTE, voters)
-        won_U = majority(ballots_UE)
-        if self.pinned is not None:
-            won = self.guests.index(self.pinned)
-            won_U = self.tokens.once((won_U.shape, won_U.device, won), lambda: torch.full_like(won_U, won))
+        won_U = self._won(ballots_UE)
         votes = self._seen(logits_BTE, voters)
         place = votes.add(self._number, Vote(logits_BTE.detach(), ballots_UE, won_U, weight_1.detach()))
         if router_gradient == STRAIGHT_THROUGH:
@@ -149,6 +147,14 @@ class GuestVote:
             return first.flatten(0, 1).to(logits_BTE.dtype)
         ballots_BE = ballots(logits_BTE, voters.counted, voters.none)
         return ballots_BE.sum(0, keepdim=True) if self.level == BATCH else ballots_BE
+
+    def _won(self, ballots_UE: Tensor) -> Tensor:
+        """Return the place of each unit's guest among those allowed: [U]."""
+        won_U = majority(ballots_UE)
+        if self.pinned is None:
+            return won_U
+        won = self.guests.index(self.pinned)
+        return self.tokens.once((won_U.shape, won_U.device, won), lambda: torch.full_like(won_U, won))
 
     def _mean_probability(self, logits_BTE: Tensor, voters: Voters, won_U: Tensor) -> Tensor:
         """Return the mean probability of the chosen guest, with its gradient: [U]."""
