@@ -123,7 +123,6 @@ class FusedLinears:
             num_experts=first.num_experts,
             rank=first.rank,
             top_k=min(top_k, first.num_experts),
-            scale=scale,
             routed=first.router is not None,
         )
         routers = [member.router for member in self.members if member.router is not None]
@@ -168,14 +167,17 @@ class FusedLinears:
                 flat,
                 keep,
                 fixed,
-                self._scaled_shape(dropout),
+                self.shape,
+                self.scale / (1 - dropout),
                 self.stacked.tensor(),
                 self._minus_infinity(flat),
                 *(None if tensor is None else tensor.to(dtype) for tensor in frozen),
                 *trained,
             )
         if self.routing is not None:
-            self.routing.observe(self.index, logits, gates if fixed is None else fixed, x.shape[:-1])
+            # Compiled, torch 2.11 takes gates, which have no gradient, for something that has one.
+            used = gates.detach() if fixed is None else fixed
+            self.routing.observe(self.index, logits, used, x.shape[:-1])
         shaped = [y.view(*x.shape[:-1], -1) for y in outputs]
         if fused:
             return shaped
@@ -195,10 +197,6 @@ class FusedLinears:
         masks = self.shape.num_linears * self.shape.num_experts
         return flat_TI.expand(masks, *flat_TI.shape) if self.dropout_per_expert else flat_TI
 
-    def _scaled_shape(self, dropout: float) -> Shape:
-        if not dropout:
-            return self.shape
-        return Shape(**{**vars(self.shape), "scale": self.shape.scale / (1 - dropout)})
 
 
 def stacks_in(model: nn.Module) -> list[StackedRows]:

@@ -33,7 +33,6 @@ class Shape:
     num_experts: int
     rank: int
     top_k: int
-    scale: float
     routed: bool
 
     @property
@@ -72,7 +71,7 @@ class RoutedLowRank(torch.autograd.Function):
     """Apply G linears with their low-rank experts to one input.
 
     Takes x [T, I], a keep mask [T, I], or one for each expert of each linear [G*E, T, I], or None, gates [T, G, E]
-    instead of routers or None, a `Shape`, the stacked A's and routers as one matrix [R + G*E or more, I], minus
+    instead of routers or None, a `Shape`, the scale, the stacked A's and routers as one matrix [R + G*E or more, I], minus
     infinity if it is kept, then G each of: W [O, I] or None, b [O] or None, A [E, rank, I], B [E, rank, O] and, if
     routed, routers [E, I]. Where W is None the update alone is returned. Returns the G outputs [T, O], then router
     logits [T, G, E] and gates [T, G, E] (None, None without routers); logits carry gradients, gates do not.
@@ -85,6 +84,7 @@ class RoutedLowRank(torch.autograd.Function):
         keep: Tensor | None,
         fixed_gates: Tensor | None,
         shape: Shape,
+        scale: float,
         stacked: Tensor,
         nothing: Tensor | None,
         *tensors: Tensor | None,
@@ -114,11 +114,11 @@ class RoutedLowRank(torch.autograd.Function):
         for g, (weight, bias, up) in enumerate(zip(weights, biases, ups, strict=True)):
             part = hidden[:, g * shape.ranks : (g + 1) * shape.ranks]
             if weight is None:
-                outputs.append(torch.addmm(up[:1], part, up, beta=0, alpha=shape.scale))
+                outputs.append(torch.addmm(up[:1], part, up, beta=0, alpha=scale))
             else:
-                outputs.append(_linear(x, weight, bias).addmm_(part, up, alpha=shape.scale))
+                outputs.append(_plus(_linear(x, weight, bias), part, up, scale))
         ctx.save_for_backward(dropped, keep, stacked, inner, used, hidden, *weights, *ups)
-        ctx.shape, ctx.keeps_dropped = shape, keeps_dropped
+        ctx.shape, ctx.scale, ctx.keeps_dropped = shape, scale, keeps_dropped
         ctx.set_materialize_grads(False)
         if gates is not None:
             ctx.mark_non_differentiable(gates)
@@ -134,8 +134,8 @@ class RoutedLowRank(torch.autograd.Function):
         rows = count * shape.ranks
         # The gradient of what the stacked matrix gives: of all A's, then of all routers where nothing was dropped.
         whole = x.new_zeros(x.shape[0], stacked.shape[0]) if shape.routed and keep is None else None
-        grad_inner = _grad_hidden(grads[:count], hidden, ups, shape, whole)
-        grad_ups = _grad_ups(grads[:count], hidden, ups, shape)
+        grad_inner = _grad_hidden(grads[:count], hidden, ups, shape, ctx.scale, whole)
+        grad_ups = _grad_ups(grads[:count], hidden, ups, shape, ctx.scale)
         grad_x = _through_frozen(grads[:count], weights) if ctx.needs_input_grad[0] else None
         grad_logits = None
         if shape.routed:
@@ -154,31 +154,36 @@ class RoutedLowRank(torch.autograd.Function):
         none: list[Tensor | None] = [None] * count
         downs = grad_stacked[:rows].view(count, shape.num_experts, shape.rank, -1).unbind()
         routers = grad_routers[: count * shape.num_experts].split(shape.num_experts) if shape.routed else none
-        return (grad_x, None, None, None, None, None, *none, *none, *downs, *grad_ups, *routers)
+        return (grad_x, None, None, None, None, None, None, *none, *none, *downs, *grad_ups, *routers)
 
 
 def _grad_hidden(
-    grads: Sequence[Tensor | None], hidden: Tensor, ups: Sequence[Tensor], shape: Shape, whole: Tensor | None
+    grads: Sequence[Tensor | None],
+    hidden: Tensor,
+    ups: Sequence[Tensor],
+    shape: Shape,
+    scale: float,
+    whole: Tensor | None,
 ) -> Tensor:
     """Return what the outputs' gradients give to `hidden` [T, R]; in the first columns of `whole` if that is given."""
     if whole is None and len(ups) == 1 and grads[0] is not None:
-        return torch.addmm(hidden, grads[0], ups[0].t(), beta=0, alpha=shape.scale)
+        return torch.addmm(hidden, grads[0], ups[0].t(), beta=0, alpha=scale)
     grad_hidden = hidden.new_empty(hidden.shape) if whole is None else whole[:, : hidden.shape[1]]
     for part, grad_y, up in zip(grad_hidden.split(shape.ranks, 1), grads, ups, strict=True):
         if grad_y is None:
             part.zero_()
         else:
-            part.addmm_(grad_y, up.t(), beta=0, alpha=shape.scale)
+            part.addmm_(grad_y, up.t(), beta=0, alpha=scale)
     return grad_hidden
 
 
 def _grad_ups(
-    grads: Sequence[Tensor | None], hidden: Tensor, ups: Sequence[Tensor], shape: Shape
+    grads: Sequence[Tensor | None], hidden: Tensor, ups: Sequence[Tensor], shape: Shape, scale: float
 ) -> list[Tensor | None]:
     """Return the gradient of each B: [E, rank, O]."""
     size = shape.num_experts, shape.rank, -1
     return [
-        None if grad_y is None else torch.addmm(up, part.t(), grad_y, beta=0, alpha=shape.scale).view(size)
+        None if grad_y is None else torch.addmm(up, part.t(), grad_y, beta=0, alpha=scale).view(size)
         for grad_y, up, part in zip(grads, ups, hidden.split(shape.ranks, 1), strict=True)
     ]
 
@@ -198,6 +203,13 @@ def _split(tensors: tuple[Tensor | None, ...], count: int) -> list[list[Any]]:
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x @ weight.t() if bias is None else torch.addmm(bias, x, weight.t())
+
+
+def _plus(y: Tensor, left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """Return y + scale * left @ right, in the place of y."""
+    # Compiled, torch 2.11 loses the gradients of a function that changes its outputs in place.
+    compiled = torch.compiler.is_compiling()
+    return torch.addmm(y, left, right, alpha=scale) if compiled else y.addmm_(left, right, alpha=scale)
 
 
 def _by_expert(values_TR: Tensor, shape: Shape) -> Tensor:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
+WHOLE_SINCE = "2.11"
+"""The first torch whose compiled gradients of low-rank experts were seen to be right; before, they stay outside."""
+
 
 def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> None:
     """Put the model where and how the settings say; what the method trains stays whole and in float32."""
@@ -46,9 +49,13 @@ def _compile(adapted: Adapted) -> None:
     """Compile the forward pass as a whole; the model's hooks, which open and close what routers count, stay outside."""
     import torch
 
-    from molex_cli.layers.experts import stacks_in
+    from molex_cli.layers.experts import LowRankExperts, stacks_in
 
     model = adapted.model
+    if torch.torch_version.TorchVersion(torch.__version__) < WHOLE_SINCE:
+        for module in model.modules():
+            if isinstance(module, LowRankExperts):
+                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
     stacks = stacks_in(model)
 
     def stack(*_: Any) -> None:

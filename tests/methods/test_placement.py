@@ -79,6 +79,11 @@ def test_the_compiled_forward_pass_is_one_graph_with_the_gradients_of_the_plain_
     monkeypatch.setattr(torch, "compile", whole)
     settings = Hardware(device=Device.cpu, compile=True)
     plain, compiled = (adapted(f"method={method}", "method.dropout=0", "model.dropout=0") for _ in range(2))
+    for made in (plain, compiled):
+        torch.manual_seed(0)
+        for name, parameter in made.trainable().items():
+            if name.endswith(".up"):  # B's are zero, and would hide the gradients of A's and routers
+                torch.nn.init.normal_(parameter, std=0.02)
     placement.place(compiled, settings, hardware.accelerator(settings))
     for length in (6, 9):  # the second is compiled for any length
         losses = []
@@ -90,7 +95,8 @@ def test_the_compiled_forward_pass_is_one_graph_with_the_gradients_of_the_plain_
             losses.append(float(loss.detach()))
         assert losses[0] == losses[1]
     for (name, one), (_, other) in zip(plain.trainable().items(), compiled.trainable().items(), strict=True):
-        assert torch.equal(one.grad, other.grad), name
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-8)
+        assert one.grad.any(), name
     assert plain.take_routing() == compiled.take_routing()
 
 
