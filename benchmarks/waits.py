@@ -4,8 +4,8 @@
 
 On a GPU these are the waits that torch reports (torch.cuda.set_sync_debug_mode). On a CPU they are the operations that
 would be: those whose result Python reads, or whose size depends on what a tensor holds; "elsewhere" is neither ours nor
-a model's. Counted is the fifth step of the training loop, on random tokens. It has to wait once, for the numbers that it
-reports.
+a model's. Counted is the fifth step of the training loop, on random tokens. It has to wait once, for the numbers that
+it reports.
 """
 
 import argparse
