@@ -1,6 +1,6 @@
 """Predicted against measured peak memory of a training step, each measured in a process of its own.
 
-    python benchmarks/step_memory.py [--models minilm smollm2_135m] [--methods lora ...] [--rows 4 16 32]
+    python benchmarks/step_memory.py [--models minilm smollm2_135m] [--methods lora ...] [--rows 4 16 32] [--set K=V]
 
 prints the table of docs/performance.md. Real steps of the training loop, on random tokens. What is measured:
 
@@ -30,10 +30,13 @@ OWN_MAPS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000", "M
 LABELS = ["no", "yes"]
 
 
-def settings_of(model: str, method: str, rows: int, tokens: int, recompute: bool) -> list[str]:
+def settings_of(
+    model: str, method: str, rows: int, tokens: int, recompute: bool, others: Sequence[str] = ()
+) -> list[str]:
     """Return the settings of a run."""
     sizes = [f"train.batch_size={rows}", f"train.max_length={tokens}", "train.max_steps=3", "train.eval_batch_size=1"]
-    return [f"model={model}", f"method={method}", *sizes, f"hardware.activation_checkpointing={str(recompute).lower()}"]
+    again = f"hardware.activation_checkpointing={str(recompute).lower()}"
+    return [f"model={model}", f"method={method}", *others, *sizes, again]
 
 
 def experiment_of(settings: Sequence[str]) -> Any:
@@ -159,6 +162,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--rows", nargs="+", type=int, default=[4, 16, 32])
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings of all runs")
     parser.add_argument("--heap", action="store_true", help="also with glibc's heap as a run has it, in brackets")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -172,7 +176,7 @@ def main() -> None:
     for model, method, rows, recompute in itertools.product(
         options.models, options.methods, options.rows, (False, True)
     ):
-        settings = settings_of(model, method, rows, options.tokens, recompute)
+        settings = settings_of(model, method, rows, options.tokens, recompute, options.set)
         try:
             plan = predicted(settings, rows)
         except MolexError:  # BitFit on a model without biases
