@@ -130,7 +130,7 @@ def allocated_by(run: Any) -> int:
     """Return how far what torch's allocator has given grows in the next step."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         next(run)
     assert profiler.profiler is not None
     assert profiler.profiler.kineto_results is not None

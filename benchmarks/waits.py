@@ -3,8 +3,9 @@
     python benchmarks/waits.py [--models minilm ...] [--methods lora ...] [SETTING ...]
 
 On a GPU these are the waits that torch reports (torch.cuda.set_sync_debug_mode). On a CPU they are the operations that
-would be: those whose result Python reads, or whose size depends on what a tensor holds. Counted is the fifth step of
-the training loop, on random tokens. It has to wait once, for the numbers that it reports.
+would be: those whose result Python reads, or whose size depends on what a tensor holds; "elsewhere" is neither ours nor
+a model's. Counted is the fifth step of the training loop, on random tokens. It has to wait once, for the numbers that
+it reports.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 METHODS = ("bitfit", "lora", "mola_inverted", "mixlora", "molex", "peft/dora")
 ROOTS = ("molex_cli", "peft", "transformers")
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "bincount")
+WAITED = "called a synchronizing"
+"""What torch begins to say of a wait; of other things it warns too."""
 places = Counter[str]()
 
 
@@ -47,8 +50,8 @@ class Lists(TorchFunctionMode):
 def place() -> str:
     """Return the innermost line of ours, or of a library that knows models, that is being computed."""
     frames = [(Path(frame.filename).parts, frame.lineno) for frame in reversed(traceback.extract_stack())]
-    at = next((root, parts, line) for parts, line in frames for root in ROOTS if root in parts)
-    return f"{'/'.join(at[1][at[1].index(at[0]) :])}:{at[2]}"
+    known = (f"{'/'.join(at[at.index(root) :])}:{line}" for at, line in frames for root in ROOTS if root in at)
+    return next(known, "elsewhere")
 
 
 @contextmanager
@@ -61,10 +64,12 @@ def waits() -> Iterator[Counter[str]]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = lambda message, *_, **__: places.update([place()] * ("synchroniz" in str(message)))
+        warnings.showwarning = lambda message, *_, **__: places.update([place()] * str(message).startswith(WAITED))
         torch.cuda.set_sync_debug_mode("warn")
-        yield places
-        torch.cuda.set_sync_debug_mode("default")
+        try:
+            yield places
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def waits_of_step(settings: list[str], number: int = 5) -> Counter[str]:

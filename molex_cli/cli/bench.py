@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
 
     from molex_cli.cost import measuring
 
-    options.loop = bench_conditions.with_loop(experiments, not (options.no_loop or options.operations))
+    options.loop = not (options.no_loop or options.operations)
     if options.memory_of:
         say(measuring.peak_memory(_bench(options, experiments, (options.dropout or [None])[0]), options.memory_of))
         return 0

@@ -1,14 +1,10 @@
 """What a figure of `molex bench` was measured on: the same words in the title of a table and in its JSON."""
 
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from molex_cli.errors import ConfigError
-from molex_cli.runtime.streams import say
 
 if TYPE_CHECKING:
-    from molex_cli.config.schema import Experiment
     from molex_cli.cost.measuring import Bench
     from molex_cli.runtime.hardware import Hardware
 
@@ -36,19 +32,6 @@ def check_inference(hardware: "Hardware") -> None:
             raise ConfigError(
                 f"hardware.{name} must be {only} with --inference, got {value}; answers are measured on the CPU in fp32"
             )
-
-
-def with_loop(experiments: "Sequence[Experiment]", wanted: bool) -> bool:
-    """Return whether the loop over experts is measured; say so where the precision leaves it out."""
-    from molex_cli.methods.mola import LOOP
-    from molex_cli.runtime.hardware import Precision
-
-    precision = experiments[0].hardware.precision
-    if not wanted or precision is Precision.fp32:
-        return wanted
-    if any(LOOP in experiment.method.bench_arms() for experiment in experiments):
-        say(f"the loop over experts is left out: it computes in fp32, not in {precision.name}", file=sys.stderr)
-    return False
 
 
 def of(bench: "Bench", *, counted: bool) -> dict[str, Any]:

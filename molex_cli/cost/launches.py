@@ -94,7 +94,7 @@ def _of_arm(bench: Bench, name: str) -> tuple[Work, Work]:
 def profiled(work: Callable[[], None]) -> Sequence[Any]:
     """Return the profiler's events of some work, which nothing before it and nothing after it is part of."""
     hardware.wait_for_gpu()
-    with profile() as profiler:  # of all that this torch and machine can see
+    with profile(acc_events=True) as profiler:  # of all that this torch and machine can see
         work()
         hardware.wait_for_gpu()
     return list(profiler.events())

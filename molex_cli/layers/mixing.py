@@ -132,7 +132,7 @@ class MixedBlock(nn.Module):
             return own
         skipped = None if self.compute_self else self.layer
         groups = (
-            assumed_rows(self.vote, len(own), skipped)
+            assumed_rows(self.vote, len(own), skipped, own.device)
             if self.vote.is_assumed
             else guest_rows(choice, len(self._blocks), skipped=skipped, in_step=self.in_step)
         )
@@ -240,20 +240,20 @@ def _rows_by_token(choice: ChosenGuests, num_layers: int, skipped: int | None, i
     if in_step:
         chosen_L = distributed.all_reduce(chosen_L.int()) > 0
     wanted = torch.cat([chosen_L[:, None], chose_LB], 1).tolist()  # the one wait for the device
+    first_LB = chose_LB.byte().argsort(dim=1, descending=True, stable=True)  # the rows that chose it, in their order
     groups = []
     for guest, (is_chosen, *chose_B) in enumerate(wanted):
         if is_chosen and guest != skipped:
-            rows = [row for row, chose in enumerate(chose_B) if chose] or [0]
-            groups.append(GuestRows(guest, None if all(chose_B) else torch.tensor(rows, device=choice.guest.device)))
+            groups.append(GuestRows(guest, None if all(chose_B) else first_LB[guest, : max(1, sum(chose_B))]))
     return groups
 
 
-def assumed_rows(vote: GuestVote, count: int, skipped: int | None) -> list[GuestRows]:
+def assumed_rows(vote: GuestVote, count: int, skipped: int | None, device: torch.device) -> list[GuestRows]:
     """Return guests for so many rows as need most memory: each row another guest in turn, or each guest every row."""
     guests = [guest for guest in vote.guests if guest != skipped]
     if vote.level == TOKEN:
         return [GuestRows(guest, None) for guest in guests]
     if vote.level == BATCH or len(guests) == 1 or count == 1:
         return [GuestRows(guests[0], None)]
-    by_guest = {guest: list(range(first, count, len(guests))) for first, guest in enumerate(guests)}
-    return [GuestRows(guest, torch.tensor(rows)) for guest, rows in by_guest.items() if rows]
+    rows_B = torch.arange(count, device=device)
+    return [GuestRows(guest, rows_B[first :: len(guests)]) for first, guest in enumerate(guests[:count])]

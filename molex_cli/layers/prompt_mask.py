@@ -93,7 +93,8 @@ class PromptTokens(TokenWeights):
         prompt = self._prompt(given, inputs)
         if prompt is not None:
             mask = prompt if mask is None else mask * prompt
-            if self._prompt_width is None and not bool(mask.any(-1).all()):
+            told = self._prompt_width is not None or given.get("prompt_mask") is not None
+            if not told and not bool(mask.any(-1).all()):  # a look that waits for the device
                 raise MethodError(
                     "every row must have a prompt to choose layers from, got labels on its first token; "
                     "set the labels of the prompt to -100 or give the model a prompt_mask"

@@ -36,7 +36,8 @@ class LoopExperts(nn.Module):
             dropped = self.dropout(x) if self.dropout_per_expert else dropped
             *token, slot = (chosen == e).nonzero(as_tuple=True)
             update = dropped[tuple(token)] @ self.experts.down[e].t() @ self.experts.up[e]
-            y = y.index_put(tuple(token), self.scale * weights[(*token, slot)].unsqueeze(-1) * update, accumulate=True)
+            own = self.scale * weights[(*token, slot)].unsqueeze(-1) * update
+            y = y.index_put(tuple(token), own.to(y.dtype), accumulate=True)
         return y
 
     def _routed(self, x: Tensor) -> tuple[Tensor, Tensor]:

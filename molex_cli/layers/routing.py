@@ -100,7 +100,7 @@ def routing_sums(
         variance_TG = logits_GET.var(1, unbiased=False).t()
     best_G1T = probability_GET.argmax(1, keepdim=True)
     first_GET = torch.zeros_like(gates_GET).scatter_(1, best_G1T, 1.0)
-    entropy_GT = torch.special.entr(probability_GET).sum(1)
+    entropy_GT = entropy(probability_GET, 1)
     one = weights_T.new_ones(()).expand_as(entropy_GT)
     # In the order of the fields of `RoutingSums`, packed; a gate is above zero where it was chosen.
     numbers = [each.unsqueeze(1) for each in (entropy_GT, variance_TG.t(), one)]
@@ -161,6 +161,7 @@ def vote_margin(ballots_UE: Tensor) -> Tensor:
     return (top_U2[..., 0] - top_U2[..., 1]) / ballots_UE.sum(-1).clamp(min=1)
 
 
-def entropy(probability_E: Tensor) -> Tensor:
-    """Return the Shannon entropy over the last dimension, in nats."""
-    return torch.special.entr(probability_E).sum(-1)
+def entropy(probability_E: Tensor, dim: int = -1) -> Tensor:
+    """Return the Shannon entropy over a dimension, in nats."""
+    # torch.special.entr would be compiled at its first use on a GPU.
+    return torch.xlogy(probability_E, probability_E).sum(dim).neg()

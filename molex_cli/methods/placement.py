@@ -32,17 +32,21 @@ def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> N
 def lay_out(adapted: Adapted, settings: Hardware, four_bit: "Callable[[nn.Linear], nn.Module] | None" = None) -> None:
     """Turn on recomputation and change the frozen weights' format; `four_bit` stands in for bitsandbytes' linears."""
     if settings.activation_checkpointing:
-        model = adapted.model
-        # transformers has renamed it, and warns.
-        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
-        # transformers gives the embeddings a gradient, as re-entrant recomputation needs it: all layers, those below
-        # the first trained tensor too, would be computed again and backward for nothing.
-        model.disable_input_require_grads()
+        recompute(adapted.model)
     if settings.base is Base.bf16:
         _to_bf16(_frozen(adapted))
     if settings.base is Base.nf4:
         _to_nf4(adapted, four_bit or _of_bitsandbytes())
+
+
+def recompute(model: Any, **how: Any) -> None:
+    """Turn on recomputation of a transformers model, with more arguments of torch's `checkpoint`."""
+    # transformers has renamed it, and warns.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False, **how})
+    # transformers gives the embeddings a gradient, as re-entrant recomputation needs it: all layers, those below
+    # the first trained tensor too, would be computed again and backward for nothing.
+    model.disable_input_require_grads()
 
 
 def _compile(adapted: Adapted) -> None:

@@ -209,13 +209,13 @@ def peak_memory_bytes() -> dict[str, int]:
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         peak["cpu"] = int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         peak["gpu"] = torch.cuda.max_memory_allocated()
     return peak
 
 
-def description() -> dict[str, str | int | None]:
-    """Return what the machine is, for the record."""
+def description(hardware: Hardware) -> dict[str, str | int | None]:
+    """Return what the machine is, for the record; of its GPU what the settings compute on."""
     import torch
 
     return {
@@ -223,7 +223,7 @@ def description() -> dict[str, str | int | None]:
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "gpu": "none" if (name := device_name(hardware)) == "cpu" else name,
     }
 
 

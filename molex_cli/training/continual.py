@@ -104,7 +104,7 @@ def train(
 def _build(experiment: Experiment, stages: list[Stage], folder: Path, record: Record, sinks: Sinks) -> Sequential:
     """Load the model that learns all stages and put it onto its device."""
     accelerator = hardware.accelerator(experiment.hardware)
-    record.environment["hardware"] = hardware.description()
+    record.environment["hardware"] = hardware.description(experiment.hardware)
     labels = stages[0].labels
     adapted = adapter.adapt(stages[0].experiment, labels)
     record.data = {split: about for stage in stages for split, about in stage.data.items()}

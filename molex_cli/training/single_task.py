@@ -77,7 +77,7 @@ def train(
 def _build(experiment: Experiment, stage: Stage, folder: Path, record: Record) -> Run:
     """Put the method into the model and the model onto its device."""
     accelerator = hardware.accelerator(experiment.hardware)
-    record.environment["hardware"] = hardware.description()
+    record.environment["hardware"] = hardware.description(experiment.hardware)
     adapted = adapter.adapt(experiment, stage.labels)
     record.data = stage.data
     plan_into(record, adapted, experiment.train.max_length)

@@ -29,6 +29,7 @@ from molex_cli.errors import ConfigError
 from molex_cli.methods.allocation import Allocation
 from molex_cli.methods.allocations.base import RULES
 from molex_cli.models.structure import weight_oi
+from molex_cli.objectives.base import on
 from molex_cli.records import read_record, variant_id
 from molex_cli.run import run
 from molex_cli.statistics.power_law import exponent
@@ -80,7 +81,7 @@ def mean_loss(found):
     """Return the mean loss of the rows in one padded batch, in file order."""
     sample = found._sample
     pad = found._backbone.tokenizer.pad_token_id
-    batch = sample.objective.batch(sample.encoded, range(len(sample.encoded.ids)), pad, 100)
+    batch = on(found._device, sample.objective.batch(sample.encoded, range(len(sample.encoded.ids)), pad, 100))
 
     def loss(model):
         logits = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
@@ -132,7 +133,7 @@ def test_spectral_is_the_mean_exponent_of_the_eigenvalues_to_the_power_of_two_an
     for linear in evidence._backbone.linears():
         weight = weight_oi(linear.module).detach().double()
         small = weight if len(weight) < weight.shape[1] else weight.t()
-        exponents[linear.layer].append(exponent(torch.linalg.eigvalsh(small @ small.t()).numpy()))
+        exponents[linear.layer].append(exponent(torch.linalg.eigvalsh(small @ small.t()).cpu().numpy()))
     close(RULES["spectral"].scores(evidence), [float(np.mean(each)) ** 2.5 for each in exponents], 1e-3)
 
 
@@ -144,10 +145,10 @@ def test_probe_is_what_a_layer_gains_on_rows_that_its_probe_was_not_fitted_to(ev
     evidence.allocation = replace(evidence.allocation, rows=40)
     sample, states = evidence._sample, []
     for i in range(40):
-        row = sample.objective.batch(sample.encoded, [i], 0, None)
+        row = on(evidence._device, sample.objective.batch(sample.encoded, [i], 0, None))
         row.pop("labels")
         hidden = evidence._backbone.model(**row, output_hidden_states=True).hidden_states
-        states.append([each[0].mean(0).detach().numpy() for each in hidden])
+        states.append([each[0].mean(0).detach().cpu().numpy() for each in hidden])
     features, labels, part = np.array(states), np.array(sample.encoded.labels), np.arange(40) % 4
     scores = []
     for layer in range(evidence.num_layers):  # the input, and all outputs but the last

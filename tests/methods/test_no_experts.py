@@ -16,6 +16,7 @@ from molex_cli.cli import main
 from molex_cli.methods.ledger import ledger
 from molex_cli.methods.placement import place
 from molex_cli.models.loading import load, skeleton
+from molex_cli.objectives.base import on
 from molex_cli.run import run
 from molex_cli.runtime.hardware import accelerator
 
@@ -75,7 +76,7 @@ def test_below_the_lowest_experts_nothing_is_computed_backward(experiment, model
     for layer, block in enumerate(made.backbone.blocks):
         block.register_forward_hook(note(layer))
     made.model.train()
-    loss = made.model(**batch()).loss
+    loss = made.model(**on(made.model.device, batch())).loss
     assert [outputs[layer].requires_grad for layer in range(4)] == [False, False, True, True]
     loss.backward()
     assert all(p.grad is not None for p in made.trainable().values())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from conftest import batch
+
 from molex_cli.cli import main
 from molex_cli.methods import placement
 from molex_cli.runtime import hardware

@@ -68,4 +68,4 @@ def step(*settings: str) -> set[str]:
 
 torch.tensor, FakeTensor.tolist = tensor, lambda self: [1.0] * self.numel()
 for method in sys.argv[1:]:
-    print(method, *step("model=tiny_llama", "model.config.num_hidden_layers=2", f"method={method}"))
+    print(method, *step("model=tiny_llama", "model.config.num_hidden_layers=3", f"method={method}"))

@@ -8,7 +8,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def test_no_tensor_of_a_step_is_left_on_the_cpu():
-    methods = ["lora", "mola_inverted", "mola_random", "mixlora", "full"]
+    methods = ["lora", "mola_inverted", "mola_random", "mixlora", "molex", "full"]
     command = [sys.executable, "-m", "support.step_on_gpu", *methods]
     done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

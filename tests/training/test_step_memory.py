@@ -52,7 +52,7 @@ def measured(settings):
     ],
 )
 def test_the_plan_is_what_torchs_allocator_gives(experiment, method, recompute):
-    settings = settings_of("tiny_bert", method, 4, 32, recompute)
+    settings = [*settings_of("tiny_bert", method, 4, 32, recompute), "hardware.device=cpu"]
     planned = rehearsal(experiment, *settings).step(4).peak
     assert planned == pytest.approx(measured(settings), rel=0.1)
 
@@ -81,7 +81,7 @@ def test_what_is_kept_is_what_autograd_saves(experiment, adapted, method):
         loss = made.model(**rows).loss
     total = sum(count for address, count in saved.items() if address not in own)
     assert loss.requires_grad
-    settings = [f"method={method}", "method.dropout=0", "train.max_length=32"]
+    settings = [f"method={method}", "method.dropout=0", "train.max_length=32", "hardware.device=cpu"]
     assert rehearsal(experiment, *settings).step(4).kept == pytest.approx(total, rel=0.03)
 
 
@@ -93,9 +93,10 @@ def test_the_parts_add_up_to_the_peak(lora):
     assert memory.kept > memory.logits > 0
 
 
-def test_recomputing_keeps_less(experiment, lora):
-    plain = lora.step(8)
-    again = rehearsal(experiment, "method=lora", RECOMPUTE).step(8)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_recomputing_keeps_less(experiment, device):
+    settings = ["method=lora", f"hardware.device={device}"]
+    plain, again = (rehearsal(experiment, *settings, *more).step(8) for more in ([], [RECOMPUTE]))
     assert again.kept < plain.kept / 2
     assert again.peak < plain.peak
     assert again.weights == plain.weights

@@ -24,7 +24,7 @@ from molex_cli.data.batches import microbatches
 from molex_cli.data.encoding import NONE, Encoded
 from molex_cli.errors import ConfigError, MethodError, MolexError, reason_of
 from molex_cli.methods.base import Adapted
-from molex_cli.methods.placement import lay_out
+from molex_cli.methods.placement import lay_out, recompute
 from molex_cli.models.loading import skeleton
 from molex_cli.objectives import Batch, build_objective, head_outputs
 from molex_cli.objectives.base import for_model
@@ -271,6 +271,8 @@ def _adapted(experiment: Experiment, outputs: int | None) -> Adapted:
 def lay_out_fake(adapted: Adapted, settings: Hardware) -> None:
     """Do with a model of fake tensors what a run does with a real one: its base's format, recomputation, precision."""
     lay_out(adapted, settings, FourBitLinear)
+    if settings.activation_checkpointing:  # a backward pass sets torch's function modes aside
+        recompute(adapted.model, context_fn=lambda: (nullcontext(), kernels_of(settings)))
     if settings.precision is Precision.bf16:  # as accelerate does
         model = adapted.model
         model.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(model.forward))
