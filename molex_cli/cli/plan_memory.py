@@ -50,6 +50,8 @@ def _show_step(memory: "StepMemory") -> None:
         ("temporaries (the largest, all)", memory.largest_temporary, "temporaries"),
     ):
         table.add_row(name, sizes.shown(count), sizes.shown(memory.at_peak[part]))
+    if workspaces := memory.at_peak["workspaces"]:
+        table.add_row("workspaces of cuBLAS", sizes.shown(workspaces), sizes.shown(workspaces))
     table.add_row(f"peak ({memory.peak_in})", "", sizes.shown(memory.peak))
     terminal.show(table)
 

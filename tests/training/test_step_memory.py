@@ -98,6 +98,8 @@ def test_recomputing_keeps_less(experiment, device):
     settings = ["method=lora", f"hardware.device={device}"]
     plain, again = (rehearsal(experiment, *settings, *more).step(8) for more in ([], [RECOMPUTE]))
     assert again.kept < plain.kept / 2
+    assert plain.at_peak["workspaces"] == (2**26 if device == "cuda" else 0)
+    assert sum(plain.at_peak.values()) == plain.peak
     assert again.peak < plain.peak
     assert again.weights == plain.weights
 

@@ -36,6 +36,9 @@ from molex_cli.training.memory.gpu_kernels import GpuKernels
 from molex_cli.training.memory.live import LiveStorages
 
 WEIGHTS, GRADIENTS, MOMENTS, KEPT, OTHER = "weights", "gradients", "moments", "kept", "temporaries"
+WORKSPACES = "workspaces"
+CUBLAS = 2 * 32 * 2**20
+"""Bytes that cuBLAS and cuBLASLt take from torch's allocator on an H100; older GPUs need less."""
 FORMATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "nf4"}
 CHOICES = 4
 """Choices of a question where no setting tells how many there are."""
@@ -157,7 +160,11 @@ class Rehearsal:
             torch.no_grad(),
         ):
             model(**{name: each for name, each in inputs.items() if name not in ("labels", "sizes")})
-        return self._live.peak({}, OTHER, start)[0].total()
+        return self._live.peak({}, OTHER, start)[0].total() + self._workspaces
+
+    @property
+    def _workspaces(self) -> int:
+        return CUBLAS if computes_on_gpu(self.experiment.hardware) else 0
 
     def _stepped(self, batch: Batch) -> _Marks:
         """Do a training step as the loop does, and return where its passes end."""
@@ -222,6 +229,7 @@ class Rehearsal:
         kinds = {number: kind for kind, numbers in parts.items() for number in numbers}
         at_peak, when = self._live.peak(kinds, OTHER, marks.start)
         began = {number for number, sign in self._live.changes[marks.start :] if sign > 0}
+        at_peak[WORKSPACES] = self._workspaces
         rows, tokens = batch["input_ids"].shape
         return StepMemory(
             processes=self.processes,
@@ -234,7 +242,7 @@ class Rehearsal:
             logits=sum(bytes_of[number] for number in marks.logits),
             largest_temporary=max((bytes_of[number] for number in began - set(kinds)), default=0),
             peak=at_peak.total(),
-            at_peak={kind: at_peak[kind] for kind in (WEIGHTS, GRADIENTS, MOMENTS, KEPT, OTHER)},
+            at_peak={kind: at_peak[kind] for kind in (WEIGHTS, GRADIENTS, MOMENTS, KEPT, OTHER, WORKSPACES)},
             peak_in="forward" if when < marks.forward_end else "backward" if when < marks.backward_end else "update",
         )
 
