@@ -92,6 +92,7 @@ class RoutedLowRank(torch.autograd.Function):
         """Return the outputs, logits and gates, and keep what the backward needs."""
         weights, biases, _, ups, _ = _split(tensors, shape.num_linears)
         ups = [up.flatten(0, 1).to(x.dtype) for up in ups]
+        ctx.trained_dtype = stacked.dtype
         stacked = stacked.to(x.dtype)
         rows = shape.num_linears * shape.ranks
         one_product = shape.routed and keep is None
@@ -144,11 +145,12 @@ class RoutedLowRank(torch.autograd.Function):
         if gates is not None:
             _by_expert(grad_inner, shape).mul_(gates.unsqueeze(-1))
         grad_stacked = _grad_down(grad_inner if whole is None else whole, x, keep, shape.rank, ctx.keeps_dropped)
+        grad_stacked = grad_stacked.to(ctx.trained_dtype)  # at once, where autograd would do it for each parameter
         grad_routers = grad_stacked[rows:]
         if ctx.needs_input_grad[0]:
             grad_x = _grad_input(grad_x, grad_inner if whole is None else whole, stacked, keep, shape.rank)
         if grad_logits is not None and whole is None:
-            grad_routers = grad_logits.t() @ x
+            grad_routers = (grad_logits.t() @ x).to(ctx.trained_dtype)
             if grad_x is not None:
                 grad_x.addmm_(grad_logits, stacked[rows : rows + grad_logits.shape[1]])
         none: list[Tensor | None] = [None] * count

@@ -25,7 +25,7 @@ def top_k_gates(logits_TGE: Tensor, top_k: int, nothing: Tensor | None = None) -
     """
     if top_k < logits_TGE.shape[-1]:
         # Renormalised, the largest of a softmax are the softmax of the largest.
-        values, chosen = logits_TGE.topk(top_k, dim=-1)
+        values, chosen = logits_TGE.topk(top_k, dim=-1, sorted=False)  # sorting is a kernel of its own on a GPU
         nothing = values.new_full((), -math.inf) if nothing is None else nothing
         logits_TGE = nothing.expand(logits_TGE.shape).scatter(-1, chosen, values)
     return probabilities(logits_TGE)
