@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+COMPILES = (2, 13)
+"""The first torch that is known to compile our layers rightly: 2.11 left the gradients of adapters at zero."""
+
+
 def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> None:
     """Put the model where and how the settings say; what the method trains stays whole and in float32."""
     from molex_cli.runtime import distributed
@@ -52,6 +56,10 @@ def _compile(adapted: Adapted) -> None:
 
     from molex_cli.layers.experts import stacks_in
 
+    found = torch.__version__
+    if tuple(map(int, found.split(".")[:2])) < COMPILES:
+        least = ".".join(map(str, COMPILES))
+        raise ConfigError(f"hardware.compile must have torch {least} or later, got {found}; set hardware.compile=false")
     model = adapted.model
     stacks = stacks_in(model)
 
