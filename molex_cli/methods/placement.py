@@ -17,10 +17,6 @@ WHOLE_SINCE = "2.11"
 """The first torch whose compiled gradients of low-rank experts were seen to be right; before, they stay outside."""
 
 
-COMPILES = (2, 13)
-"""The first torch that is known to compile our layers rightly: 2.11 left the gradients of adapters at zero."""
-
-
 def place(adapted: Adapted, settings: Hardware, accelerator: "Accelerator") -> None:
     """Put the model where and how the settings say; what the method trains stays whole and in float32."""
     from molex_cli.runtime import distributed
@@ -59,10 +55,6 @@ def _compile(adapted: Adapted) -> None:
 
     from molex_cli.layers.experts import LowRankExperts, stacks_in
 
-    found = torch.__version__
-    if tuple(map(int, found.split(".")[:2])) < COMPILES:
-        least = ".".join(map(str, COMPILES))
-        raise ConfigError(f"hardware.compile must have torch {least} or later, got {found}; set hardware.compile=false")
     model = adapted.model
     if torch.torch_version.TorchVersion(torch.__version__) < WHOLE_SINCE:
         for module in model.modules():

@@ -9,15 +9,11 @@ import torch
 from conftest import batch
 
 from molex_cli.cli import main
-from molex_cli.errors import ConfigError
 from molex_cli.methods import placement
 from molex_cli.runtime import hardware
 from molex_cli.runtime.hardware import Base, Device, Hardware, Precision
 
 CPU = Hardware(device=Device.cpu)
-compiles = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < placement.COMPILES, reason="an older torch is refused"
-)
 
 
 def losses(folder):
@@ -76,7 +72,6 @@ def test_four_bits_without_their_library_are_refused_with_the_way_to_get_it(adap
         placement.place(adapted("method=lora"), settings, hardware.accelerator(CPU))
 
 
-@compiles
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks at it while it traces
 @pytest.mark.parametrize("method", ["lora", "mola_inverted", "mixlora"])
 def test_the_compiled_forward_pass_is_one_graph_with_the_gradients_of_the_plain_one(adapted, monkeypatch, method):
@@ -105,14 +100,6 @@ def test_the_compiled_forward_pass_is_one_graph_with_the_gradients_of_the_plain_
     assert plain.take_routing() == compiled.take_routing()
 
 
-def test_a_torch_that_compiles_to_other_gradients_is_refused(adapted, monkeypatch):
-    monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
-    settings = Hardware(device=Device.cpu, compile=True)
-    with pytest.raises(ConfigError, match=r"hardware.compile must have torch 2.13 or later, got 2.11.0\+cu130"):
-        placement.place(adapted("method=lora"), settings, hardware.accelerator(settings))
-
-
-@compiles
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks at it while it traces
 @pytest.mark.parametrize("method", ["lora", "mola_inverted", "mixlora", "molex"])
