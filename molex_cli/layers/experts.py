@@ -198,7 +198,6 @@ class FusedLinears:
         return flat_TI.expand(masks, *flat_TI.shape) if self.dropout_per_expert else flat_TI
 
 
-
 def stacks_in(model: nn.Module) -> list[StackedRows]:
     """Return the matrices that hold the A's and routers of a model."""
     fused = dict.fromkeys(module.fused for module in model.modules() if isinstance(module, LowRankExperts))

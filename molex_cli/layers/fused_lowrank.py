@@ -71,9 +71,9 @@ class RoutedLowRank(torch.autograd.Function):
     """Apply G linears with their low-rank experts to one input.
 
     Takes x [T, I], a keep mask [T, I], or one for each expert of each linear [G*E, T, I], or None, gates [T, G, E]
-    instead of routers or None, a `Shape`, the scale, the stacked A's and routers as one matrix [R + G*E or more, I], minus
-    infinity if it is kept, then G each of: W [O, I] or None, b [O] or None, A [E, rank, I], B [E, rank, O] and, if
-    routed, routers [E, I]. Where W is None the update alone is returned. Returns the G outputs [T, O], then router
+    instead of routers or None, a `Shape`, the scale, the stacked A's and routers as one matrix [R + G*E or more, I],
+    minus infinity if it is kept, then G each of: W [O, I] or None, b [O] or None, A [E, rank, I], B [E, rank, O] and,
+    if routed, routers [E, I]. Where W is None the update alone is returned. Returns the G outputs [T, O], then router
     logits [T, G, E] and gates [T, G, E] (None, None without routers); logits carry gradients, gates do not.
     """
 
