@@ -61,7 +61,8 @@ def test_the_model_is_one_of_transformers_whose_own_forward_gives_the_same_logit
     assert not run.model.training
     first, second, _ = zip(*ROWS, strict=True)
     with torch.no_grad():
-        logits = run.model(**run.tokenizer(list(first), list(second), padding=True, return_tensors="pt")).logits
+        rows = run.tokenizer(list(first), list(second), padding=True, return_tensors="pt")
+        logits = run.model(**rows.to(run.model.device)).logits.cpu()
     expected = torch.tensor([each["logits"] for each in run.predict([row[:2] for row in ROWS])])
     assert torch.allclose(logits, expected, atol=1e-5)
     assert run.labels == ["no", "yes"]
