@@ -164,4 +164,4 @@ def vote_margin(ballots_UE: Tensor) -> Tensor:
 def entropy(probability_E: Tensor, dim: int = -1) -> Tensor:
     """Return the Shannon entropy over a dimension, in nats."""
     # torch.special.entr would be compiled at its first use on a GPU.
-    return torch.xlogy(probability_E, probability_E).sum(dim).neg()
+    return 0 - torch.xlogy(probability_E, probability_E).sum(dim)  # 0, and not -0, where there is one choice
