@@ -50,14 +50,17 @@ def keep_mask(like: Tensor, probability: float) -> Tensor:
     """Return a mask that is False with the given probability."""
     # A CPU may draw random numbers in sequence, so 16 bits an element save time (docs/performance.md); GPUs draw in
     # parallel, and there torch's own mask is one kernel.
-    is_simple = like.device.type != "cpu" or torch.compiler.is_compiling()
-    draw = _mask_of_torch if is_simple else _mask_of_16_bits
+    draw = _mask_of_16_bits if like.device.type == "cpu" else _mask_of_torch
     return draw(like, probability)
 
 
 def _mask_of_16_bits(like: Tensor, probability: float) -> Tensor:
     """Draw one number for four elements of the mask."""
-    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    count = -(-like.numel() // 4)
+    if torch.compiler.is_compiling():  # random_ would break the graph
+        words = torch.randint(-(2**63), 2**63 - 1, (count,), device=like.device)
+    else:
+        words = torch.empty(count, dtype=torch.int64, device=like.device).random_(-(2**63), None)
     lanes = words.view(torch.int16)[: like.numel()]
     return (lanes >= round(probability * LANES) - LANES // 2).view(like.shape)
 

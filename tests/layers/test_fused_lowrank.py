@@ -135,6 +135,14 @@ def test_the_mask_drops_the_share_it_says(draw, probability):
     assert drop_probability(probability, torch.device("cuda")) == probability
 
 
+def test_a_compiled_mask_drops_the_share_it_says_in_one_graph():
+    torch.manual_seed(0)
+    draw = torch.compile(keep_mask, backend="eager", fullgraph=True)
+    assert [float(draw(torch.empty(1000, 1001), 0.1).float().mean()) for _ in range(2)] == pytest.approx(
+        [0.9, 0.9], abs=2e-3
+    )
+
+
 def test_a_cpu_draws_16_bits_an_element_and_another_device_as_torch_does():
     torch.manual_seed(0)
     mask = keep_mask(torch.empty(7, 9), 0.3)
