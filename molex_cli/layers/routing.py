@@ -143,6 +143,11 @@ def statistics(packed_GF: Tensor, top_k: int) -> dict[str, Any]:
     }
 
 
+def full_precision(like: Tensor) -> torch.autocast:
+    """Return a context in which nothing is computed in less than the type of its tensors, on this one's device."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def ballots(logits_BTE: Tensor, counted_BT: Tensor, none_BE: Tensor) -> Tensor:
     """Return how many counted tokens of each sequence rank each expert first, added to none: [B, E]."""
     return none_BE.scatter_add(1, logits_BTE.argmax(-1), counted_BT)

@@ -18,6 +18,7 @@ from torch import Tensor
 from molex_cli.layers.routing import (
     RoutingSums,
     balance_loss,
+    full_precision,
     probabilities,
     routing_sums,
     softmax_backward,
@@ -197,7 +198,7 @@ class RoutingPass:
         With `split`, all processes have rows of that forward pass, and each returns its part of the sum.
         """
         found = [self._counted(group) for group in self._groups.values()]
-        with _full_precision(found[0].sums):
+        with full_precision(found[0].sums):
             pairs = zip(found, self._groups.values(), strict=True)
             importance_JM = _added([each.plan.layer_of @ _over_tokens(each, group) for each, group in pairs])
             load_JM = _added([each.plan.layer_of @ each.sums[:, : each.plan.most] for each in found])
@@ -226,7 +227,7 @@ class RoutingPass:
 
     def _counted(self, group: Group) -> Counted:
         if group.counted is None:
-            with _full_precision(group.weights):
+            with full_precision(group.weights):
                 group.counted = self._count_of(group)
             group.seen = []  # views, whose bases the backward pass is to free
         return group.counted
@@ -292,7 +293,3 @@ def _added(values: Sequence[Tensor]) -> Tensor:
 def _over_tokens(counted: Counted, group: Group) -> Tensor:
     """Return the summed probability of each linear's experts: [N, M]."""
     return (counted.probability.flatten(0, 1) @ group.weights).view(-1, counted.plan.most)
-
-
-def _full_precision(like: Tensor) -> torch.autocast:
-    return torch.autocast(like.device.type, enabled=False)

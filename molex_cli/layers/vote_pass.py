@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from molex_cli.layers.routing import balance_loss, entropy, vote_margin
+from molex_cli.layers.routing import balance_loss, entropy, full_precision, vote_margin
 from molex_cli.runtime import distributed
 
 
@@ -175,7 +175,8 @@ class VotePass:
         """Add what was seen to the totals, at the end of a pass."""
         for votes in self._votes.values():
             self._in_totals |= set(votes.layers)
-            sums_JF = votes.sums()
+            with full_precision(votes.voters.counted):
+                sums_JF = votes.sums()
             totals = self._totals_on(sums_JF.device)
             totals.index_add_(0, self._rows(votes.layers, totals.device), self._padded(sums_JF).to(totals.dtype))
 
@@ -186,7 +187,7 @@ class VotePass:
         """
         losses = [self._balances(key, votes, split) for key, votes in self._votes.items()]
         layers = [layer for votes in self._votes.values() for layer in votes.layers]
-        if len(losses) == 1 and len(layers) == len(self._layers):
+        if len(losses) == 1 and layers == list(range(len(self._layers))):
             return losses[0]
         none_J = losses[0].new_zeros(len(self._layers))
         return none_J.index_add(0, self._rows(layers, none_J.device), torch.cat(losses))
@@ -213,7 +214,8 @@ class VotePass:
         voters, chosen_JE, units = votes.voters, votes.chosen(), votes.voters.at_least_one
         logits = self._logits.get(key)
         probability_JBTE = votes.probability() if logits is None else torch.stack(logits).softmax(-1)
-        importance_JE = voters.own.flatten() @ probability_JBTE.flatten(1, 2)
+        with full_precision(probability_JBTE):
+            importance_JE = voters.own.flatten() @ probability_JBTE.flatten(1, 2)
         if split:
             chosen_JE, units = distributed.all_reduce(chosen_JE), distributed.all_reduce(voters.units).clamp(min=1)
         return balance_loss(chosen_JE / units, importance_JE / units)
