@@ -102,7 +102,7 @@ class GuestVote:
             weight_U = weight_1 * self._mean_probability(logits_BTE, voters, won_U)
         else:
             weight_U = weight_1.expand(won_U.shape)
-        guest_U = won_U if allowed_E is None else allowed_E[won_U]
+        guest_U = self._layer(won_U, allowed_E)
         if self.level == BATCH:
             return ChosenGuests(guest_U.expand(size)[:, None], weight_U.expand(size)[:, None], self.pinned)
         if self.level == SEQUENCE:
@@ -151,10 +151,16 @@ class GuestVote:
     def _won(self, ballots_UE: Tensor) -> Tensor:
         """Return the place of each unit's guest among those allowed: [U]."""
         won_U = majority(ballots_UE)
-        if self.pinned is None:
+        if self.pinned is None or self.pinned not in self.guests:
             return won_U
         won = self.guests.index(self.pinned)
         return self.tokens.once((won_U.shape, won_U.device, won), lambda: torch.full_like(won_U, won))
+
+    def _layer(self, won_U: Tensor, allowed_E: Tensor | None) -> Tensor:
+        """Return the layer of each unit's guest: [U]; a pinned one need not be among those allowed."""
+        if self.pinned is not None and self.pinned not in self.guests:
+            return torch.full_like(won_U, self.pinned)
+        return won_U if allowed_E is None else allowed_E[won_U]
 
     def _mean_probability(self, logits_BTE: Tensor, voters: Voters, won_U: Tensor) -> Tensor:
         """Return the mean probability of the chosen guest, with its gradient: [U]."""
