@@ -146,8 +146,7 @@ class TokenWeights:
         kwargs = self.read(args, kwargs)
         self._made = {key: made for prepare in self.prepared for key, made in prepare().items()}
         self.is_open = True
-        self.routed.clear()
-        self.voted.clear()
+        self._forget()
         for routing in self._routings:
             routing.clear()
         return args, kwargs
@@ -155,12 +154,18 @@ class TokenWeights:
     def after(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         """Close and count; the mask stays for what is computed again."""
         self.is_open = False
-        if output is None:  # the forward pass failed
+        if output is None:  # the forward pass failed, and its memory may be needed for another try
+            self._forget()
             return
         self.routed.end()
         if not self.silent:
             self.routed.count()
             self.voted.count()
+
+    def _forget(self) -> None:
+        """Forget what routers and votes did in the last forward pass."""
+        self.routed.clear()
+        self.voted.clear()
 
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take the mask from the model's arguments and return the keyword arguments that the model shall get."""

@@ -120,12 +120,43 @@ def test_sums_are_taken_and_restored_layer_by_layer():
     assert float(opened.layers[0].sums()[-1]) == 4
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_votes_are_counted_in_full_precision_under_autocast(level):
+    counted, losses = [], []
+    for enabled in (False, True):
+        opened = Opened(level)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            opened.passed(random_logits(6))
+            losses.append(opened.tokens.voted.balances())
+        counted.append([layer.sums().tolist() for layer in opened.layers])
+    assert counted[0] == counted[1]
+    assert torch.equal(*losses)
+
+
+def test_balance_losses_lie_by_layer_whatever_the_order_of_the_votes():
+    opened, all_logits = Opened(SEQUENCE, [[0, 1, 2, 3]] * 2), random_logits(7)[:2]
+    opened.passed(all_logits)
+    expected = opened.tokens.voted.balances()
+    opened.layers.reverse()
+    opened.passed(all_logits[::-1])
+    torch.testing.assert_close(opened.tokens.voted.balances(), expected)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_layer_can_be_left_out_that_is_no_guest_of_its_own(level):
+    vote = GuestVote(3, [0, 1], 4, level, TokenWeights(count_padding=False), balanced=False)
+    with vote.without():
+        choice = vote.choose(random_logits()[0], torch.ones(1), NONE)
+    assert choice.guest.eq(3).all()
+
+
 def test_a_pass_that_fails_or_does_not_count_leaves_nothing():
     opened = Opened(SEQUENCE)
     opened.tokens.before(None, (), {"attention_mask": MASK})
     opened.layers[0].choose(random_logits()[0], torch.ones(1), NONE)
     opened.tokens.after(None, (), None)
     assert opened.layers[0].sums() is None
+    assert not opened.tokens.voted._logits, "the graph of a failed pass would fill the memory until the next"
     opened.tokens.silent = True
     opened.passed(random_logits())
     assert opened.layers[0].sums() is None
