@@ -172,9 +172,6 @@ class GuestVote:
             mean_UE = mean_UE.sum(0, keepdim=True) if self.level == BATCH else mean_UE
         return mean_UE.gather(-1, won_U[:, None])[:, 0]
 
-    def clear(self) -> None:
-        """Do nothing: the votes of a forward pass are forgotten together."""
-
     def balance(self, *, split: bool = False) -> Tensor:
         """Return E * sum_i f_i P_i of the last forward pass, f and P over the units that chose."""
         return self.tokens.voted.balances(split=split)[self._number]

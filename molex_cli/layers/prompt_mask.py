@@ -1,14 +1,13 @@
 """Which tokens may choose a layer: real ones and, for decoders, of the prompt only, or all that there are."""
 
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from molex_cli.errors import MethodError
-from molex_cli.layers.routing_statistics import Routing, TokenWeights
+from molex_cli.layers.routing_statistics import TokenWeights
 
 NOT_RECORDED = ("output_hidden_states", "output_attentions")
 
@@ -45,9 +44,9 @@ class PromptTokens(TokenWeights):
         self._prompt_width: int | None = None
         self._reading: nn.Module | None = None
 
-    def watch(self, model: nn.Module, routings: Sequence[Routing]) -> None:
+    def watch(self, model: nn.Module) -> None:
         """Open at each forward pass of the model or of its base model, and follow what the model generates."""
-        super().watch(model, routings)
+        super().watch(model)
         base = self._model.base_model
         if base is not model:
             base.register_forward_pre_hook(self.before, with_kwargs=True)

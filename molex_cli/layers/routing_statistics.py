@@ -18,9 +18,6 @@ T = TypeVar("T")
 class Routing(Protocol):
     """What one layer's routers gave to each expert."""
 
-    def clear(self) -> None:
-        """Forget the last forward pass, keeping its sums in the running totals."""
-
     def balance(self, *, split: bool = False) -> Tensor:
         """Return the balance loss of the last forward pass: 1 when balanced.
 
@@ -93,7 +90,6 @@ class TokenWeights:
         self._made: dict[Any, Any] = {}
         self._given: Given | None = None
         self._identity: Tensor | None = None
-        self._routings: list[Routing] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what a forward pass made out of copies: it hangs on the graph of the original."""
@@ -131,9 +127,8 @@ class TokenWeights:
         known = self._identity
         return known.flatten() if known is not None and known.shape == shape else None
 
-    def watch(self, model: nn.Module, routings: "Sequence[Routing]") -> None:
+    def watch(self, model: nn.Module) -> None:
         """Open at each forward pass of the model and take the mask from its arguments."""
-        self._routings = list(routings)
         # Bound methods, so that a copy of the model has hooks of its own.
         model.register_forward_pre_hook(self.before, with_kwargs=True)
         model.register_forward_hook(self.after, always_call=True)
@@ -147,8 +142,6 @@ class TokenWeights:
         self._made = {key: made for prepare in self.prepared for key, made in prepare().items()}
         self.is_open = True
         self._forget()
-        for routing in self._routings:
-            routing.clear()
         return args, kwargs
 
     def after(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
@@ -211,9 +204,6 @@ class LayerRouting:
             logits_TGE = logits_TGE.clone()  # a view, whose base nothing else needs
         seen = Seen(self._number, index, logits_TGE, gates_TGE)
         weights.routed.see(seen, shape)
-
-    def clear(self) -> None:
-        """Do nothing: the routings of a forward pass are forgotten together."""
 
     def balance(self, *, split: bool = False) -> Tensor:
         """Return the balance loss of the last forward pass: 1 when balanced, E/k on k experts."""

@@ -150,7 +150,7 @@ class MoLA(LowRank):
         experts: tuple[int, ...],
     ) -> Adapted:
         """Let the routings watch the model, and say so in the handles."""
-        weights.watch(adapted.model, list(routings.values()))
+        weights.watch(adapted.model)
         adapted.routers, adapted.tokens, adapted.experts_per_layer = dict(routings), weights, experts
         adapted.balances = weights.routed.balances
         adapted.balance = self.balance if self.router is Router.learned else 0.0

@@ -229,7 +229,7 @@ def test_usage_and_balance_count_real_tokens_only():
     model = nn.Module()
     model.inner = module
     model.forward = lambda x, attention_mask=None: module(x)
-    weights.watch(model, [routing])
+    weights.watch(model)
     x = torch.randn(2, 5, 12)
     model(x, attention_mask=torch.ones(2, 5))
     balance, usage = routing.balance(), routing.take()["usage"]

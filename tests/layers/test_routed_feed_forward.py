@@ -156,7 +156,7 @@ def test_usage_and_balance_count_real_tokens_only():
             return called(inputs, output, x)
 
     model = Model()
-    weights.watch(model, [routing])
+    weights.watch(model)
     x = torch.randn(2, 6, WIDE)
     mask = torch.tensor([[1] * 6, [1] * 3 + [0] * 3])
     model(x, attention_mask=mask)

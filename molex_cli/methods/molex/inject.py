@@ -51,7 +51,7 @@ def inject(settings: MoLEx, backbone: Any) -> Adapted:
             compute_self=settings.compute_self,
         )
     adapted.assume_choices = functools.partial(_assume, votes)
-    tokens.watch(backbone.model, list(votes.values()))
+    tokens.watch(backbone.model)
     adapted.routers, adapted.tokens = dict(votes), tokens
     adapted.balances = tokens.voted.balances
     adapted.shard_parts = functools.partial(_shard_parts, backbone)
