@@ -143,6 +143,18 @@ def statistics(packed_GF: Tensor, top_k: int) -> dict[str, Any]:
     }
 
 
+@torch.inference_mode(False)  # passes outside it add to them
+def running_totals(totals: Tensor | None, size: tuple[int, int], device: torch.device | None) -> Tensor:
+    """Return totals on a device, or with None where they are; zeros of this size where there are none yet.
+
+    They have the widest type of the device: sums over millions of tokens lose the last ones in a narrow one.
+    """
+    dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
+    if totals is None:
+        return torch.zeros(size, dtype=dtype, device=device)
+    return totals if device is None else totals.to(device, dtype)  # those that were restored are on the CPU
+
+
 def full_precision(like: Tensor) -> torch.autocast:
     """Return a context in which nothing is computed in less than the type of its tensors, on this one's device."""
     return torch.autocast(like.device.type, enabled=False)

@@ -21,6 +21,7 @@ from molex_cli.layers.routing import (
     full_precision,
     probabilities,
     routing_sums,
+    running_totals,
     softmax_backward,
     widened,
 )
@@ -273,16 +274,10 @@ class RoutingPass:
         start = sum(len(each.modules) for each in self._layers[:layer])
         return slice(start, start + len(self._layers[layer].modules))
 
-    @torch.inference_mode(False)  # passes outside it add to them
     def _totals_on(self, device: torch.device | None) -> Tensor:
         """Return the totals, on this device or where they are."""
-        if self._totals is None:
-            # The widest type of the device: sums over millions of tokens lose the last ones in a narrow one.
-            dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
-            rows = sum(len(layer.modules) for layer in self._layers)
-            self._totals = torch.zeros(rows, RoutingSums.width(self._most()), dtype=dtype, device=device)
-        if device is not None:
-            self._totals = self._totals.to(device)  # those that were restored are on the CPU
+        rows = sum(len(layer.modules) for layer in self._layers)
+        self._totals = running_totals(self._totals, (rows, RoutingSums.width(self._most())), device)
         return self._totals
 
 

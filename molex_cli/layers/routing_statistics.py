@@ -85,7 +85,8 @@ class TokenWeights:
         self.voted = VotePass()
         """How the mixing layers of the model voted."""
         self.prepared: list[Callable[[], dict[Any, Any]]] = []
-        """Make what carries a gradient to all layers: before a pass, of which parts may be computed again."""
+        """Called before a pass, they make by key what layers share: what is made inside a layer with activation
+        checkpointing has another graph when the layer is computed again."""
         self._mask: Tensor | None = None
         self._made: dict[Any, Any] = {}
         self._given: Given | None = None

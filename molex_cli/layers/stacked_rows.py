@@ -27,7 +27,7 @@ class StackedRows:
     def tensor(self) -> Tensor:
         """Return the matrix [rows, I], which holds what the parameters hold.
 
-        Compiled code takes what was there when it was compiled.
+        Compiled code cannot notice a move: whoever calls it calls this first.
         """
         if torch.compiler.is_compiling():
             assert self._stacked is not None

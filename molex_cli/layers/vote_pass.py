@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from molex_cli.layers.routing import balance_loss, entropy, full_precision, vote_margin
+from molex_cli.layers.routing import balance_loss, entropy, full_precision, running_totals, vote_margin
 from molex_cli.runtime import distributed
 
 
@@ -81,7 +81,7 @@ class Votes:
         self.layers: list[int] = []
         """The numbers of the layers, in the order of their votes."""
         self._votes: list[Vote] = []
-        self._made: dict[str, Any] = {}
+        self._made: dict[str, Tensor] = {}
 
     def add(self, layer: int, vote: Vote) -> int:
         """Add the vote of a layer and return its place."""
@@ -94,8 +94,7 @@ class Votes:
         if name not in self._made:
             with torch.no_grad():
                 self._made[name] = make()
-        found: Tensor = self._made[name]
-        return found
+        return self._made[name]
 
     def probability(self) -> Tensor:
         """Return the gates' softmax: [J, B, T, E]."""
@@ -142,8 +141,9 @@ class VotePass:
     def __init__(self) -> None:
         self._layers: list[Layer] = []
         self._votes: dict[Any, Votes] = {}
+        """By shape, type and device of the logits."""
         self._logits: dict[Any, list[Tensor]] = {}
-        """Those that the balance loss trains, with their graph."""
+        """Those that the balance loss trains, with their graph, by the same."""
         self._totals: Tensor | None = None
         """Packed `VoteSums` of every layer: [J, M + 3]."""
         self._in_totals: set[int] = set()
@@ -238,13 +238,7 @@ class VotePass:
             self._places[key] = torch.tensor(layers, device=device)
         return self._places[key]
 
-    @torch.inference_mode(False)
     def _totals_on(self, device: torch.device | None) -> Tensor:
         """Return the totals, on this device or where they are."""
-        if self._totals is None:
-            # The widest type of the device: sums over millions of tokens lose the last ones in a narrow one.
-            dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
-            self._totals = torch.zeros(len(self._layers), self._most() + 3, dtype=dtype, device=device)
-        if device is not None:
-            self._totals = self._totals.to(device)  # those that were restored are on the CPU
+        self._totals = running_totals(self._totals, (len(self._layers), self._most() + 3), device)
         return self._totals
