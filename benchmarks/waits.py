@@ -1,6 +1,6 @@
 """Where a training step waits for its device, and how often: what is queued on a GPU runs dry meanwhile.
 
-    python benchmarks/waits.py [--models minilm ...] [--methods lora ...] [SETTING ...]
+    python benchmarks/waits.py [SETTING ...] [--models minilm ...] [--methods lora ...]
 
 On a GPU these are the waits that torch reports (torch.cuda.set_sync_debug_mode). On a CPU they are the operations that
 would be: those whose result Python reads, or whose size depends on what a tensor holds; "elsewhere" is neither ours nor

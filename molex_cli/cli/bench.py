@@ -78,7 +78,7 @@ def _parser() -> Parser:
     parser.add_argument("--tokens", type=int, default=64, help="tokens of a row (default 64)")
     parser.add_argument("--rounds", type=int, default=15, help="steps of each arm (default 15)")
     parser.add_argument(
-        "--no-memory", action="store_true", help="leave out memory, which on a CPU takes a process an arm"
+        "--no-memory", action="store_true", help="on a CPU, leave out memory, which takes a process an arm"
     )
     parser.add_argument("--no-loop", action="store_true", help="leave out the loop over experts, which is slow")
     parser.add_argument(

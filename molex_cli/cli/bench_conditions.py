@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def check(hardware: "Hardware") -> None:
     """Raise ConfigError for settings of several processes: a step of one is measured."""
-    if hardware.shard or hardware.processes != 1:
+    if hardware.shard:
+        raise ConfigError("hardware.shard must be false with molex bench, got true; set hardware=gpu or auto")
+    if hardware.processes != 1:
         processes = "null" if hardware.processes is None else hardware.processes
         raise ConfigError(f"hardware.processes must be 1 with molex bench, got {processes}; set hardware=gpu or auto")
 
@@ -60,7 +62,7 @@ def title(about: dict[str, Any], dropout: float | None) -> str:
         f"base {about['base']}": about["base"] != "fp32",
         "recomputed activations": about["activation_checkpointing"],
         "compiled": about["compile"],
-        f"{about['threads']} threads": about["threads"] is not None,
+        f"{about['threads']} thread{'' if about['threads'] == 1 else 's'}": about["threads"] is not None,
         "random weights": about["random_weights"],
         f"adapter dropout {dropout or 0:g}": dropout is not None,
     }

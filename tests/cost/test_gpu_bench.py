@@ -89,7 +89,7 @@ def test_the_conditions_are_in_the_title_and_in_the_json(capsys):
     assert "loop" in [arm["name"] for arm in table["arms"]]
     assert main(command) == 0
     title = capsys.readouterr().out.splitlines()[0]
-    assert title.strip() == "tiny_llama, 2 x 8 tokens, cpu, bf16, base bf16, 1 threads, random weights"
+    assert title.strip() == "tiny_llama, 2 x 8 tokens, cpu, bf16, base bf16, 1 thread, random weights"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,7 @@ def test_the_conditions_are_in_the_title_and_in_the_json(capsys):
         ("--inference --random-weights", "--random-weights must be left out with --inference"),
         ("--inference hardware.precision=bf16", "hardware.precision must be fp32 with --inference, got bf16; answers"),
         ("hardware=ddp", "hardware.processes must be 1 with molex bench, got null"),
+        ("hardware.shard=true", "hardware.shard must be false with molex bench, got true"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(capsys, arguments, words):
