@@ -188,6 +188,26 @@ def test_a_pass_is_counted_once_however_often_it_is_computed(adapted, checkpoint
         torch.testing.assert_close(one.grad, two.grad, msg=name)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_two_passes_before_one_backward_give_the_gradients_of_each(adapted, level):
+    made = spread(adapted("method=molex", "method.alpha_form=sigmoid", "method.balance=0.1", f"method.level={level}"))
+    made.model.eval()
+
+    def loss(length):
+        return made.model(**batch(num_rows=3, length=length)).loss + made.auxiliary_loss()
+
+    def gradients():
+        found = [each.grad for each in made.trainable().values()]
+        made.model.zero_grad()
+        return found
+
+    for length in (6, 9):
+        loss(length).backward()
+    one_by_one = gradients()
+    (loss(6) + loss(9)).backward()
+    torch.testing.assert_close(gradients(), one_by_one)
+
+
 def again(forward):
     return lambda *args, **kwargs: checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
